@@ -1,0 +1,165 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// ErrNotFound is returned by [DB.Get] for a key that has no value.
+var ErrNotFound = pebble.ErrNotFound
+
+// ErrBroken is returned by writes after the disk failed one of them. The
+// database must be closed and opened again.
+var ErrBroken = errors.New("database stopped by a disk error")
+
+// Config sets how a database uses memory and disk.
+type Config struct {
+	// CacheBytes is the block cache; zero means 8 MiB.
+	CacheBytes int64
+	// MemTableBytes is the size at which writes held in memory go to a table
+	// on disk; zero means 4 MiB.
+	MemTableBytes uint64
+	// MaxOpenFiles bounds the file descriptors; zero means 256.
+	MaxOpenFiles int
+	// FS is the file system; nil means the operating system's.
+	FS vfs.FS
+}
+
+// DB is an ordered key-value database on disk. It is safe for concurrent use;
+// concurrent writes share their syncs.
+type DB struct {
+	db  *pebble.DB
+	log *quietLogger
+}
+
+// Open opens the database in dir, and makes it if there is none. One process
+// at a time can have it open.
+func Open(dir string, cfg Config) (*DB, error) {
+	logger := new(quietLogger)
+	opts := &pebble.Options{
+		FormatMajorVersion: pebble.FormatNewest,
+		CacheSize:          cfg.CacheBytes,
+		MemTableSize:       cfg.MemTableBytes,
+		MaxOpenFiles:       cfg.MaxOpenFiles,
+		FS:                 cfg.FS,
+		Logger:             logger,
+	}
+	if opts.CacheSize == 0 {
+		opts.CacheSize = 8 << 20
+	}
+	if opts.MemTableSize == 0 {
+		opts.MemTableSize = 4 << 20
+	}
+	if opts.MaxOpenFiles == 0 {
+		opts.MaxOpenFiles = 256
+	}
+	db, err := pebble.Open(dir, opts)
+	if err != nil {
+		return nil, fmt.Errorf("open database in %s: %w", dir, err)
+	}
+	return &DB{db: db, log: logger}, nil
+}
+
+// Pebble returns the database itself, for users that need its batches,
+// iterators and snapshots.
+func (d *DB) Pebble() *pebble.DB { return d.db }
+
+// Get returns a copy of the value of key, or [ErrNotFound].
+func (d *DB) Get(key []byte) ([]byte, error) {
+	value, closer, err := d.db.Get(key)
+	if err != nil {
+		return nil, err
+	}
+	out := append([]byte{}, value...)
+	return out, closer.Close()
+}
+
+// Scan calls fn for each key that begins with prefix, in byte order, until fn
+// returns an error, which Scan returns. The slices are valid during the call.
+func (d *DB) Scan(prefix []byte, fn func(key, value []byte) error) (err error) {
+	iter, err := d.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
+	if err != nil {
+		return fmt.Errorf("scan database: %w", err)
+	}
+	defer func() { err = errors.Join(err, iter.Close()) }()
+	for ok := iter.First(); ok; ok = iter.Next() {
+		value, err := iter.ValueAndErr()
+		if err != nil {
+			return fmt.Errorf("scan database: %w", err)
+		}
+		if err := fn(iter.Key(), value); err != nil {
+			return err
+		}
+	}
+	return iter.Error()
+}
+
+// after returns the first key that no longer begins with prefix, or nil when
+// there is none.
+func after(prefix []byte) []byte {
+	for i := len(prefix) - 1; i >= 0; i-- {
+		if prefix[i] != 0xff {
+			end := append([]byte{}, prefix[:i+1]...)
+			end[i]++
+			return end
+		}
+	}
+	return nil
+}
+
+// Write makes all changes or none, and returns when they are on disk. A nil
+// value deletes its key; an empty one is stored.
+func (d *DB) Write(changes map[string][]byte) error {
+	if err := d.log.failure(); err != nil {
+		return err
+	}
+	batch := d.db.NewBatch()
+	defer batch.Close() //nolint:errcheck // a committed batch only goes back to its pool
+	for key, value := range changes {
+		if err := stage(batch, key, value); err != nil {
+			return fmt.Errorf("write database: %w", err)
+		}
+	}
+	if err := batch.Commit(pebble.Sync); err != nil {
+		return fmt.Errorf("write database: %w", err)
+	}
+	return d.log.failure()
+}
+
+func stage(batch *pebble.Batch, key string, value []byte) error {
+	if value == nil {
+		return batch.Delete([]byte(key), nil)
+	}
+	return batch.Set([]byte(key), value, nil)
+}
+
+// Close writes what is in memory and releases the folder.
+func (d *DB) Close() error {
+	if err := d.db.Close(); err != nil {
+		return fmt.Errorf("close database: %w", err)
+	}
+	return nil
+}
+
+// quietLogger keeps Pebble off stderr, and turns its fatal errors, on which
+// Pebble's own logger ends the process, into failed writes.
+type quietLogger struct{ fatal atomic.Pointer[error] }
+
+func (l *quietLogger) Infof(string, ...any)  {}
+func (l *quietLogger) Errorf(string, ...any) {}
+
+func (l *quietLogger) Fatalf(format string, args ...any) {
+	err := fmt.Errorf("%w: %w", ErrBroken, fmt.Errorf(format, args...))
+	l.fatal.CompareAndSwap(nil, &err)
+}
+
+func (l *quietLogger) failure() error {
+	if err := l.fatal.Load(); err != nil {
+		return *err
+	}
+	return nil
+}

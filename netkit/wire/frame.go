@@ -1,0 +1,95 @@
+package wire
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// ErrTooLarge is returned for a frame longer than the reader's or writer's cap.
+var ErrTooLarge = errors.New("frame too large")
+
+// ErrBadLength is returned for a frame whose length prefix is no uvarint.
+var ErrBadLength = errors.New("frame length malformed")
+
+// AppendFrame appends payload to dst as one frame.
+func AppendFrame(dst, payload []byte) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(payload)))
+	return append(dst, payload...)
+}
+
+// WriteFrame writes payload as one frame with a single Write, so that a stream
+// sends it in as few packets as it fits. A payload above maxSize bytes is
+// refused with [ErrTooLarge] before anything is written.
+func WriteFrame(w io.Writer, payload []byte, maxSize int) error {
+	if len(payload) > maxSize {
+		return fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, len(payload), maxSize)
+	}
+	frame := make([]byte, 0, binary.MaxVarintLen32+len(payload))
+	_, err := w.Write(AppendFrame(frame, payload))
+	return err
+}
+
+// Reader reads frames of at most a fixed size.
+type Reader struct {
+	src *bufio.Reader
+	max uint64
+}
+
+// NewReader returns a Reader of the frames in src. maxSize is the largest
+// payload in bytes it accepts.
+func NewReader(src io.Reader, maxSize int) *Reader {
+	return &Reader{src: bufio.NewReaderSize(src, 1024), max: uint64(max(maxSize, 0))}
+}
+
+// Next returns the payload of the next frame. It returns [io.EOF] only between
+// frames; a frame that ends early is [io.ErrUnexpectedEOF], one that is too
+// long is [ErrTooLarge] and is not read.
+func (r *Reader) Next() ([]byte, error) {
+	if _, err := r.src.Peek(1); err != nil {
+		return nil, err
+	}
+	size, err := r.length()
+	if err != nil {
+		return nil, err
+	}
+	if size > r.max {
+		return nil, fmt.Errorf("%w: %d bytes announced, at most %d", ErrTooLarge, size, r.max)
+	}
+	// Memory grows with what arrives, not with what was announced.
+	var body bytes.Buffer
+	n, err := io.CopyN(&body, r.src, int64(size))
+	if errors.Is(err, io.EOF) && n < int64(size) {
+		return nil, io.ErrUnexpectedEOF
+	}
+	if err != nil {
+		return nil, err
+	}
+	return body.Bytes(), nil
+}
+
+// length reads the uvarint before a frame. It is written out because
+// [binary.ReadUvarint] does not export its overflow error.
+func (r *Reader) length() (uint64, error) {
+	var size uint64
+	for shift := 0; shift < 7*binary.MaxVarintLen64; shift += 7 {
+		b, err := r.src.ReadByte()
+		if errors.Is(err, io.EOF) {
+			return 0, io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return 0, err
+		}
+		if shift == 63 && b > 1 {
+			break
+		}
+		size |= uint64(b&0x7f) << shift
+		if b < 0x80 {
+			return size, nil
+		}
+	}
+	return 0, ErrBadLength
+}

@@ -1,0 +1,248 @@
+package wire
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+)
+
+// Request is one frame a peer sent.
+type Request struct {
+	// Peer is the authenticated sender.
+	Peer peer.ID
+	// Conn is the connection the request came over.
+	Conn network.Conn
+	// Body is the frame's payload. The handler owns it.
+	Body []byte
+}
+
+// Handler answers one request. A nil reply sends nothing, an error resets the
+// stream. The context ends when the service closes.
+type Handler func(ctx context.Context, req Request) (reply []byte, err error)
+
+// ServiceConfig sets the guards of a [Service].
+type ServiceConfig struct {
+	// Name is the resource manager's service name. Required.
+	Name string
+	// MaxRequest is the largest request in bytes; zero means 4096. That much
+	// memory is reserved for each open stream.
+	MaxRequest int
+	// MaxReply is the largest reply in bytes; zero means 1 MiB.
+	MaxReply int
+	// Timeout bounds each request from waiting for it to its reply written;
+	// zero means 10 s.
+	Timeout time.Duration
+	// Rate is how many requests a second each peer may make; zero means 20.
+	Rate float64
+	// Burst is how many requests a peer may make at once; zero means 100.
+	Burst int
+	// RatePeers is how many peers the rate limit remembers; zero means 4096.
+	RatePeers int
+	// Limited answers a request over the rate limit, after which the stream
+	// is closed. It must cost less than the handler. Nil, or a nil reply,
+	// resets the stream.
+	Limited func(req Request) (reply []byte)
+}
+
+func (c ServiceConfig) withDefaults() ServiceConfig {
+	setDefault(&c.MaxRequest, 4096)
+	setDefault(&c.MaxReply, 1<<20)
+	setDefault(&c.Timeout, 10*time.Second)
+	setDefault(&c.Rate, 20)
+	setDefault(&c.Burst, 100)
+	setDefault(&c.RatePeers, 4096)
+	return c
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+var (
+	errServiceClosed = errors.New("service closed")
+	errRateLimited   = errors.New("rate limit reached")
+	errNoMemory      = errors.New("resource limit reached")
+	errLastReply     = errors.New("no more requests on this stream")
+)
+
+// Service serves a request-reply protocol. A stream may carry several requests
+// one after the other; the client's half-close ends it in good order.
+type Service struct {
+	cfg     ServiceConfig
+	handler Handler
+	limiter *Limiter
+	ctx     context.Context
+	cancel  context.CancelFunc
+
+	mu      sync.Mutex
+	closed  bool
+	streams map[network.Stream]struct{}
+	running sync.WaitGroup
+}
+
+// NewService returns a Service that answers with handler. The caller sets its
+// [Service.Handle] as the host's stream handler, and removes it before Close.
+func NewService(cfg ServiceConfig, handler Handler) *Service {
+	cfg = cfg.withDefaults()
+	ctx, cancel := context.WithCancel(context.Background())
+	return &Service{
+		cfg:     cfg,
+		handler: handler,
+		limiter: NewLimiter(cfg.Rate, cfg.Burst, cfg.RatePeers),
+		ctx:     ctx,
+		cancel:  cancel,
+		streams: make(map[network.Stream]struct{}),
+	}
+}
+
+// Close stops waiting for requests, lets those being answered finish within
+// the Timeout, and returns when no handler runs any more.
+func (s *Service) Close() error {
+	s.mu.Lock()
+	s.closed = true
+	s.cancel()
+	for st := range s.streams {
+		// A deadline in the past wakes the reader and leaves the write side.
+		_ = st.SetReadDeadline(time.Unix(1, 0))
+	}
+	s.mu.Unlock()
+	s.running.Wait()
+	return nil
+}
+
+// Handle serves one stream; it is a [network.StreamHandler].
+func (s *Service) Handle(st network.Stream) {
+	if !s.enter(st) {
+		_ = st.ResetWithError(network.StreamShutdown)
+		return
+	}
+	defer s.leave(st)
+	if err := s.serve(st); err != nil {
+		_ = st.ResetWithError(resetCode(err))
+		return
+	}
+	_ = st.Close()
+}
+
+func (s *Service) enter(st network.Stream) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.streams[st] = struct{}{}
+	s.running.Add(1)
+	return true
+}
+
+func (s *Service) leave(st network.Stream) {
+	s.mu.Lock()
+	delete(s.streams, st)
+	s.mu.Unlock()
+	s.running.Done()
+}
+
+// arm starts the deadline of the next request. It holds the lock so that it
+// cannot undo the deadline with which Close wakes readers.
+func (s *Service) arm(st network.Stream) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return errServiceClosed
+	}
+	return st.SetDeadline(time.Now().Add(s.cfg.Timeout))
+}
+
+func (s *Service) serve(st network.Stream) error {
+	scope := st.Scope()
+	if err := scope.SetService(s.cfg.Name); err != nil {
+		return fmt.Errorf("%w: %w", errNoMemory, err)
+	}
+	if err := scope.ReserveMemory(s.cfg.MaxRequest, network.ReservationPriorityAlways); err != nil {
+		return fmt.Errorf("%w: %w", errNoMemory, err)
+	}
+	defer scope.ReleaseMemory(s.cfg.MaxRequest)
+	frames := NewReader(st, s.cfg.MaxRequest)
+	for {
+		if err := s.arm(st); err != nil {
+			return err
+		}
+		body, err := frames.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return s.readError(err)
+		}
+		err = s.answer(st, Request{Peer: st.Conn().RemotePeer(), Conn: st.Conn(), Body: body})
+		if errors.Is(err, errLastReply) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// readError tells a reader that Close woke from one that failed by itself.
+func (s *Service) readError(err error) error {
+	if s.ctx.Err() != nil {
+		return errServiceClosed
+	}
+	return err
+}
+
+func (s *Service) answer(st network.Stream, req Request) error {
+	if !s.limiter.Allow(req.Peer, time.Now()) {
+		return s.refuse(st, req)
+	}
+	reply, err := s.handler(s.ctx, req)
+	if err != nil || reply == nil {
+		return err
+	}
+	// A reply is held for as long as the peer takes to read it.
+	scope := st.Scope()
+	if err := scope.ReserveMemory(len(reply), network.ReservationPriorityAlways); err != nil {
+		return fmt.Errorf("%w: %w", errNoMemory, err)
+	}
+	defer scope.ReleaseMemory(len(reply))
+	return WriteFrame(st, reply, s.cfg.MaxReply)
+}
+
+// refuse answers a request over the rate limit and ends the stream: a client
+// that goes on has to open another, which the resource manager counts.
+func (s *Service) refuse(st network.Stream, req Request) error {
+	if s.cfg.Limited == nil {
+		return errRateLimited
+	}
+	reply := s.cfg.Limited(req)
+	if reply == nil {
+		return errRateLimited
+	}
+	if err := WriteFrame(st, reply, s.cfg.MaxReply); err != nil {
+		return err
+	}
+	return errLastReply
+}
+
+func resetCode(err error) network.StreamErrorCode {
+	switch {
+	case errors.Is(err, errServiceClosed):
+		return network.StreamShutdown
+	case errors.Is(err, errRateLimited):
+		return network.StreamRateLimited
+	case errors.Is(err, errNoMemory):
+		return network.StreamResourceLimitExceeded
+	default:
+		return network.StreamProtocolViolation
+	}
+}
