@@ -17,45 +17,46 @@ var ErrBadRange = errors.New("not an ip range")
 // multiaddr form kubo uses for filters (/ip4/10.0.0.0/ipcidr/8). Bits beyond the prefix are
 // cleared, IPv4-mapped IPv6 ranges become IPv4. Errors wrap ErrBadRange.
 func ParseRange(s string) (netip.Prefix, error) {
-	p, err := parseRange(strings.TrimSpace(s))
-	if err != nil || p.Addr().Zone() != "" {
+	ip, bits, ok := splitRange(strings.TrimSpace(s))
+	if ip.Is4In6() {
+		ip, bits = ip.Unmap(), bits-96
+	}
+	p, err := ip.Prefix(bits)
+	if !ok || ip.Zone() != "" || err != nil {
 		return netip.Prefix{}, fmt.Errorf("%w: %s", ErrBadRange, clip(s))
 	}
-	if p.Addr().Is4In6() && p.Bits() >= 96 {
-		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
-	}
-	return p.Masked(), nil
+	return p, nil
 }
 
-func parseRange(s string) (netip.Prefix, error) {
-	if len(s) > MaxAddrLen {
-		return netip.Prefix{}, ErrTooLong
-	}
-	if !strings.HasPrefix(s, "/") {
-		if strings.Contains(s, "/") {
-			return netip.ParsePrefix(s)
-		}
-		ip, err := netip.ParseAddr(s)
-		if err != nil {
-			return netip.Prefix{}, err
-		}
-		return ip.Prefix(ip.BitLen())
-	}
-	a, err := ma.NewMultiaddr(s)
-	if err != nil {
-		return netip.Prefix{}, err
-	}
-	ip, ok := netip.AddrFromSlice(a[0].RawValue())
-	isIP := a[0].Code() == ma.P_IP4 || a[0].Code() == ma.P_IP6
+// splitRange takes a range apart into its address and its number of bits.
+func splitRange(s string) (ip netip.Addr, bits int, ok bool) {
 	switch {
-	case !ok || !isIP:
-		return netip.Prefix{}, ErrBadRange
-	case len(a) == 1:
-		return ip.Prefix(ip.BitLen())
-	case len(a) == 2 && a[1].Code() == ma.P_IPCIDR:
-		return ip.Prefix(int(a[1].RawValue()[0]))
+	case len(s) > MaxAddrLen:
+		return ip, 0, false
+	case strings.HasPrefix(s, "/"):
+		return splitAddrRange(s)
+	case strings.Contains(s, "/"):
+		p, err := netip.ParsePrefix(s)
+		return p.Addr(), p.Bits(), err == nil
 	}
-	return netip.Prefix{}, ErrBadRange
+	ip, err := netip.ParseAddr(s)
+	return ip, ip.BitLen(), err == nil
+}
+
+// splitAddrRange does it for multiaddrs: /ip4/A, /ip6/A, either with /ipcidr/N.
+func splitAddrRange(s string) (ip netip.Addr, bits int, ok bool) {
+	a, err := ma.NewMultiaddr(s)
+	if err != nil || a[0].Code() != ma.P_IP4 && a[0].Code() != ma.P_IP6 {
+		return ip, 0, false
+	}
+	ip, ok = netip.AddrFromSlice(a[0].RawValue())
+	switch {
+	case len(a) == 1:
+		return ip, ip.BitLen(), ok
+	case len(a) == 2 && a[1].Code() == ma.P_IPCIDR:
+		return ip, int(a[1].RawValue()[0]), ok
+	}
+	return ip, 0, false
 }
 
 // Ranges is a list of IP ranges as ParseRange returns them.

@@ -6,6 +6,8 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 )
@@ -63,6 +65,8 @@ func checkName(name string) error {
 		return errors.New("the line begins with an address; a name comes first")
 	case strings.ContainsRune("@-{", rune(name[0])):
 		return fmt.Errorf("name %s: begins with a character that has a meaning in targets", clip(name))
+	case !utf8.ValidString(name) || strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }):
+		return fmt.Errorf("name %s: not printable", clip(name))
 	case len(name) > maxName:
 		return fmt.Errorf("name %s: %w: at most %d bytes", clip(name), ErrTooLong, maxName)
 	}

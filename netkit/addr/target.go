@@ -204,23 +204,30 @@ func parseAddrInfo(data []byte) (Target, error) {
 
 // Merge joins the targets that name the same peer, keeping the order in which peers
 // and their addresses first appear. Targets without a peer id are joined only if they
-// are the same address.
+// have the same first address.
 func Merge(targets []Target) []Target {
 	var merged []Target
-	index := make(map[string]int, len(targets))
+	index := make(map[string]int, len(targets))     // by peer
+	seen := make(map[string]struct{}, len(targets)) // by peer and address
 	for _, t := range targets {
 		key := string(t.ID)
-		if t.ID == "" {
-			key = fmt.Sprint(t.Addrs)
+		if t.ID == "" && len(t.Addrs) > 0 {
+			key = t.Addrs[0].String() // begins with /, as no multihash does
 		}
-		i, seen := index[key]
-		if !seen {
+		i, known := index[key]
+		if !known {
 			i = len(merged)
 			index[key] = i
 			merged = append(merged, Target{ID: t.ID})
 		}
 		m := &merged[i]
-		m.Addrs = appendNew(m.Addrs, t.Addrs...)
+		for _, a := range t.Addrs {
+			full := key + a.String()
+			if _, dup := seen[full]; !dup {
+				seen[full] = struct{}{}
+				m.Addrs = append(m.Addrs, a)
+			}
+		}
 		if m.Name == "" {
 			m.Name = t.Name
 		}
