@@ -1,0 +1,94 @@
+package host
+
+import (
+	"net/netip"
+	"slices"
+	"sync/atomic"
+
+	"dibber/netkit/addr"
+
+	"github.com/libp2p/go-libp2p/core/control"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+// Access is who may connect and who may be dialled. The allow lists say who may
+// come in, and are no hindrance to dialling a peer that was asked for; the deny
+// lists bind both ways and win. An empty allow list lets everyone in.
+type Access struct {
+	AllowPeers []peer.ID
+	DenyPeers  []peer.ID
+	AllowCIDRs []netip.Prefix
+	DenyCIDRs  []netip.Prefix
+}
+
+// Open reports whether a stranger may connect.
+func (a Access) Open() bool { return len(a.AllowPeers) == 0 && len(a.AllowCIDRs) == 0 }
+
+// admitsPeer reports whether the lists let p in.
+func (a Access) admitsPeer(p peer.ID) bool {
+	return !slices.Contains(a.DenyPeers, p) &&
+		(len(a.AllowPeers) == 0 || slices.Contains(a.AllowPeers, p))
+}
+
+// admitsAddr reports whether the lists let a connection come in from m. A
+// relayed address is judged where the circuit's first hop has an IP.
+func (a Access) admitsAddr(m ma.Multiaddr) bool {
+	ip, ok := addrIP(m)
+	return !ok || !covers(a.DenyCIDRs, ip) && (len(a.AllowCIDRs) == 0 || covers(a.AllowCIDRs, ip))
+}
+
+// deniesAddr reports whether m must be neither dialled nor accepted.
+func (a Access) deniesAddr(m ma.Multiaddr) bool {
+	ip, ok := addrIP(m)
+	return ok && covers(a.DenyCIDRs, ip)
+}
+
+func covers(list []netip.Prefix, ip netip.Addr) bool {
+	return slices.ContainsFunc(list, func(p netip.Prefix) bool { return p.Contains(ip) })
+}
+
+// addrIP is the IP address m begins with; a relayed address has none of its own.
+func addrIP(m ma.Multiaddr) (netip.Addr, bool) {
+	if addr.IsRelayed(m) {
+		return netip.Addr{}, false
+	}
+	return addr.IP(m)
+}
+
+// gater enforces an Access at libp2p's connection gater, and the family and
+// inbound restrictions of a Config. The lists can be replaced while it runs.
+type gater struct {
+	access  atomic.Pointer[Access]
+	family  Family
+	inbound func(peer.ID) bool // nil: everybody the lists admit
+}
+
+func newGater(cfg Config) *gater {
+	g := &gater{family: cfg.Family}
+	g.access.Store(&cfg.Access)
+	return g
+}
+
+func (g *gater) InterceptPeerDial(p peer.ID) bool {
+	return !slices.Contains(g.access.Load().DenyPeers, p)
+}
+
+func (g *gater) InterceptAddrDial(_ peer.ID, m ma.Multiaddr) bool {
+	return !g.family.excludes(m) && !g.access.Load().deniesAddr(m)
+}
+
+func (g *gater) InterceptAccept(c network.ConnMultiaddrs) bool {
+	return g.access.Load().admitsAddr(c.RemoteMultiaddr())
+}
+
+func (g *gater) InterceptSecured(dir network.Direction, p peer.ID, _ network.ConnMultiaddrs) bool {
+	a := g.access.Load()
+	if dir == network.DirOutbound {
+		return !slices.Contains(a.DenyPeers, p)
+	}
+	return a.admitsPeer(p) && (g.inbound == nil || g.inbound(p))
+}
+
+func (g *gater) InterceptUpgraded(network.Conn) (bool, control.DisconnectReason) { return true, 0 }

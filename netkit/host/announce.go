@@ -1,0 +1,81 @@
+package host
+
+import (
+	"slices"
+	"sync"
+
+	"dibber/netkit/addr"
+
+	"github.com/libp2p/go-libp2p/core/event"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+// announcements are the addresses told to others besides the listeners'.
+type announcements struct {
+	static []ma.Multiaddr
+
+	mu       sync.Mutex // guards following
+	circuits map[peer.ID][]ma.Multiaddr
+}
+
+// SetCircuits replaces the circuit addresses announced for one relay; none means
+// that the reservation is gone. Identify tells connected peers at once.
+func (n *Node) SetCircuits(relay peer.ID, circuits []ma.Multiaddr) {
+	n.announce.mu.Lock()
+	if n.announce.circuits == nil {
+		n.announce.circuits = make(map[peer.ID][]ma.Multiaddr)
+	}
+	if len(circuits) == 0 {
+		delete(n.announce.circuits, relay)
+	} else {
+		n.announce.circuits[relay] = slices.Clone(circuits)
+	}
+	n.announce.mu.Unlock()
+	// The event makes libp2p compute its addresses afresh instead of at its next
+	// 5 s tick; it carries none, advertised adds them. The emitter only fails
+	// when the host is closing.
+	_ = n.changed.Emit(event.EvtAutoRelayAddrsUpdated{})
+}
+
+// Circuits are the circuit addresses announced now, without the own peer id.
+func (n *Node) Circuits() []ma.Multiaddr {
+	n.announce.mu.Lock()
+	defer n.announce.mu.Unlock()
+	var out []ma.Multiaddr
+	for _, c := range n.announce.circuits {
+		out = append(out, c...)
+	}
+	addr.Sort(out)
+	return out
+}
+
+// Announced are the addresses given by Config.Announce.
+func (n *Node) Announced() []ma.Multiaddr { return slices.Clone(n.announce.static) }
+
+// advertised is libp2p's AddrsFactory. A host that keeps to a table of peers
+// announces nothing but what it was told to.
+func (n *Node) advertised(found []ma.Multiaddr) []ma.Multiaddr {
+	var out []ma.Multiaddr
+	if !n.cfg.KnownOnly {
+		out = append(out, found...)
+		out = append(out, n.Circuits()...)
+	}
+	out = append(out, n.announce.static...)
+	out = slices.DeleteFunc(out, n.cfg.Family.excludes)
+	return ma.Unique(out)
+}
+
+// ListenAddrs are the addresses others could reach the host at if nothing were
+// between: listeners with wildcards expanded to the machine's interfaces.
+func (n *Node) ListenAddrs() []ma.Multiaddr {
+	out, err := n.Network().InterfaceListenAddresses()
+	if err != nil {
+		out = n.Network().ListenAddresses()
+	}
+	out = slices.DeleteFunc(slices.Clone(out), func(a ma.Multiaddr) bool {
+		return addr.IsRelayed(a) || n.cfg.Family.excludes(a)
+	})
+	addr.Sort(out)
+	return out
+}

@@ -1,0 +1,210 @@
+package host
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net"
+	"slices"
+
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+	madns "github.com/multiformats/go-multiaddr-dns"
+)
+
+// Transport names one way of carrying a libp2p connection.
+type Transport string
+
+// The transports a host can listen and dial with, by the words of the libp2p
+// addressing specification.
+const (
+	QUIC         Transport = "quic"         // RFC 9000, /udp/…/quic-v1
+	TCP          Transport = "tcp"          // Noise or TLS 1.3, then yamux
+	WS           Transport = "ws"           // WebSocket over TCP
+	WSS          Transport = "wss"          // WebSocket over TLS; listening needs Config.TLS
+	WebTransport Transport = "webtransport" // HTTP/3, shares QUIC's UDP port
+	WebRTC       Transport = "webrtc"       // WebRTC-direct, on a UDP port of its own
+)
+
+// AllTransports lists every Transport in order of preference.
+func AllTransports() []Transport {
+	return []Transport{QUIC, TCP, WebTransport, WS, WSS, WebRTC}
+}
+
+// Family restricts a host to one version of the Internet Protocol.
+type Family int
+
+// The families a host may use.
+const (
+	BothFamilies Family = iota // IPv4 and IPv6
+	IPv4Only
+	IPv6Only
+)
+
+// Sockets stands in for the machine's UDP sockets, so that a simulated network
+// can carry the QUIC traffic of real hosts.
+type Sockets interface {
+	// ListenUDP opens a socket on laddr.
+	ListenUDP(network string, laddr *net.UDPAddr) (net.PacketConn, error)
+	// SourceIP is the local address from which packets to dst leave.
+	SourceIP(dst *net.UDPAddr) (net.IP, error)
+}
+
+// Config says how a Node is built. The zero value is a host with a fresh
+// identity on free ports, QUIC and TCP, IPv4 and IPv6, open to everyone.
+type Config struct {
+	// Identity is the host's private key; nil makes a fresh Ed25519 key.
+	Identity crypto.PrivKey
+	// Agent is what identify tells others; empty means "dibber".
+	Agent string
+
+	// Listen are the addresses to listen on; nil means every address of the
+	// machine, on Port, for each of Transports.
+	Listen []ma.Multiaddr
+	// Port is the TCP and UDP port used when Listen is nil; 0 takes any free one.
+	Port int
+	// Transports to listen and dial with; nil means QUIC and TCP. With PSK set the
+	// UDP transports are dropped: they know no private networks.
+	Transports []Transport
+	// Family restricts listening, dialling and announcing; 0 is both.
+	Family Family
+	// TLS holds the certificate of the WSS listener; nil allows dialling only.
+	TLS *tls.Config
+	// PSK is the 32-byte key of a private network (libp2p pnet); nil is no private
+	// network.
+	PSK []byte
+	// Announce are addresses told to others besides those found; nil adds none.
+	Announce []ma.Multiaddr
+
+	// Access decides who may connect; the zero value lets everybody.
+	Access Access
+	// KnownOnly keeps only the addresses of Known and those given for a dial:
+	// nothing that identify or records say about others is stored, and only the
+	// peers of Known may come in.
+	KnownOnly bool
+	// Known are peers whose addresses are kept for good.
+	Known []peer.AddrInfo
+
+	// Limits bound connections, streams and memory; the zero value scales with
+	// the machine.
+	Limits Limits
+	// Resolver answers DNS questions; nil asks the system.
+	Resolver *madns.Resolver
+	// Sockets replaces the machine's UDP sockets; nil uses the machine's own.
+	Sockets Sockets
+}
+
+// withDefaults returns a copy of c with every unset field filled.
+func (c Config) withDefaults() (Config, error) {
+	if c.Agent == "" {
+		c.Agent = "dibber"
+	}
+	if c.Transports == nil {
+		c.Transports = []Transport{QUIC, TCP}
+	}
+	for _, t := range c.Transports {
+		if !slices.Contains(AllTransports(), t) {
+			return c, fmt.Errorf("unknown transport %q", t)
+		}
+	}
+	if c.PSK != nil {
+		c.Transports = slices.DeleteFunc(slices.Clone(c.Transports), Transport.overUDP)
+	}
+	if len(c.Transports) == 0 {
+		return c, ErrNoTransport
+	}
+	if c.Listen == nil {
+		var err error
+		if c.Listen, err = wildcardListen(c); err != nil {
+			return c, err
+		}
+	}
+	c.Limits = c.Limits.withDefaults()
+	return c, nil
+}
+
+// overUDP reports whether t runs on UDP, and so outside private networks.
+func (t Transport) overUDP() bool {
+	return t == QUIC || t == WebTransport || t == WebRTC
+}
+
+// wildcardListen builds the listen addresses of every family and transport of c.
+func wildcardListen(c Config) ([]ma.Multiaddr, error) {
+	var out []ma.Multiaddr
+	for _, t := range c.Transports {
+		if t == WSS && c.TLS == nil {
+			continue // dial only
+		}
+		port := c.Port
+		if port != 0 && slices.Index(c.Transports, t) != slices.IndexFunc(c.Transports, t.sharesPort) {
+			port = 0 // another transport of the list has the port already
+		}
+		for _, ip := range c.wildcards() {
+			a, err := ma.NewMultiaddr(fmt.Sprintf("/%s", ip) + t.suffix(port))
+			if err != nil {
+				return nil, fmt.Errorf("listen address for %s: %w", t, err)
+			}
+			out = append(out, a)
+		}
+	}
+	return out, nil
+}
+
+// sharesPort reports whether u would need the port that t listens on: QUIC and
+// WebTransport share one socket and are no rivals, WebRTC-direct would steal
+// QUIC's packets, TCP and the two WebSockets compete.
+func (t Transport) sharesPort(u Transport) bool {
+	switch t {
+	case QUIC, WebTransport:
+		return u == t
+	case WebRTC:
+		return u.overUDP()
+	default:
+		return !u.overUDP()
+	}
+}
+
+// suffix is the part of a listen address of t that follows the IP address.
+func (t Transport) suffix(port int) string {
+	switch t {
+	case QUIC:
+		return fmt.Sprintf("/udp/%d/quic-v1", port)
+	case WebTransport:
+		return fmt.Sprintf("/udp/%d/quic-v1/webtransport", port)
+	case WebRTC:
+		return fmt.Sprintf("/udp/%d/webrtc-direct", port)
+	case WS:
+		return fmt.Sprintf("/tcp/%d/ws", port)
+	case WSS:
+		return fmt.Sprintf("/tcp/%d/tls/ws", port)
+	default:
+		return fmt.Sprintf("/tcp/%d", port)
+	}
+}
+
+// wildcards are the unspecified addresses to listen on. A machine without IPv6 is
+// no reason to fail when nobody asked for it.
+func (c Config) wildcards() []string {
+	switch {
+	case c.Family == IPv6Only:
+		return []string{"ip6/::"}
+	case c.Family == IPv4Only, c.Sockets == nil && !hasIPv6():
+		return []string{"ip4/0.0.0.0"}
+	default:
+		return []string{"ip4/0.0.0.0", "ip6/::"}
+	}
+}
+
+// excludes reports whether a is of the other family than f.
+func (f Family) excludes(a ma.Multiaddr) bool {
+	if len(a) == 0 {
+		return false
+	}
+	switch a[0].Protocol().Code {
+	case ma.P_IP4, ma.P_DNS4:
+		return f == IPv6Only
+	case ma.P_IP6, ma.P_IP6ZONE, ma.P_DNS6:
+		return f == IPv4Only
+	}
+	return false
+}

@@ -1,0 +1,36 @@
+package host
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/peerstore"
+	"github.com/libp2p/go-libp2p/core/transport"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+// Dial connects to p over the best of addrs and of those known from before, or
+// returns a connection that is open already. Back-off left from earlier failures
+// does not stop it: somebody asked. It does not wait for identify.
+func (n *Node) Dial(ctx context.Context, p peer.ID, addrs []ma.Multiaddr) (network.Conn, error) {
+	n.swarm().Backoff().Clear(p)
+	n.Remember(p, addrs, peerstore.TempAddrTTL)
+	return n.Network().DialPeer(ctx, p)
+}
+
+// DialAddr connects to p over exactly one resolved address, without ranking and
+// past any open connection. The connection is not part of the host's network:
+// nothing else uses it, and the caller closes it.
+func (n *Node) DialAddr(ctx context.Context, p peer.ID, a ma.Multiaddr) (transport.CapableConn, error) {
+	t := n.swarm().TransportForDialing(a)
+	if t == nil {
+		return nil, fmt.Errorf("dial %s: %w", a, swarm.ErrNoTransport)
+	}
+	if !n.gater.InterceptPeerDial(p) || !n.gater.InterceptAddrDial(p, a) {
+		return nil, fmt.Errorf("dial %s: %w", a, swarm.ErrGaterDisallowedConnection)
+	}
+	return t.Dial(ctx, a, p)
+}

@@ -1,0 +1,216 @@
+// Package host builds the libp2p host that every service of dibber attaches to,
+// and gives what others need of it: a trace of each dial, connection lists that
+// can be changed while it runs, name resolution that can be timed, streams that
+// open without a round trip of negotiation, and the addresses it may announce.
+//
+// Only this package and the test bed build hosts.
+package host
+
+import (
+	"cmp"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"dibber/netkit/addr"
+
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/event"
+	corehost "github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/peerstore"
+	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
+	"github.com/libp2p/go-libp2p/p2p/host/peerstore/pstoremem"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+// ErrNoTransport means that no transport is left to a host, as when a private
+// network key rules out every one that was asked for.
+var ErrNoTransport = errors.New("no transport left: private networks need tcp or ws")
+
+// Node is a running libp2p host. Close it to stop it and everything it started.
+type Node struct {
+	corehost.Host
+
+	cfg      Config
+	gater    *gater
+	tracer   dialTracer
+	book     *addressBook
+	announce announcements
+	changed  event.Emitter
+	observed *observedAddrs
+}
+
+// New starts a host for cfg. It fails with a *ListenError when an address of
+// cfg.Listen cannot be bound.
+func New(cfg Config) (*Node, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Identity == nil {
+		if cfg.Identity, _, err = crypto.GenerateEd25519Key(rand.Reader); err != nil {
+			return nil, fmt.Errorf("generate identity: %w", err)
+		}
+	}
+	if err := probeListen(cfg); err != nil {
+		return nil, err
+	}
+	n := &Node{cfg: cfg, gater: newGater(cfg)}
+	n.announce.static = cfg.Announce
+	if n.book, err = newAddressBook(cfg); err != nil {
+		return nil, err
+	}
+	if cfg.KnownOnly {
+		n.gater.inbound = func(p peer.ID) bool {
+			return slices.ContainsFunc(cfg.Known, func(k peer.AddrInfo) bool { return k.ID == p })
+		}
+	}
+	opts, err := n.options()
+	if err != nil {
+		return nil, err
+	}
+	if n.Host, err = libp2p.New(opts...); err != nil {
+		return nil, fmt.Errorf("start libp2p host: %w", err)
+	}
+	if n.changed, err = n.EventBus().Emitter(new(event.EvtAutoRelayAddrsUpdated), eventbus.Stateful); err != nil {
+		return nil, errors.Join(fmt.Errorf("address events: %w", err), n.Host.Close())
+	}
+	if n.observed, err = newObservedAddrs(n.Host); err != nil {
+		return nil, errors.Join(err, n.changed.Close(), n.Host.Close())
+	}
+	if err := n.checkListeners(); err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
+	for _, k := range cfg.Known {
+		n.Remember(k.ID, k.Addrs, peerstore.PermanentAddrTTL)
+	}
+	return n, nil
+}
+
+// options turns the Config into libp2p's options.
+func (n *Node) options() ([]libp2p.Option, error) {
+	rm, err := n.cfg.Limits.resourceManager()
+	if err != nil {
+		return nil, err
+	}
+	cm, err := n.cfg.Limits.connManager()
+	if err != nil {
+		return nil, err
+	}
+	opts := append(transportOptions(n.cfg, &n.tracer),
+		libp2p.Identity(n.cfg.Identity),
+		libp2p.UserAgent(n.cfg.Agent),
+		libp2p.ListenAddrs(n.cfg.Listen...),
+		libp2p.Peerstore(n.book),
+		libp2p.ConnectionGater(n.gater),
+		libp2p.ConnectionManager(cm),
+		libp2p.ResourceManager(rm),
+		libp2p.DialRanker(n.tracer.rank),
+		libp2p.AddrsFactory(n.advertised),
+		libp2p.DisableMetrics(),
+		// The relay transport is added by hand, timed; see circuitOption.
+		libp2p.DisableRelay(),
+		circuitOption(&n.tracer),
+		// A person who names an address wants it tried, whatever failed before,
+		// and a server's dial-backs never prove that UDP works (go-libp2p#3491).
+		libp2p.UDPBlackHoleSuccessCounter(nil),
+		libp2p.IPv6BlackHoleSuccessCounter(nil),
+	)
+	if n.cfg.PSK != nil {
+		opts = append(opts, libp2p.PrivateNetwork(n.cfg.PSK))
+	}
+	if n.cfg.Resolver != nil {
+		opts = append(opts, libp2p.MultiaddrResolver(swarm.ResolverFromMaDNS{Resolver: n.cfg.Resolver}))
+	}
+	return opts, nil
+}
+
+// SetAccess replaces the allow and deny lists. Connections that the new lists
+// deny are closed.
+func (n *Node) SetAccess(a Access) {
+	n.gater.access.Store(&a)
+	for _, c := range n.Network().Conns() {
+		inbound := c.Stat().Direction == network.DirInbound
+		if slices.Contains(a.DenyPeers, c.RemotePeer()) || a.deniesAddr(c.RemoteMultiaddr()) ||
+			inbound && (!a.admitsPeer(c.RemotePeer()) || !a.admitsAddr(c.RemoteMultiaddr())) {
+			// The connection is gone either way; its error tells nothing new.
+			_ = c.CloseWithError(network.ConnGated)
+		}
+	}
+}
+
+// Limits returns the limits in force, every field filled.
+func (n *Node) Limits() Limits { return n.cfg.Limits }
+
+// Close stops the host. Services attached to it must be closed before.
+func (n *Node) Close() error {
+	n.observed.close()
+	return errors.Join(n.changed.Close(), n.Host.Close())
+}
+
+// Dialer makes a second host with the same transports, lists and limits but an
+// identity of its own and no listeners, for dial-backs that must not reuse the
+// connections or ports of n. The caller closes it.
+func (n *Node) Dialer() (corehost.Host, error) {
+	key, _, err := crypto.GenerateEd25519Key(rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("generate dialer identity: %w", err)
+	}
+	ps, err := pstoremem.NewPeerstore()
+	if err != nil {
+		return nil, fmt.Errorf("dialer peerstore: %w", err)
+	}
+	rm, err := n.cfg.Limits.resourceManager()
+	if err != nil {
+		return nil, err
+	}
+	opts := append(transportOptions(n.cfg, &dialTracer{}),
+		libp2p.Identity(key),
+		libp2p.Peerstore(ps),
+		libp2p.NoListenAddrs,
+		libp2p.DisableRelay(),
+		libp2p.Ping(false),
+		libp2p.ConnectionGater(n.gater),
+		libp2p.ResourceManager(rm),
+		libp2p.DialRanker(swarm.NoDelayDialRanker),
+		libp2p.DisableMetrics(),
+		libp2p.DisableIdentifyAddressDiscovery(),
+		libp2p.UDPBlackHoleSuccessCounter(nil),
+		libp2p.IPv6BlackHoleSuccessCounter(nil),
+	)
+	if n.cfg.PSK != nil {
+		opts = append(opts, libp2p.PrivateNetwork(n.cfg.PSK))
+	}
+	h, err := libp2p.New(opts...)
+	if err != nil {
+		return nil, fmt.Errorf("dial-back host: %w", err)
+	}
+	return h, nil
+}
+
+// swarm is the network of n; libp2p.New builds no other kind.
+func (n *Node) swarm() *swarm.Swarm {
+	s, _ := n.Network().(*swarm.Swarm)
+	return s
+}
+
+// Remember adds addresses of a peer that a person, a table or a verified record
+// named. It is the only way in when Config.KnownOnly is set.
+func (n *Node) Remember(p peer.ID, addrs []ma.Multiaddr, ttl time.Duration) {
+	n.book.remember(p, addrs, ttl)
+}
+
+// Conns returns the open connections to p, direct ones first.
+func (n *Node) Conns(p peer.ID) []network.Conn {
+	conns := slices.Clone(n.Network().ConnsToPeer(p))
+	slices.SortStableFunc(conns, func(a, b network.Conn) int {
+		return cmp.Compare(addr.Path(a.RemoteMultiaddr()), addr.Path(b.RemoteMultiaddr()))
+	})
+	return conns
+}

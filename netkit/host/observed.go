@@ -1,0 +1,79 @@
+package host
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+
+	"dibber/netkit/addr"
+
+	"github.com/libp2p/go-libp2p/core/event"
+	corehost "github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+// Observation is the address under which one peer sees this host.
+type Observation struct {
+	Conn network.Conn // the connection over which it was seen
+	Addr ma.Multiaddr // as identify told it; not verified
+}
+
+// observedAddrs remembers what identify says about the host's own address on each
+// open connection. libp2p keeps such addresses to itself until four peers agree.
+type observedAddrs struct {
+	sub  event.Subscription
+	done sync.WaitGroup
+
+	mu   sync.Mutex // guards following
+	seen map[network.Conn]ma.Multiaddr
+}
+
+func newObservedAddrs(h corehost.Host) (*observedAddrs, error) {
+	sub, err := h.EventBus().Subscribe(new(event.EvtPeerIdentificationCompleted), eventbus.Name("host observed addresses"))
+	if err != nil {
+		return nil, fmt.Errorf("identify events: %w", err)
+	}
+	o := &observedAddrs{sub: sub, seen: make(map[network.Conn]ma.Multiaddr)}
+	o.done.Go(func() {
+		for e := range sub.Out() {
+			o.add(e.(event.EvtPeerIdentificationCompleted))
+		}
+	})
+	return o, nil
+}
+
+func (o *observedAddrs) add(e event.EvtPeerIdentificationCompleted) {
+	if e.ObservedAddr == nil || e.Conn == nil || addr.IsRelayed(e.Conn.RemoteMultiaddr()) {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for c := range o.seen { // closed connections tell nothing any more
+		if c.IsClosed() {
+			delete(o.seen, c)
+		}
+	}
+	o.seen[e.Conn] = e.ObservedAddr
+}
+
+func (o *observedAddrs) close() {
+	// Close of a subscription ends the range over it; it has no error to tell.
+	_ = o.sub.Close()
+	o.done.Wait()
+}
+
+// Observations are the addresses under which connected peers see this host.
+func (n *Node) Observations() []Observation {
+	n.observed.mu.Lock()
+	defer n.observed.mu.Unlock()
+	var out []Observation
+	for c, a := range n.observed.seen {
+		if !c.IsClosed() {
+			out = append(out, Observation{c, a})
+		}
+	}
+	slices.SortFunc(out, func(a, b Observation) int { return a.Addr.Compare(b.Addr) })
+	return out
+}

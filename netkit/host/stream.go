@@ -1,0 +1,59 @@
+package host
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/multiformats/go-multistream"
+)
+
+// OpenStream opens a stream on c that speaks proto. It does not wait for identify
+// nor for the peer's answer to the protocol proposal, so a request sent at once
+// is answered one round trip later (multistream-select's lazy client); if the
+// peer does not speak proto the first Read fails with
+// multistream.ErrNotSupported. Relayed connections are used like any other.
+func (n *Node) OpenStream(ctx context.Context, c network.Conn, proto protocol.ID) (network.Stream, error) {
+	s, err := c.NewStream(network.WithAllowLimitedConn(ctx, string(proto)))
+	if err != nil {
+		return nil, fmt.Errorf("open stream %s: %w", proto, err)
+	}
+	if err := s.SetProtocol(proto); err != nil {
+		_ = s.Reset() // the first error is the one to tell
+		return nil, fmt.Errorf("open stream %s: %w", proto, err)
+	}
+	return &lazyStream{Stream: s, rw: multistream.NewMSSelect(s, proto)}, nil
+}
+
+// lazyStream negotiates its protocol with the first read and write.
+type lazyStream struct {
+	network.Stream
+	rw io.ReadWriteCloser
+}
+
+// closeTimeout bounds how long Close waits for the negotiation of a stream that
+// was never read.
+const closeTimeout = 10 * time.Second
+
+func (s *lazyStream) Read(b []byte) (int, error)  { return s.rw.Read(b) }
+func (s *lazyStream) Write(b []byte) (int, error) { return s.rw.Write(b) }
+
+func (s *lazyStream) Close() error {
+	if err := s.SetReadDeadline(time.Now().Add(closeTimeout)); err != nil {
+		return err
+	}
+	return s.rw.Close()
+}
+
+// CloseWrite sends the proposal if nothing was written yet, then half-closes.
+func (s *lazyStream) CloseWrite() error {
+	if f, ok := s.rw.(interface{ Flush() error }); ok {
+		if err := f.Flush(); err != nil {
+			return err
+		}
+	}
+	return s.Stream.CloseWrite()
+}

@@ -1,0 +1,160 @@
+package host
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/connmgr"
+	"github.com/libp2p/go-libp2p/core/crypto"
+	corehost "github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/pnet"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/libp2p/go-libp2p/core/sec"
+	"github.com/libp2p/go-libp2p/core/transport"
+	tptu "github.com/libp2p/go-libp2p/p2p/net/upgrader"
+	circuit "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
+	"github.com/libp2p/go-libp2p/p2p/security/noise"
+	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
+	libp2pquic "github.com/libp2p/go-libp2p/p2p/transport/quic"
+	"github.com/libp2p/go-libp2p/p2p/transport/quicreuse"
+	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
+	"github.com/libp2p/go-libp2p/p2p/transport/tcpreuse"
+	libp2pwebrtc "github.com/libp2p/go-libp2p/p2p/transport/webrtc"
+	"github.com/libp2p/go-libp2p/p2p/transport/websocket"
+	libp2pwebtransport "github.com/libp2p/go-libp2p/p2p/transport/webtransport"
+	ma "github.com/multiformats/go-multiaddr"
+	"github.com/quic-go/quic-go"
+	"go.uber.org/fx"
+)
+
+// transportOptions are the libp2p options for the transports of cfg, each timed
+// by tr.
+func transportOptions(cfg Config, tr *dialTracer) []libp2p.Option {
+	opts := []libp2p.Option{
+		libp2p.Security(noise.ID, func(id protocol.ID, key crypto.PrivKey, muxers []tptu.StreamMuxer) (sec.SecureTransport, error) {
+			t, err := noise.New(id, key, muxers)
+			return tracedSecurity{t}, err
+		}),
+		libp2p.Security(libp2ptls.ID, func(id protocol.ID, key crypto.PrivKey, muxers []tptu.StreamMuxer) (sec.SecureTransport, error) {
+			t, err := libp2ptls.New(id, key, muxers)
+			return tracedSecurity{t}, err
+		}),
+		quicReuse(cfg.Sockets),
+	}
+	webSocket := false
+	for _, t := range cfg.Transports {
+		switch t {
+		case QUIC:
+			opts = append(opts, libp2p.Transport(func(key crypto.PrivKey, cm *quicreuse.ConnManager, psk pnet.PSK, g connmgr.ConnectionGater, rm network.ResourceManager) (transport.Transport, error) {
+				return tr.wrap(libp2pquic.NewTransport(key, cm, psk, g, rm))
+			}))
+		case TCP:
+			opts = append(opts, libp2p.Transport(func(u transport.Upgrader, rm network.ResourceManager, shared *tcpreuse.ConnMgr) (transport.Transport, error) {
+				return tr.wrap(tcp.NewTCPTransport(tracedUpgrader{u}, rm, shared))
+			}))
+		case WS, WSS:
+			if !webSocket { // one transport of the library serves both
+				webSocket = true
+				opts = append(opts, webSocketOption(cfg.TLS, tr))
+			}
+		case WebTransport:
+			opts = append(opts, libp2p.Transport(func(key crypto.PrivKey, psk pnet.PSK, cm *quicreuse.ConnManager, g connmgr.ConnectionGater, rm network.ResourceManager) (transport.Transport, error) {
+				return tr.wrap(libp2pwebtransport.New(key, psk, cm, g, rm))
+			}))
+		case WebRTC:
+			opts = append(opts, libp2p.Transport(func(key crypto.PrivKey, psk pnet.PSK, g connmgr.ConnectionGater, rm network.ResourceManager, listen libp2pwebrtc.ListenUDPFn) (transport.Transport, error) {
+				return tr.wrap(libp2pwebrtc.New(key, psk, g, rm, listen))
+			}))
+		}
+	}
+	return opts
+}
+
+// wrap times t; it takes the results of a constructor as they come.
+func (d *dialTracer) wrap(t transport.Transport, err error) (transport.Transport, error) {
+	return tracedTransport{t, d}, err
+}
+
+func webSocketOption(conf *tls.Config, tr *dialTracer) libp2p.Option {
+	return libp2p.Transport(func(u transport.Upgrader, rm network.ResourceManager, shared *tcpreuse.ConnMgr) (transport.Transport, error) {
+		var opts []websocket.Option
+		if conf != nil {
+			opts = append(opts, websocket.WithTLSConfig(conf))
+		}
+		return tr.wrap(websocket.New(tracedUpgrader{u}, rm, shared, opts...))
+	})
+}
+
+// quicReuse shares UDP sockets between the transports on QUIC, over sockets when
+// given. The connection manager counts inbound handshakes against the resource
+// manager before they cost anything, as libp2p's own default does.
+func quicReuse(sockets Sockets) libp2p.Option {
+	return libp2p.QUICReuse(func(l fx.Lifecycle, srk quic.StatelessResetKey, tk quic.TokenGeneratorKey, rm network.ResourceManager) (*quicreuse.ConnManager, error) {
+		opts := []quicreuse.Option{
+			quicreuse.ConnContext(func(ctx context.Context, info *quic.ClientInfo) (context.Context, error) {
+				from, err := quicreuse.ToQuicMultiaddr(info.RemoteAddr, quic.Version1)
+				if err != nil {
+					from = nil // the resource manager decides about a nil address, too
+				}
+				scope, err := rm.OpenConnection(network.DirInbound, false, from)
+				if err != nil {
+					return ctx, err
+				}
+				ctx = network.WithConnManagementScope(ctx, scope)
+				context.AfterFunc(ctx, scope.Done)
+				return ctx, nil
+			}),
+			quicreuse.VerifySourceAddress(rm.VerifySourceAddress),
+		}
+		if sockets != nil {
+			opts = append(opts,
+				quicreuse.OverrideListenUDP(sockets.ListenUDP),
+				quicreuse.OverrideSourceIPSelector(func() (quicreuse.SourceIPSelector, error) {
+					return sourceIP{sockets}, nil
+				}))
+		}
+		cm, err := quicreuse.NewConnManager(srk, tk, opts...)
+		if err != nil {
+			return nil, err
+		}
+		l.Append(fx.StopHook(cm.Close)) // the host does not close a manager it did not make
+		return cm, nil
+	})
+}
+
+// sourceIP lends Sockets the name that quicreuse asks for.
+type sourceIP struct{ Sockets }
+
+func (s sourceIP) PreferredSourceIPForDestination(dst *net.UDPAddr) (net.IP, error) {
+	return s.SourceIP(dst)
+}
+
+// circuitOption adds the circuit relay v2 client as a timed transport, so that
+// /p2p-circuit addresses can be dialled and relayed connections accepted.
+func circuitOption(tr *dialTracer) libp2p.Option {
+	return libp2p.WithFxOption(fx.Invoke(func(l fx.Lifecycle, h corehost.Host, u transport.Upgrader) error {
+		c, err := circuit.New(h, tracedUpgrader{u})
+		if err != nil {
+			return err
+		}
+		swarm, ok := h.Network().(transport.TransportNetwork)
+		if !ok {
+			return fmt.Errorf("%T takes no transports", h.Network())
+		}
+		if err := swarm.AddTransport(tracedTransport{c, tr}); err != nil {
+			return err
+		}
+		l.Append(fx.StartHook(func() error {
+			if err := swarm.Listen(ma.StringCast("/p2p-circuit")); err != nil {
+				return err
+			}
+			c.Start()
+			return nil
+		}))
+		return nil
+	}))
+}
