@@ -1,0 +1,146 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/libp2p/go-libp2p/gologshim"
+	"github.com/urfave/cli/v2"
+)
+
+// commandList declares every command, in the order in which help shows them.
+func commandList(e *env) []spec {
+	return withPaths(nil, []spec{
+		newVersion(e),
+	})
+}
+
+// Main runs dibber with args, which do not include the program's name, and returns the exit code of the process. The end of ctx
+// interrupts the run; see Interruptible.
+func Main(ctx context.Context, args []string, stdio Stdio) int {
+	e := newEnv(stdio)
+	in, err := parse(e, args)
+	if err != nil {
+		return e.usageError(err)
+	}
+	if in.help {
+		return e.printHelp(in.spec)
+	}
+	code := exitInternal
+	app := e.app(in, func(c *cli.Context) error {
+		code = e.runCommand(c, in)
+		return nil
+	})
+	if err := app.RunContext(ctx, in.canonical()); err != nil {
+		return e.usageError(err)
+	}
+	return int(code)
+}
+
+// app builds the urfave/cli application for one invocation. It holds only the commands on the path of that invocation: parse has
+// already found them, and so no positional argument can be mistaken for a command.
+func (e *env) app(in *invocation, action cli.ActionFunc) *cli.App {
+	onUsageError := func(_ *cli.Context, err error, _ bool) error { return err }
+	var command *cli.Command
+	for i := len(in.spec.path) - 1; i >= 0; i-- {
+		next := &cli.Command{Name: in.spec.path[i], HideHelp: true, OnUsageError: onUsageError}
+		if command == nil {
+			next.Flags, next.Action = in.spec.allFlags(e), action
+		} else {
+			next.Subcommands = []*cli.Command{command}
+		}
+		command = next
+	}
+	return &cli.App{
+		Name: "dibber", HideHelp: true, HideVersion: true, Commands: []*cli.Command{command},
+		Reader: e.stdio.In, Writer: e.stdio.Err, ErrWriter: e.stdio.Err,
+		OnUsageError:   onUsageError,
+		ExitErrHandler: func(*cli.Context, error) {}, // only main exits
+	}
+}
+
+// usageError prints one line on stderr and returns exit code 2.
+func (e *env) usageError(err error) int {
+	message := oneLine(err.Error())
+	if f := (*failure)(nil); errors.As(err, &f) && f.Hint != "" {
+		message += "; " + oneLine(f.Hint)
+	}
+	fmt.Fprintf(e.stdio.Err, "dibber: %s\n", message)
+	return int(exitUsage)
+}
+
+// runCommand is the life of a command after its flags were read: settings, validation, run, result.
+func (e *env) runCommand(c *cli.Context, in *invocation) exitCode {
+	out := &output{e: e, spec: in.spec}
+	if err := e.prepare(c, in); err != nil {
+		return exitCode(e.usageError(err))
+	}
+	out.log = e.logger()
+	ctx := c.Context
+	if e.shared.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, e.shared.Timeout, errTimeout)
+		defer cancel()
+	}
+	doc, err := in.spec.run(ctx, out)
+	f := classify(ctx, e.properEnd(ctx, in.spec, err))
+	out.finish(doc, f)
+	if f == nil {
+		return exitOK
+	}
+	return f.Exit
+}
+
+// prepare fills in what the command line left open and finds usage errors.
+func (e *env) prepare(c *cli.Context, in *invocation) error {
+	s := e.shared
+	switch {
+	case s.JSON && s.NDJSON:
+		return usagef("--json and --ndjson exclude each other")
+	case s.Quiet && (s.JSON || s.NDJSON):
+		return usagef("--quiet excludes --json and --ndjson")
+	case s.Timeout < 0:
+		return usagef("--timeout: %q is negative", s.Timeout)
+	}
+	if in.spec.validate != nil {
+		return in.spec.validate(in.args)
+	}
+	if len(in.args) > 0 {
+		return usagef("%s takes no arguments, but got %q", in.spec.fullName(), in.args[0])
+	}
+	return nil
+}
+
+// properEnd turns the end of a long-lived command by a signal into success, and the end of one by --timeout into a failure.
+func (e *env) properEnd(ctx context.Context, s *spec, err error) error {
+	code, cut := interruption(ctx)
+	if !cut || s.longLived == nil || !s.longLived() {
+		return err
+	}
+	if code == exitTimeout {
+		return errors.Join(err, errTimeout)
+	}
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// logger returns the log on stderr and makes libp2p write to it too, unless its own variable says how it shall log.
+func (e *env) logger() *slog.Logger {
+	level := slog.LevelError
+	if e.shared.Verbose {
+		level = slog.LevelInfo
+	}
+	if e.shared.LogLevel != "" {
+		// The flag takes only words that slog knows.
+		_ = level.UnmarshalText([]byte(e.shared.LogLevel))
+	}
+	handler := slog.NewTextHandler(e.stdio.Err, &slog.HandlerOptions{Level: level})
+	if _, own := e.lookup("GOLOG_LOG_LEVEL"); !own {
+		gologshim.SetDefaultHandler(handler)
+	}
+	return slog.New(handler)
+}

@@ -1,0 +1,104 @@
+package commands
+
+import (
+	"time"
+
+	"github.com/urfave/cli/v2"
+)
+
+// The headings of flags that many commands share. A flag under one of them is configured once for all commands: by DIBBER_<FLAG>
+// and by a key at the top of the configuration file.
+const (
+	groupOutput = "output"
+	groupHost   = "host"
+)
+
+// sharedOptions are the options that every command has.
+type sharedOptions struct {
+	JSON, NDJSON, Quiet bool
+	Timeout             time.Duration
+	Config              string
+	LogLevel            string
+	Verbose             bool
+}
+
+// outputFlags declares the flags that every command has; the framework adds them.
+func outputFlags(o *sharedOptions, timeout time.Duration) []cli.Flag {
+	return []cli.Flag{
+		&cli.BoolFlag{Category: groupOutput, Name: "json", Usage: "print one JSON document", Destination: &o.JSON},
+		&cli.BoolFlag{
+			Category: groupOutput, Name: "ndjson", Destination: &o.NDJSON,
+			Usage: "print one JSON document a line as things happen, the summary last",
+		},
+		&cli.BoolFlag{
+			Category: groupOutput, Name: "quiet", Aliases: []string{"q"}, Destination: &o.Quiet,
+			Usage: "print only the most useful token",
+		},
+		&cli.DurationFlag{
+			Category: groupOutput, Name: "timeout", Value: timeout, Destination: &o.Timeout,
+			Usage: "give up after `DURATION`; 0 means never",
+		},
+		&cli.StringFlag{
+			Category: groupOutput, Name: "config", Destination: &o.Config,
+			Usage: "read the configuration from `FILE` (default: dibber/config.toml in $XDG_CONFIG_HOME)",
+		},
+		choiceFlag(groupOutput, "log-level", "log to stderr what is at least as grave as `LEVEL`", &o.LogLevel,
+			"debug", "info", "warn", "error"),
+		&cli.BoolFlag{
+			Category: groupOutput, Name: "verbose", Aliases: []string{"v"}, Destination: &o.Verbose,
+			Usage: "say more on stderr, as --log-level info does",
+		},
+	}
+}
+
+// hostOptions are the options of every command that opens a libp2p host.
+type hostOptions struct {
+	Listen      []string // multiaddrs; empty means the command's default
+	Transports  []string // words of transportWords; empty means quic and tcp
+	TLSCert     string   // PEM file of wss
+	TLSKey      string   // PEM file of wss
+	Identity    string   // key file, or "ephemeral"; empty means the command's default
+	PSKFile     string   // empty means no private network
+	AllowPeers  []string // peer ids; empty means everybody
+	DenyPeers   []string // peer ids
+	AllowCIDRs  []string // empty means everywhere
+	DenyCIDRs   []string
+	Peers       string // @FILE of names and addresses; empty means no table
+	NoDiscovery bool
+	Announce    []string // multiaddrs announced beside those found out
+	StateDir    string   // empty means dibber in $XDG_STATE_HOME
+	IP4, IP6    bool     // restrict to one family
+}
+
+// hostFlags declares the flags of every command that opens a host.
+func hostFlags(o *hostOptions) []cli.Flag {
+	o.Transports = []string{"quic", "tcp"}
+	text := func(name, usage string, dest *string) cli.Flag {
+		return &cli.StringFlag{Category: groupHost, Name: name, Usage: usage, Destination: dest}
+	}
+	list := func(name, usage string, dest *[]string) cli.Flag {
+		return listFlag(groupHost, name, usage, dest)
+	}
+	return []cli.Flag{
+		list("listen", "listen on `ADDR`, a multiaddr (repeatable)", &o.Listen),
+		listFlag(groupHost, "transport", "use these `TRANSPORTS`: quic, tcp, ws, wss, webtransport, webrtc", &o.Transports,
+			"quic", "tcp", "ws", "wss", "webtransport", "webrtc"),
+		text("tls-cert", "certificate `FILE` for wss", &o.TLSCert),
+		text("tls-key", "private key `FILE` for wss", &o.TLSKey),
+		text("identity", "key `FILE`, made if missing, or ephemeral", &o.Identity),
+		text("psk-file", "join the private network of this pre-shared key `FILE`; TCP transports only", &o.PSKFile),
+		list("allow-peer", "let only this `PEER` in (repeatable)", &o.AllowPeers),
+		list("deny-peer", "never talk to this `PEER` (repeatable)", &o.DenyPeers),
+		list("allow-cidr", "let only addresses of this `RANGE` in (repeatable)", &o.AllowCIDRs),
+		list("deny-cidr", "never talk to addresses of this `RANGE` (repeatable)", &o.DenyCIDRs),
+		text("peers", "table of names and addresses, `@FILE`; @name is then a target", &o.Peers),
+		&cli.BoolFlag{
+			Category: groupHost, Name: "no-discovery", Destination: &o.NoDiscovery,
+			Usage: "use only addresses given or in the table: learn nothing, announce nothing, let nobody else in",
+		},
+		list("announce", "announce `ADDR` beside the addresses found out (repeatable)", &o.Announce),
+		text("state-dir", "keep identity, registry and stores in `DIR` (default: dibber in $XDG_STATE_HOME)", &o.StateDir),
+		&cli.BoolFlag{Category: groupHost, Name: "ip4", Aliases: []string{"4"}, Usage: "use IPv4 only", Destination: &o.IP4},
+		&cli.BoolFlag{Category: groupHost, Name: "ip6", Aliases: []string{"6"}, Usage: "use IPv6 only", Destination: &o.IP6},
+	}
+}

@@ -1,0 +1,51 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// signalError is the cancellation cause of a context that ended because the process received a signal.
+type signalError struct{ signal os.Signal }
+
+func (e *signalError) Error() string { return "received signal: " + e.signal.String() }
+
+// Interruptible returns a context that ends at the first SIGINT or SIGTERM, with a cause from which Main tells which of them it
+// was. The default behaviour is restored at that moment, so that a second signal ends the process at once.
+func Interruptible(parent context.Context) context.Context {
+	ctx, cancel := context.WithCancelCause(parent)
+	received := make(chan os.Signal, 1)
+	signal.Notify(received, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		defer signal.Stop(received)
+		select {
+		case s := <-received:
+			cancel(&signalError{s})
+		case <-parent.Done():
+			cancel(context.Cause(parent))
+		}
+	}()
+	return ctx
+}
+
+// errTimeout is the cancellation cause of a run that reached --timeout.
+var errTimeout = errors.New("--timeout reached")
+
+// interruption returns the exit code that the end of ctx asks for, and whether ctx has ended for one of these reasons.
+func interruption(ctx context.Context) (exitCode, bool) {
+	cause := context.Cause(ctx)
+	var s *signalError
+	switch {
+	case errors.Is(cause, errTimeout):
+		return exitTimeout, true
+	case errors.As(cause, &s) && s.signal == syscall.SIGTERM:
+		return exitTerminated, true
+	case cause != nil:
+		return exitInterrupted, true
+	default:
+		return exitOK, false
+	}
+}
