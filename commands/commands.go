@@ -95,8 +95,10 @@ func (e *env) runCommand(c *cli.Context, in *invocation) exitCode {
 
 // prepare fills in what the command line left open and finds usage errors.
 func (e *env) prepare(c *cli.Context, in *invocation) error {
-	s := e.shared
-	switch {
+	if err := e.configure(c, in); err != nil {
+		return err
+	}
+	switch s := e.shared; {
 	case s.JSON && s.NDJSON:
 		return usagef("--json and --ndjson exclude each other")
 	case s.Quiet && (s.JSON || s.NDJSON):
@@ -111,6 +113,22 @@ func (e *env) prepare(c *cli.Context, in *invocation) error {
 		return usagef("%s takes no arguments, but got %q", in.spec.fullName(), in.args[0])
 	}
 	return nil
+}
+
+// configure sets the flags that the command line left open from the environment and the configuration file.
+func (e *env) configure(c *cli.Context, in *invocation) error {
+	if path, ok := e.lookup("DIBBER_CONFIG"); ok && e.shared.Config == "" {
+		e.shared.Config = path
+	}
+	conf, err := e.loadConfig()
+	if err != nil {
+		return err
+	}
+	all, err := e.settle(in.spec, in.flags, conf)
+	if err != nil {
+		return err
+	}
+	return apply(c, all)
 }
 
 // properEnd turns the end of a long-lived command by a signal into success, and the end of one by --timeout into a failure.

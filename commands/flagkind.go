@@ -59,8 +59,8 @@ func words(f cli.Flag) []string {
 // checkValue says what is wrong with a value before it is handed to the flag, in words that fit a command line, an environment
 // variable and a configuration file alike.
 func checkValue(f cli.Flag, value string) error {
-	var err error
 	kind := kindOf(f)
+	var err error
 	switch kind {
 	case kindBool:
 		_, err = strconv.ParseBool(value)
