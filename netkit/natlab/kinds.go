@@ -1,0 +1,84 @@
+package natlab
+
+import (
+	"fmt"
+	"net/netip"
+)
+
+// Dependence says how much of the remote endpoint a NAT's decision depends on.
+type Dependence int
+
+// The three dependences of RFC 4787 sections 4.1 and 5.
+const (
+	EndpointIndependent Dependence = iota
+	AddressDependent
+	AddressAndPortDependent
+)
+
+// String is the RFC's abbreviation without its last letter: EI, AD or APD.
+func (d Dependence) String() string {
+	return name(int(d), "EI", "AD", "APD")
+}
+
+// key keeps the part of the remote that d depends on.
+func (d Dependence) key(remote netip.AddrPort) netip.AddrPort {
+	switch d {
+	case AddressDependent:
+		return netip.AddrPortFrom(remote.Addr(), 0)
+	case AddressAndPortDependent:
+		return remote
+	default:
+		return netip.AddrPort{}
+	}
+}
+
+// Ports says how a NAT chooses external ports (RFC 4787 section 4.2).
+type Ports int
+
+// The ways to choose a port.
+const (
+	Preserved  Ports = iota // the inside port, or the next free one above it
+	Sequential              // the next free one above the last given out
+	Random                  // any free one
+)
+
+// String is the way's name in lower case.
+func (p Ports) String() string { return name(int(p), "preserved", "sequential", "random") }
+
+// Unsolicited says what a NAT does with packets from outside that nobody inside
+// asked for.
+type Unsolicited int
+
+// The policies for unsolicited packets.
+const (
+	Drop   Unsolicited = iota // forget them
+	Reject                    // answer with ICMP port unreachable, which no UDP socket here notices
+	Poison                    // take them for the router's own, as Linux does without an input filter: the connection tracking entry moves a later session with that remote to another port
+)
+
+// String is the policy's name in lower case.
+func (u Unsolicited) String() string { return name(int(u), "drop", "reject", "poison") }
+
+// Verdict is what became of a packet at a NAT or firewall.
+type Verdict int
+
+// The verdicts.
+const (
+	Passed    Verdict = iota // let through
+	Dropped                  // not let in, silently
+	Rejected                 // not let in, and the sender was told
+	Poisoned                 // not let in, and remembered (see Poison)
+	Exhausted                // not let out: no external port is free
+)
+
+// String is the verdict's name in lower case.
+func (v Verdict) String() string {
+	return name(int(v), "passed", "dropped", "rejected", "poisoned", "exhausted")
+}
+
+func name(i int, names ...string) string {
+	if i < 0 || i >= len(names) {
+		return fmt.Sprintf("unknown(%d)", i)
+	}
+	return names[i]
+}
