@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -13,9 +14,10 @@ import (
 
 // OpenStream opens a stream on c that speaks proto. It does not wait for identify
 // nor for the peer's answer to the protocol proposal, so a request sent at once
-// is answered one round trip later (multistream-select's lazy client); if the
-// peer does not speak proto the first Read fails with
-// multistream.ErrNotSupported. Relayed connections are used like any other.
+// is answered one round trip later (multistream-select's lazy client). If the peer
+// does not speak proto the first Read fails, mostly with a bare reset, because the
+// request that came along was no proposal; Supports then tells what it was.
+// Relayed connections are used like any other.
 func (n *Node) OpenStream(ctx context.Context, c network.Conn, proto protocol.ID) (network.Stream, error) {
 	s, err := c.NewStream(network.WithAllowLimitedConn(ctx, string(proto)))
 	if err != nil {
@@ -26,6 +28,29 @@ func (n *Node) OpenStream(ctx context.Context, c network.Conn, proto protocol.ID
 		return nil, fmt.Errorf("open stream %s: %w", proto, err)
 	}
 	return &lazyStream{Stream: s, rw: multistream.NewMSSelect(s, proto)}, nil
+}
+
+// Supports asks the peer at the other end of c whether it speaks proto, by
+// proposing it and waiting for the answer.
+func (n *Node) Supports(ctx context.Context, c network.Conn, proto protocol.ID) (bool, error) {
+	s, err := c.NewStream(network.WithAllowLimitedConn(ctx, string(proto)))
+	if err != nil {
+		return false, fmt.Errorf("open stream %s: %w", proto, err)
+	}
+	defer func() { _ = s.Reset() }() // nothing was asked for beyond the answer
+	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
+	defer stop()
+	err = multistream.SelectProtoOrFail(proto, s)
+	if NotSupported(err) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// NotSupported reports whether err means that the peer does not speak the protocol
+// that a stream was opened for.
+func NotSupported(err error) bool {
+	return errors.As(err, new(multistream.ErrNotSupported[protocol.ID]))
 }
 
 // lazyStream negotiates its protocol with the first read and write.

@@ -1,0 +1,206 @@
+package relay
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"dibber/netkit/addr"
+	"dibber/netkit/host"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+// Reservation is a slot on a relay.
+type Reservation struct {
+	Relay    peer.ID
+	Circuits []ma.Multiaddr // relay address ‖ /p2p/RELAY/p2p-circuit
+	Expires  time.Time
+	// Duration and Bytes limit each circuit; 0 means no limit.
+	Duration time.Duration
+	Bytes    uint64
+}
+
+// Reserve asks the relay for a slot, connecting to it when needed. Errors are
+// *ReserveError, or those of the dial.
+func Reserve(ctx context.Context, n *host.Node, relay peer.AddrInfo) (Reservation, error) {
+	c, err := n.Dial(ctx, relay.ID, relay.Addrs)
+	if err != nil {
+		return Reservation{}, err
+	}
+	r, err := client.Reserve(ctx, n, peer.AddrInfo{ID: relay.ID})
+	if err != nil {
+		return Reservation{}, reserveError(relay.ID.String(), err)
+	}
+	out := Reservation{Relay: relay.ID, Expires: r.Expiration, Duration: r.LimitDuration, Bytes: r.LimitData}
+	out.Circuits = circuits(relay.ID, r.Addrs)
+	if len(out.Circuits) == 0 {
+		// A stock Go relay names only public addresses; the one in use works too.
+		out.Circuits = circuits(relay.ID, []ma.Multiaddr{c.RemoteMultiaddr()})
+	}
+	return out, nil
+}
+
+// circuits turns the addresses a relay vouches for into those to announce.
+func circuits(relay peer.ID, addrs []ma.Multiaddr) []ma.Multiaddr {
+	suffix := ma.StringCast("/p2p/" + relay.String() + "/p2p-circuit")
+	var out []ma.Multiaddr
+	for _, a := range addrs {
+		at, id := peer.SplitAddr(a)
+		if at == nil || id != "" && id != relay || addr.IsRelayed(at) {
+			continue // no address of this relay
+		}
+		out = append(out, at.Encapsulate(suffix))
+	}
+	return ma.Unique(out)
+}
+
+// ClientConfig says which relay a Client keeps a reservation on.
+type ClientConfig struct {
+	Relay peer.AddrInfo
+	// Backoff is the first wait after a failure, doubled up to MaxBackoff; 0 means
+	// 1 s.
+	Backoff time.Duration
+	// MaxBackoff is the longest wait between attempts; 0 means 10 s.
+	MaxBackoff time.Duration
+	// On is told of every change; nil tells nobody. It must not block.
+	On func(ClientEvent)
+}
+
+// ClientEvent is a change of a kept reservation: reserved, renewed or lost.
+type ClientEvent struct {
+	Kind        string // "reserved", "renewed", "lost", "failed"
+	Relay       peer.ID
+	Reservation Reservation // of reserved and renewed
+	Err         error       // of lost and failed
+}
+
+// Client keeps a reservation on one relay: it connects, reserves, announces the
+// circuit addresses, renews, and starts over when the relay was lost.
+type Client struct {
+	n      *host.Node
+	cfg    ClientConfig
+	cancel context.CancelFunc
+	lost   chan struct{} // a connection to the relay closed
+	done   sync.WaitGroup
+}
+
+// NewClient starts keeping a reservation. It returns at once; see On for what
+// becomes of it.
+func NewClient(n *host.Node, cfg ClientConfig) *Client {
+	if cfg.Backoff == 0 {
+		cfg.Backoff = time.Second
+	}
+	if cfg.MaxBackoff == 0 {
+		cfg.MaxBackoff = 10 * time.Second
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	c := &Client{n: n, cfg: cfg, cancel: cancel, lost: make(chan struct{}, 1)}
+	n.ConnManager().Protect(cfg.Relay.ID, "relay")
+	watch := &network.NotifyBundle{DisconnectedF: func(_ network.Network, conn network.Conn) {
+		if conn.RemotePeer() == cfg.Relay.ID {
+			select {
+			case c.lost <- struct{}{}:
+			default: // the loop will look anyway
+			}
+		}
+	}}
+	n.Network().Notify(watch)
+	c.done.Go(func() {
+		defer n.Network().StopNotify(watch)
+		c.run(ctx)
+	})
+	return c
+}
+
+// Close stops announcing the relay's circuits and waits until nothing runs. The
+// relay forgets the reservation when the connection ends.
+func (c *Client) Close() error {
+	c.cancel()
+	c.done.Wait()
+	c.n.SetCircuits(c.cfg.Relay.ID, nil)
+	c.n.ConnManager().Unprotect(c.cfg.Relay.ID, "relay")
+	return nil
+}
+
+// run reserves, holds and reserves again until ctx ends.
+func (c *Client) run(ctx context.Context) {
+	wait := c.cfg.Backoff
+	for kind := "reserved"; ctx.Err() == nil; {
+		c.drainLost()
+		r, err := Reserve(ctx, c.n, c.cfg.Relay)
+		if err != nil {
+			c.gone(ctx, "failed", err)
+			sleep(ctx, jitter(wait))
+			wait, kind = min(2*wait, c.cfg.MaxBackoff), "reserved"
+			continue
+		}
+		wait = c.cfg.Backoff
+		c.n.SetCircuits(r.Relay, r.Circuits)
+		c.tell(ClientEvent{Kind: kind, Relay: r.Relay, Reservation: r})
+		kind = "renewed"
+		if !c.hold(ctx, r) {
+			kind = "reserved"
+			c.gone(ctx, "lost", ErrRelayLost)
+		}
+	}
+}
+
+// hold waits until r should be renewed; false means the relay was lost.
+func (c *Client) hold(ctx context.Context, r Reservation) bool {
+	renew := time.NewTimer(max(time.Until(r.Expires)*3/4, c.cfg.Backoff))
+	defer renew.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return true
+		case <-renew.C:
+			return true
+		case <-c.lost:
+			if c.n.Network().Connectedness(r.Relay) != network.Connected {
+				return false
+			}
+		}
+	}
+}
+
+// gone withdraws the circuits and tells why, unless the client is being closed.
+func (c *Client) gone(ctx context.Context, kind string, err error) {
+	c.n.SetCircuits(c.cfg.Relay.ID, nil)
+	if ctx.Err() == nil {
+		c.tell(ClientEvent{Kind: kind, Relay: c.cfg.Relay.ID, Err: err})
+	}
+}
+
+func (c *Client) tell(e ClientEvent) {
+	if c.cfg.On != nil {
+		c.cfg.On(e)
+	}
+}
+
+// drainLost forgets connections that closed before a new reservation is made.
+func (c *Client) drainLost() {
+	select {
+	case <-c.lost:
+	default:
+	}
+}
+
+// jitter spreads d over ±25 %, so that a relay's clients do not return together.
+func jitter(d time.Duration) time.Duration {
+	return d*3/4 + time.Duration(rand.Int64N(int64(d)/2+1))
+}
+
+// sleep waits for d or until ctx ends.
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
