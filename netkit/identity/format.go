@@ -79,27 +79,27 @@ func parseProtobuf(data []byte) (crypto.PrivKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: libp2p message: %w", ErrKey, err)
 	}
-	return key, check(key)
+	return checked(key)
 }
 
-// check refuses keys that the library takes but that cannot sign for their own peer id.
-func check(key crypto.PrivKey) error {
+// checked refuses keys that the library takes but that cannot sign for their own peer id.
+func checked(key crypto.PrivKey) (crypto.PrivKey, error) {
 	raw, err := key.Raw()
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrKey, err)
+		return nil, fmt.Errorf("%w: %w", ErrKey, err)
 	}
 	switch TypeOf(key) {
 	case Ed25519:
 		// Signing with a foreign public half would even reveal the private one.
 		if !bytes.Equal(raw, ed25519.NewKeyFromSeed(raw[:ed25519.SeedSize])) {
-			return fmt.Errorf("%w: its public half does not belong to its private half", ErrKey)
+			return nil, fmt.Errorf("%w: its public half does not belong to its private half", ErrKey)
 		}
 	case Secp256k1:
 		if bytes.Equal(raw, make([]byte, len(raw))) {
-			return fmt.Errorf("%w: it is zero", ErrKey)
+			return nil, fmt.Errorf("%w: it is zero", ErrKey)
 		}
 	}
-	return nil
+	return key, nil
 }
 
 func parseBase64(text string) (crypto.PrivKey, error) {

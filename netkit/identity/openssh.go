@@ -42,7 +42,7 @@ func parseOpenSSH(data []byte) (crypto.PrivKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrKey, err)
 	}
-	return key, check(key)
+	return checked(key)
 }
 
 // sshReader takes the data types of RFC 4251 section 5 from its rest. After the first that

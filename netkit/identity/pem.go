@@ -164,7 +164,7 @@ func parseSecp256k1(der []byte, curve asn1.ObjectIdentifier) (crypto.PrivKey, er
 	if err != nil {
 		return nil, fmt.Errorf("%w: secp256k1: %w", ErrKey, err)
 	}
-	return key, check(key)
+	return checked(key)
 }
 
 func marshalSecp256k1PKCS8(key crypto.PrivKey) ([]byte, error) {
