@@ -28,6 +28,18 @@ func (in *invocation) canonical() []string {
 	return append(append(line, "--"), in.args...)
 }
 
+// sharedLine returns the shared flags of the command line, save those that choose its own format.
+func (in *invocation) sharedLine() []string {
+	var line []string
+	for _, g := range in.flags {
+		f := findFlag(outputFlags(&sharedOptions{}, 0), "--"+g.name)
+		if f != nil && !slices.Contains(formats(), g.name) {
+			line = append(line, "--"+g.name+"="+g.value)
+		}
+	}
+	return line
+}
+
 // parser takes a command line apart. It exists because urfave/cli silently reads every flag after the first positional argument
 // as another argument, reports unknown flags on stdout, and cannot say which words were meant.
 type parser struct {
@@ -66,12 +78,12 @@ func parse(e *env, args []string) (*invocation, error) {
 // positional takes a word that is no flag: the name of a command as long as there are any, then an argument.
 func (p *parser) positional(arg string) error {
 	if !p.ended && len(p.in.args) == 0 {
-		if p.in.spec == nil && arg == "help" && !p.in.help {
-			p.in.help = true
-			return nil
-		}
 		if c := child(p.children(), arg); c != nil {
 			p.in.spec = c
+			return nil
+		}
+		if arg == "help" && (p.in.spec == nil || p.in.spec.run == nil) {
+			p.in.help = true
 			return nil
 		}
 	}

@@ -13,6 +13,10 @@ import (
 // commandList declares every command, in the order in which help shows them.
 func commandList(e *env) []spec {
 	return withPaths(nil, []spec{
+		newConfig(e),
+		newSchema(e),
+		newCompletion(e),
+		newMan(e),
 		newVersion(e),
 	})
 }
@@ -21,6 +25,9 @@ func commandList(e *env) []spec {
 // interrupts the run; see Interruptible.
 func Main(ctx context.Context, args []string, stdio Stdio) int {
 	e := newEnv(stdio)
+	if len(args) > 0 && args[0] == completeWord {
+		return e.printCandidates(args[1:])
+	}
 	in, err := parse(e, args)
 	if err != nil {
 		return e.usageError(err)
@@ -28,6 +35,7 @@ func Main(ctx context.Context, args []string, stdio Stdio) int {
 	if in.help {
 		return e.printHelp(in.spec)
 	}
+	e.line = in.sharedLine()
 	code := exitInternal
 	app := e.app(in, func(c *cli.Context) error {
 		code = e.runCommand(c, in)
@@ -148,13 +156,10 @@ func (e *env) properEnd(ctx context.Context, s *spec, err error) error {
 
 // logger returns the log on stderr and makes libp2p write to it too, unless its own variable says how it shall log.
 func (e *env) logger() *slog.Logger {
-	level := slog.LevelError
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(e.shared.LogLevel)) // the flag takes only words that slog knows
 	if e.shared.Verbose {
-		level = slog.LevelInfo
-	}
-	if e.shared.LogLevel != "" {
-		// The flag takes only words that slog knows.
-		_ = level.UnmarshalText([]byte(e.shared.LogLevel))
+		level = min(level, slog.LevelInfo)
 	}
 	handler := slog.NewTextHandler(e.stdio.Err, &slog.HandlerOptions{Level: level})
 	if _, own := e.lookup("GOLOG_LOG_LEVEL"); !own {

@@ -20,7 +20,8 @@ type env struct {
 	stdio  Stdio
 	start  time.Time
 	shared sharedOptions
-	root   []spec // every command, for those that describe the others
+	root   []spec   // every command, for those that describe the others
+	line   []string // the flags of this run's command line other than its format, for those that show settings
 }
 
 // newEnv fills the defaults of stdio and declares every command.
@@ -38,6 +39,7 @@ func newEnv(stdio Stdio) *env {
 		stdio.LookupEnv = os.LookupEnv
 	}
 	e := &env{stdio: stdio, start: time.Now()}
+	e.shared.LogLevel = "error"
 	e.root = commandList(e)
 	return e
 }

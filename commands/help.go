@@ -34,7 +34,7 @@ func (e *env) programHelp(t *text) {
 func (e *env) commandHelp(t *text, s *spec) {
 	t.line("dibber %s: %s", s.fullName(), s.usage)
 	t.gap()
-	t.line("usage: %s", synopsis(s))
+	t.line("usage: %s", synopsisOf(s))
 	for paragraph := range strings.SplitSeq(strings.TrimSpace(s.about), "\n\n") {
 		if paragraph != "" {
 			t.gap()
@@ -57,8 +57,8 @@ func (e *env) commandHelp(t *text, s *spec) {
 	exitHelp(t)
 }
 
-// synopsis returns the shape of a command line.
-func synopsis(s *spec) string {
+// synopsisOf returns the shape of a command line.
+func synopsisOf(s *spec) string {
 	line := "dibber " + s.fullName()
 	if s.run == nil {
 		return line + " COMMAND"

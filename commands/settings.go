@@ -84,12 +84,15 @@ func (e *env) settleFlag(s *spec, f cli.Flag, line []given, conf *configFile) (s
 	return one, nil
 }
 
+// formats names the flags that choose what stdout carries; no two of them go together.
+func formats() []string { return []string{"json", "ndjson", "quiet"} }
+
 // oneFormat keeps a format asked for in one place from clashing with another asked for in a place that counts less: --ndjson on
 // the command line replaces json = true in the file.
 func oneFormat(all []setting) []setting {
 	best := fromDefault
 	asked := func(s setting) bool {
-		if len(s.values) == 0 || !slices.Contains([]string{"json", "ndjson", "quiet"}, s.flag.Names()[0]) {
+		if len(s.values) == 0 || !slices.Contains(formats(), s.flag.Names()[0]) {
 			return false
 		}
 		on, err := strconv.ParseBool(s.values[len(s.values)-1])

@@ -30,6 +30,8 @@ type spec struct {
 	validate func(args []string) error // finds usage errors before any I/O; nil means no arguments are taken
 	run      func(ctx context.Context, out *output) (doc any, err error)
 
+	complete func(prior []string) []string // the words that the next argument may be, for completion; nil means any
+
 	subcommands []spec
 
 	path []string // set by the framework: the names from the root down to this command
