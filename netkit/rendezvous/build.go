@@ -1,0 +1,112 @@
+package rendezvous
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+)
+
+// Nim reads no request above 4096 bytes.
+const maxRegister = 4096
+
+// maxRegisterAddrs is how many addresses are registered.
+const maxRegisterAddrs = 16
+
+// ErrNoAddresses is returned by [Register] when there is no address to
+// register: servers refuse an empty record.
+var ErrNoAddresses = errors.New("no address to register")
+
+// buildRegister makes the REGISTER for a server with the given agent, and what
+// will be acknowledged with it.
+func buildRegister(h host.Host, agent string, req RegisterRequest) (message, Registration, error) {
+	if req.Namespace == "" || len(req.Namespace) > maxNamespace {
+		return message{}, Registration{}, fmt.Errorf("namespace must have 1 to %d bytes, it has %d", maxNamespace, len(req.Namespace))
+	}
+	addrs := req.Addrs
+	if addrs == nil {
+		addrs = h.Addrs()
+	}
+	addrs = chooseAddrs(h.ID(), addrs)
+	flavours := sendFlavours(req.Format, agent, req.Namespace)
+	seq := peer.TimestampSeq()
+	for ; len(addrs) > 0; addrs = addrs[:len(addrs)-1] {
+		m, err := sealRegister(h, seq, addrs, flavours, req)
+		if err != nil {
+			return message{}, Registration{}, err
+		}
+		if len(m.encode()) <= maxRegister {
+			return m, Registration{Addrs: addrs, Flavours: flavours}, nil
+		}
+	}
+	return message{}, Registration{}, ErrNoAddresses
+}
+
+func sealRegister(h host.Host, seq uint64, addrs []ma.Multiaddr, flavours []Flavour, req RegisterRequest) (message, error) {
+	var envelopes [2][]byte
+	for i, flavour := range flavours {
+		envelope, err := SealRecord(h.Peerstore().PrivKey(h.ID()), seq, addrs, flavour)
+		if err != nil {
+			return message{}, err
+		}
+		envelopes[i] = envelope
+	}
+	body := registerMessage{ns: &req.Namespace, record: envelopes[0], other: envelopes[1]}
+	if req.TTL != 0 {
+		body.ttl = ptr(uint64(max(req.TTL, 0) / time.Second))
+	}
+	return message{kind: ptr(typeRegister), register: &body}, nil
+}
+
+// sendFlavours are the flavours to send, the one for the specification's own
+// field first.
+func sendFlavours(format Format, agent, namespace string) []Flavour {
+	switch {
+	case format == FormatStandard:
+		return []Flavour{Standard}
+	case format == FormatLegacy, legacyOnly(agent, namespace):
+		return []Flavour{Legacy}
+	default:
+		return []Flavour{Standard, Legacy}
+	}
+}
+
+// chooseAddrs strips the peer's own id from addresses and keeps the most
+// useful of them, in order.
+func chooseAddrs(self peer.ID, addrs []ma.Multiaddr) []ma.Multiaddr {
+	chosen := make([]ma.Multiaddr, 0, len(addrs))
+	for _, addr := range addrs {
+		addr = stripPeer(addr, self)
+		if addr != nil && !slices.ContainsFunc(chosen, addr.Equal) {
+			chosen = append(chosen, addr)
+		}
+	}
+	slices.SortStableFunc(chosen, func(a, b ma.Multiaddr) int { return addrRank(a) - addrRank(b) })
+	return chosen[:min(len(chosen), maxRegisterAddrs)]
+}
+
+// addrRank orders addresses: public, relayed, private.
+func addrRank(addr ma.Multiaddr) int {
+	if _, err := addr.ValueForProtocol(ma.P_CIRCUIT); err == nil {
+		return 1
+	}
+	if manet.IsPublicAddr(addr) {
+		return 0
+	}
+	return 2
+}
+
+// stripPeer removes a final /p2p/<self>. It returns nil for an address of
+// another peer, and for one with nothing else in it.
+func stripPeer(addr ma.Multiaddr, self peer.ID) ma.Multiaddr {
+	transport, id := peer.SplitAddr(addr)
+	if id != "" && id != self || len(transport) == 0 {
+		return nil
+	}
+	return transport
+}

@@ -1,0 +1,68 @@
+package rendezvous
+
+import "google.golang.org/protobuf/encoding/protowire"
+
+// encode returns the message as protobuf, fields in the order of their
+// numbers. Whoever builds a message sets its type and statuses: rust and Nim
+// take a message without an explicit zero for malformed.
+func (m message) encode() []byte {
+	out := appendUint(nil, fieldType, m.kind)
+	if m.register != nil {
+		out = appendPart(out, fieldRegister, m.register.appendTo)
+	}
+	if m.registerResponse != nil {
+		out = appendPart(out, fieldRegisterResponse, m.registerResponse.appendTo)
+	}
+	if m.unregister != nil {
+		out = appendPart(out, fieldUnregister, m.unregister.appendTo)
+	}
+	if m.discover != nil {
+		out = appendPart(out, fieldDiscover, m.discover.appendTo)
+	}
+	if m.discoverResponse != nil {
+		out = appendPart(out, fieldDiscoverResponse, m.discoverResponse.appendTo)
+	}
+	return out
+}
+
+func appendPart(out []byte, num protowire.Number, body func([]byte) []byte) []byte {
+	return protowire.AppendBytes(protowire.AppendTag(out, num, protowire.BytesType), body(nil))
+}
+
+func (r *registerMessage) appendTo(out []byte) []byte {
+	out = appendString(out, fieldRegisterNS, r.ns)
+	out = appendBytes(out, fieldRegisterRecord, r.record)
+	out = appendUint(out, fieldRegisterTTL, r.ttl)
+	return appendBytes(out, fieldRegisterOther, r.other)
+}
+
+func (r *registerResponse) appendTo(out []byte) []byte {
+	out = appendUint(out, fieldRegisterStatus, r.status)
+	out = appendString(out, fieldRegisterStatusText, r.text)
+	return appendUint(out, fieldRegisterGrantedTTL, r.ttl)
+}
+
+func (u *unregisterMessage) appendTo(out []byte) []byte {
+	return appendString(out, fieldUnregisterNS, u.ns)
+}
+
+func (d *discoverMessage) appendTo(out []byte) []byte {
+	out = appendString(out, fieldDiscoverNS, d.ns)
+	out = appendUint(out, fieldDiscoverLimit, d.limit)
+	out = appendBytes(out, fieldDiscoverCookie, d.cookie)
+	if d.both {
+		out = appendUint(out, fieldDiscoverBoth, ptr(uint64(1)))
+	}
+	return out
+}
+
+func (d *discoverResponse) appendTo(out []byte) []byte {
+	for i := range d.registrations {
+		out = appendPart(out, fieldDiscoverRegistrations, d.registrations[i].appendTo)
+	}
+	out = appendBytes(out, fieldDiscoverResponseCookie, d.cookie)
+	out = appendUint(out, fieldDiscoverStatus, d.status)
+	return appendString(out, fieldDiscoverStatusText, d.text)
+}
+
+func ptr[T any](v T) *T { return &v }

@@ -1,0 +1,53 @@
+package rendezvous
+
+import (
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+)
+
+// EventKind says what happened at a server.
+type EventKind string
+
+// What a server reports.
+const (
+	// EventRegister is a new registration.
+	EventRegister EventKind = "register"
+	// EventRefresh is a registration renewed before it expired.
+	EventRefresh EventKind = "refresh"
+	// EventUnregister is a registration ended by its peer.
+	EventUnregister EventKind = "unregister"
+	// EventExpire is a registration whose TTL ran out.
+	EventExpire EventKind = "expire"
+	// EventDiscover is an answered DISCOVER.
+	EventDiscover EventKind = "discover"
+	// EventRefused is a request answered with another status than OK.
+	EventRefused EventKind = "refused"
+)
+
+// Event is something that happened at a server.
+type Event struct {
+	// Kind says what happened.
+	Kind EventKind `json:"kind"`
+	// Peer is who asked, or whose registration expired.
+	Peer peer.ID `json:"peer"`
+	// Namespace is the one concerned; empty for all, or when unknown.
+	Namespace string `json:"namespace"`
+	// TTL is what was granted, on register and refresh.
+	TTL time.Duration `json:"-"`
+	// Count is how many registrations a discover was answered with.
+	Count int `json:"count"`
+	// Status and Text are the answer of a refused request.
+	Status Status `json:"status"`
+	Text   string `json:"text,omitempty"`
+}
+
+// Stats counts what a server holds.
+type Stats struct {
+	// Namespaces is how many have registrations.
+	Namespaces int `json:"namespaces"`
+	// Registrations is how many there are, of all peers.
+	Registrations int `json:"registrations"`
+	// Peers is how many have registrations.
+	Peers int `json:"peers"`
+}
