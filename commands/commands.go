@@ -13,6 +13,8 @@ import (
 // commandList declares every command, in the order in which help shows them.
 func commandList(e *env) []spec {
 	return withPaths(nil, []spec{
+		newKey(e),
+		newPSK(e),
 		newConfig(e),
 		newSchema(e),
 		newCompletion(e),
@@ -24,7 +26,10 @@ func commandList(e *env) []spec {
 // Main runs dibber with args, which do not include the program's name, and returns the exit code of the process. The end of ctx
 // interrupts the run; see Interruptible.
 func Main(ctx context.Context, args []string, stdio Stdio) int {
-	e := newEnv(stdio)
+	return newEnv(stdio).main(ctx, args)
+}
+
+func (e *env) main(ctx context.Context, args []string) int {
 	if len(args) > 0 && args[0] == completeWord {
 		return e.printCandidates(args[1:])
 	}

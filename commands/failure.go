@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
+
+	"dibber/netkit/identity"
 )
 
 // failure is an error with its place in the contract: an exit code, a stable word, and what a person or a script can do about it.
@@ -46,11 +49,11 @@ func classify(ctx context.Context, err error) *failure {
 	if err == nil {
 		return nil
 	}
-	f := failure{Err: err}
+	f := netkitFailure(err)
 	if known := (*failure)(nil); errors.As(err, &known) {
 		f = *known
-		f.Err = err
 	}
+	f.Err = err
 	if code, cut := interruption(ctx); cut && !f.definite() {
 		f.Exit, f.Code, f.Retryable = code, "", true
 	}
@@ -61,6 +64,24 @@ func classify(ctx context.Context, err error) *failure {
 		f.Code = f.Exit.word()
 	}
 	return &f
+}
+
+// netkitFailure gives the errors of the libraries their class.
+func netkitFailure(err error) failure {
+	var open *identity.PermissionError
+	var path *fs.PathError
+	switch {
+	case errors.As(err, &open):
+		return failure{Exit: exitUsage, Hint: "chmod 600 " + open.Path}
+	case errors.Is(err, identity.ErrFormat), errors.Is(err, identity.ErrKey), errors.Is(err, identity.ErrEncrypted),
+		errors.Is(err, identity.ErrType), errors.Is(err, identity.ErrPSK):
+		return failure{Exit: exitUsage}
+	case errors.As(err, &path) &&
+		(errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrPermission)):
+		return failure{Exit: exitUsage}
+	default:
+		return failure{}
+	}
 }
 
 // errorDoc is the error object of a JSON document.
