@@ -33,7 +33,7 @@ func (m *Machine) Host(cfg host.Config) *host.Node {
 	if err != nil {
 		m.lab.t.Fatalf("natlab: host on %s: %v", m.name, err)
 	}
-	m.lab.closeAtEnd(m.name, n.Close)
+	m.lab.closeAtEnd(n.Close)
 	return n
 }
 
@@ -47,7 +47,7 @@ func (m *Machine) Stock(opts ...libp2p.Option) corehost.Host {
 	if err != nil {
 		m.lab.t.Fatalf("natlab: stock host on %s: %v", m.name, err)
 	}
-	m.lab.closeAtEnd(m.name, h.Close)
+	m.lab.closeAtEnd(h.Close)
 	return h
 }
 

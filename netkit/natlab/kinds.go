@@ -76,6 +76,20 @@ func (v Verdict) String() string {
 	return name(int(v), "passed", "dropped", "rejected", "poisoned", "exhausted")
 }
 
+// Kinds returns the nine combinations of mapping and filtering, with ports
+// chosen in the given way.
+func Kinds(p Ports) []NAT {
+	dependences := []Dependence{EndpointIndependent, AddressDependent, AddressAndPortDependent}
+	var all []NAT
+	for _, m := range dependences {
+		for _, f := range dependences {
+			all = append(all, NAT{Mapping: m, Filtering: f, Ports: p})
+		}
+	}
+	return all
+}
+
+// name picks the i-th name; a value that no constant has is shown as a number.
 func name(i int, names ...string) string {
 	if i < 0 || i >= len(names) {
 		return fmt.Sprintf("unknown(%d)", i)

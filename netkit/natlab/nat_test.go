@@ -25,23 +25,13 @@ func out(t rapid.TB, table *Table, now time.Time, src, dst netip.AddrPort) netip
 	return public
 }
 
-func kinds() []NAT {
-	var all []NAT
-	for _, m := range []Dependence{EndpointIndependent, AddressDependent, AddressAndPortDependent} {
-		for _, f := range []Dependence{EndpointIndependent, AddressDependent, AddressAndPortDependent} {
-			all = append(all, NAT{Mapping: m, Filtering: f})
-		}
-	}
-	return all
-}
-
 // TestMappingAndFiltering spells out RFC 4787 for each kind: one inside endpoint
 // talks to a remote; then what do another port of that remote and another remote
 // see of it, and who of them may send to the endpoint that the first one saw?
 func TestMappingAndFiltering(t *testing.T) {
 	inside, server := endpoint("10.0.1.2:4001"), endpoint("17.0.9.1:1000")
 	otherPort, otherAddr := endpoint("17.0.9.1:2000"), endpoint("17.0.8.1:1000")
-	for _, n := range kinds() {
+	for _, n := range Kinds(Preserved) {
 		t.Run(n.String(), func(t *testing.T) {
 			table := NewTable(n, external, 0)
 			seen := out(t, table, epoch, inside, server)
