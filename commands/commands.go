@@ -98,7 +98,7 @@ func (e *env) runCommand(c *cli.Context, in *invocation) exitCode {
 		defer cancel()
 	}
 	doc, err := in.spec.run(ctx, out)
-	f := classify(ctx, e.properEnd(ctx, in.spec, err))
+	f := in.spec.failure(context.Cause(ctx), err)
 	out.finish(doc, f)
 	if f == nil {
 		return exitOK
@@ -144,19 +144,19 @@ func (e *env) configure(c *cli.Context, in *invocation) error {
 	return apply(c, all)
 }
 
-// properEnd turns the end of a long-lived command by a signal into success, and the end of one by --timeout into a failure.
-func (e *env) properEnd(ctx context.Context, s *spec, err error) error {
-	code, cut := interruption(ctx)
-	if !cut || s.longLived == nil || !s.longLived() {
-		return err
+// failure gives the error of a run its class. cut is why the run's context ended, nil if it did not. For a long-lived command a
+// signal is the proper end, and --timeout never is.
+func (s *spec) failure(cut, err error) *failure {
+	if cut != nil && s.longLived != nil && s.longLived() {
+		if errors.Is(cut, errTimeout) {
+			return classify(errors.Join(err, cut), cut)
+		}
+		if errors.Is(err, context.Canceled) {
+			return nil
+		}
+		cut = nil
 	}
-	if code == exitTimeout {
-		return errors.Join(err, errTimeout)
-	}
-	if errors.Is(err, context.Canceled) {
-		return nil
-	}
-	return err
+	return classify(err, cut)
 }
 
 // logger returns the log on stderr and makes libp2p write to it too, unless its own variable says how it shall log.

@@ -1,7 +1,6 @@
 package commands
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -43,9 +42,9 @@ func (f *failure) definite() bool {
 }
 
 // classify turns the error of a run into a failure with its exit code and word filled in. It is the only place where errors of
-// netkit are given a class, by errors.Is and errors.As. A run that ended because its context did is a time-out or an interruption,
-// unless the error is definite. It returns nil for a nil error.
-func classify(ctx context.Context, err error) *failure {
+// netkit are given a class, by errors.Is and errors.As. cut is why the run was cut short, nil if it was not: the failure is then a
+// time-out or an interruption, unless it is definite. classify returns nil for a nil error.
+func classify(err, cut error) *failure {
 	if err == nil {
 		return nil
 	}
@@ -54,8 +53,11 @@ func classify(ctx context.Context, err error) *failure {
 		f = *known
 	}
 	f.Err = err
-	if code, cut := interruption(ctx); cut && !f.definite() {
-		f.Exit, f.Code, f.Retryable = code, "", true
+	if cut != nil && !f.definite() {
+		f.Exit, f.Code, f.Retryable = interruption(cut), "", true
+		if !errors.Is(err, cut) {
+			f.Err = fmt.Errorf("%w: %w", cut, err)
+		}
 	}
 	if f.Exit == exitOK {
 		f.Exit = exitInternal

@@ -34,18 +34,15 @@ func Interruptible(parent context.Context) context.Context {
 // errTimeout is the cancellation cause of a run that reached --timeout.
 var errTimeout = errors.New("--timeout reached")
 
-// interruption returns the exit code that the end of ctx asks for, and whether ctx has ended for one of these reasons.
-func interruption(ctx context.Context) (exitCode, bool) {
-	cause := context.Cause(ctx)
+// interruption returns the exit code of a run that was cut short for this cause.
+func interruption(cause error) exitCode {
 	var s *signalError
 	switch {
 	case errors.Is(cause, errTimeout):
-		return exitTimeout, true
+		return exitTimeout
 	case errors.As(cause, &s) && s.signal == syscall.SIGTERM:
-		return exitTerminated, true
-	case cause != nil:
-		return exitInterrupted, true
+		return exitTerminated
 	default:
-		return exitOK, false
+		return exitInterrupted
 	}
 }

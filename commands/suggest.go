@@ -8,7 +8,7 @@ import (
 // didYouMean returns "; did you mean X?" for the nearest of the candidates, or nothing if none is near. prefix is put before the
 // suggestion.
 func didYouMean(word string, candidates []string, prefix string) string {
-	best, distance := "", max(2, len(word)/3)+1
+	best, distance := "", max(1, len(word)/3)+1
 	for _, c := range candidates {
 		if d := editDistance(word, c); d < distance {
 			best, distance = c, d
