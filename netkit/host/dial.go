@@ -9,6 +9,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/libp2p/go-libp2p/core/transport"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
+	"github.com/libp2p/go-libp2p/p2p/protocol/identify"
 	ma "github.com/multiformats/go-multiaddr"
 )
 
@@ -33,4 +34,14 @@ func (n *Node) DialAddr(ctx context.Context, p peer.ID, a ma.Multiaddr) (transpo
 		return nil, fmt.Errorf("dial %s: %w", a, swarm.ErrGaterDisallowedConnection)
 	}
 	return t.Dial(ctx, a, p)
+}
+
+// Identified is closed when identify on c has succeeded or failed. libp2p tells
+// its event before.
+func (n *Node) Identified(c network.Conn) <-chan struct{} {
+	if h, ok := n.Host.(interface{ IDService() identify.IDService }); ok {
+		return h.IDService().IdentifyWait(c)
+	}
+	never := make(chan struct{}) // libp2p.New builds no other kind of host
+	return never
 }

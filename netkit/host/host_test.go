@@ -35,7 +35,7 @@ func TestDialIsTraced(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	for _, m := range b.ListenAddrs() {
-		tr := a.TraceDial(b.ID())
+		tr := a.TraceDial(b.ID(), nil)
 		c, err := a.DialAddr(ctx, b.ID(), m)
 		if err != nil {
 			t.Fatal(m, err)

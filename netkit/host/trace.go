@@ -35,14 +35,16 @@ type Attempt struct {
 type DialTrace struct {
 	tracer *dialTracer
 	peer   peer.ID
+	on     func(Attempt)
 
 	mu       sync.Mutex // guards following
 	attempts []*Attempt
 }
 
-// TraceDial opens a trace of every dial to p until Close.
-func (n *Node) TraceDial(p peer.ID) *DialTrace {
-	t := &DialTrace{tracer: &n.tracer, peer: p}
+// TraceDial opens a trace of every dial to p until Close. on, unless nil, is told
+// of each attempt as it ends; it must not block.
+func (n *Node) TraceDial(p peer.ID, on func(Attempt)) *DialTrace {
+	t := &DialTrace{tracer: &n.tracer, peer: p, on: on}
 	n.tracer.mu.Lock()
 	defer n.tracer.mu.Unlock()
 	if n.tracer.open == nil {
@@ -57,6 +59,16 @@ func (t *DialTrace) Close() {
 	t.tracer.mu.Lock()
 	defer t.tracer.mu.Unlock()
 	delete(t.tracer.open, t)
+}
+
+// Expect announces addresses that a dial is about to rank, so that their delays are
+// kept even if they are never tried.
+func (t *DialTrace) Expect(addrs []ma.Multiaddr) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, a := range addrs {
+		t.attemptLocked(a)
+	}
 }
 
 // Attempts returns a copy of what was collected, in the order of ranking.
@@ -92,10 +104,16 @@ func (d *dialTracer) update(p peer.ID, addr ma.Multiaddr, f func(*Attempt)) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for t := range d.open {
-		if t.peer == p {
-			t.mu.Lock()
-			f(t.attemptLocked(addr))
-			t.mu.Unlock()
+		if t.peer != p {
+			continue
+		}
+		t.mu.Lock()
+		a := t.attemptLocked(addr)
+		f(a)
+		now := *a
+		t.mu.Unlock()
+		if t.on != nil && !now.Done.IsZero() {
+			t.on(now)
 		}
 	}
 }

@@ -3,20 +3,17 @@ package host
 import (
 	"context"
 	"crypto/tls"
-	"fmt"
 	"net"
 
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/connmgr"
 	"github.com/libp2p/go-libp2p/core/crypto"
-	corehost "github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/pnet"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/core/sec"
 	"github.com/libp2p/go-libp2p/core/transport"
 	tptu "github.com/libp2p/go-libp2p/p2p/net/upgrader"
-	circuit "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	libp2pquic "github.com/libp2p/go-libp2p/p2p/transport/quic"
@@ -26,7 +23,6 @@ import (
 	libp2pwebrtc "github.com/libp2p/go-libp2p/p2p/transport/webrtc"
 	"github.com/libp2p/go-libp2p/p2p/transport/websocket"
 	libp2pwebtransport "github.com/libp2p/go-libp2p/p2p/transport/webtransport"
-	ma "github.com/multiformats/go-multiaddr"
 	"github.com/quic-go/quic-go"
 	"go.uber.org/fx"
 )
@@ -131,30 +127,4 @@ type sourceIP struct{ Sockets }
 
 func (s sourceIP) PreferredSourceIPForDestination(dst *net.UDPAddr) (net.IP, error) {
 	return s.SourceIP(dst)
-}
-
-// circuitOption adds the circuit relay v2 client as a timed transport, so that
-// /p2p-circuit addresses can be dialled and relayed connections accepted.
-func circuitOption(tr *dialTracer) libp2p.Option {
-	return libp2p.WithFxOption(fx.Invoke(func(l fx.Lifecycle, h corehost.Host, u transport.Upgrader) error {
-		c, err := circuit.New(h, tracedUpgrader{u})
-		if err != nil {
-			return err
-		}
-		swarm, ok := h.Network().(transport.TransportNetwork)
-		if !ok {
-			return fmt.Errorf("%T takes no transports", h.Network())
-		}
-		if err := swarm.AddTransport(tracedTransport{c, tr}); err != nil {
-			return err
-		}
-		l.Append(fx.StartHook(func() error {
-			if err := swarm.Listen(ma.StringCast("/p2p-circuit")); err != nil {
-				return err
-			}
-			c.Start()
-			return nil
-		}))
-		return nil
-	}))
 }

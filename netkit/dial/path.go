@@ -1,0 +1,162 @@
+package dial
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"dibber/netkit/addr"
+	"dibber/netkit/ping"
+
+	"github.com/libp2p/go-libp2p/core/network"
+)
+
+// path fills in by which path the peer is connected now; it is false when no
+// connection is open, which leaves the last one in place.
+func (d *dialler) path() bool {
+	conns := d.n.Conns(d.peer)
+	if len(conns) == 0 {
+		return false
+	}
+	c := conns[0]
+	remote := c.RemoteMultiaddr()
+	path := Direct
+	switch {
+	case addr.IsRelayed(remote):
+		path = Relayed
+	case d.wasRelay:
+		path = Punched
+	}
+	d.r.Path, d.r.Addr = &path, ptr(remote.String())
+	d.r.Limited, d.r.Limits = ptr(c.Stat().Limited), d.limits(c)
+	if d.wasRelay {
+		d.r.Upgrade = &Upgrade{Reason: ptr("no-direct-connection")}
+		if path == Punched {
+			d.r.Upgrade = &Upgrade{OK: true, MS: ms(d.connected, c.Stat().Opened)}
+		}
+	}
+	return true
+}
+
+// limits is what the relay grants c and what is left of it.
+func (d *dialler) limits(c network.Conn) *Limits {
+	u, ok := d.n.CircuitUse(c)
+	if !ok {
+		return nil
+	}
+	l := &Limits{DurationS: u.Duration.Seconds(), Bytes: u.Bytes}
+	if u.Duration > 0 {
+		l.DurationLeftS = ptr(max(0, (u.Duration - u.Age).Round(time.Millisecond).Seconds()))
+	}
+	if u.Bytes > 0 && u.Sent >= 0 {
+		used := uint64(max(u.Sent, u.Received))
+		l.BytesLeft = ptr(u.Bytes - min(used, u.Bytes))
+	}
+	return l
+}
+
+// ping sends the configured pings. A peer without the ping protocol is no error:
+// the result says that none came back.
+func (d *dialler) ping(ctx context.Context) error {
+	if d.cfg.Ping.Count == 0 {
+		return nil
+	}
+	cfg := d.cfg.Ping
+	cfg.On = func(p ping.Pong) {
+		d.r.Pongs = append(d.r.Pongs, p)
+		d.tell(Event{Pong: &p})
+	}
+	r, err := ping.Do(ctx, d.n, d.peer, cfg)
+	d.r.Ping = &r
+	d.path()
+	if errors.Is(err, ping.ErrUnsupported) {
+		return nil
+	}
+	if errors.Is(err, ping.ErrNotConnected) {
+		return &LostError{d.peer}
+	}
+	return err
+}
+
+// untilDirect waits for a direct connection if one is demanded.
+func (d *dialler) untilDirect(ctx context.Context) error {
+	if !d.cfg.UntilDirect {
+		return nil
+	}
+	changed, stop := d.watchConns()
+	defer stop()
+	for {
+		if d.path() && *d.r.Path != Relayed {
+			d.tell(Event{Path: d.change()})
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				return &RelayedError{d.peer}
+			}
+			return ctx.Err()
+		case <-changed:
+			if len(d.n.Conns(d.peer)) == 0 {
+				return &LostError{d.peer}
+			}
+		}
+	}
+}
+
+// hold keeps the connection and tells each change of its path. Its end by time or
+// by the context is the goal, not an error, when it was to last until then.
+func (d *dialler) hold(ctx context.Context) error {
+	if d.cfg.Hold == 0 {
+		return nil
+	}
+	hold, cancel := ctx, context.CancelFunc(func() {})
+	if d.cfg.Hold > 0 {
+		hold, cancel = context.WithTimeout(ctx, d.cfg.Hold)
+	}
+	defer cancel()
+	changed, stop := d.watchConns()
+	defer stop()
+	d.path()
+	last := *d.r.Addr
+	for {
+		select {
+		case <-hold.Done():
+			if d.cfg.Hold > 0 {
+				return ctx.Err() // nil when only the hold is over
+			}
+			return nil
+		case <-changed:
+			if !d.path() {
+				d.tell(Event{Path: &PathChange{d.peer, "none", last, *ms(d.start, time.Now())}})
+				return &LostError{d.peer}
+			}
+			if *d.r.Addr != last {
+				last = *d.r.Addr
+				d.tell(Event{Path: d.change()})
+			}
+		}
+	}
+}
+
+// change is the path of now as an event.
+func (d *dialler) change() *PathChange {
+	return &PathChange{d.peer, *d.r.Path, *d.r.Addr, *ms(d.start, time.Now())}
+}
+
+// watchConns signals when a connection to the peer opens or closes.
+func (d *dialler) watchConns() (<-chan struct{}, func()) {
+	changed := make(chan struct{}, 1)
+	note := func(_ network.Network, c network.Conn) {
+		if c.RemotePeer() != d.peer {
+			return
+		}
+		select {
+		case changed <- struct{}{}:
+		default: // a look is due already
+		}
+	}
+	b := &network.NotifyBundle{ConnectedF: note, DisconnectedF: note}
+	d.n.Network().Notify(b)
+	return changed, func() { d.n.Network().StopNotify(b) }
+}
