@@ -7,7 +7,10 @@ import (
 
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+
+	"dibber/netkit/wire"
 )
 
 // newHost returns a host on loopback QUIC that is closed with the test.
@@ -28,12 +31,89 @@ func newHost(t *testing.T, opts ...libp2p.Option) host.Host {
 
 func newServer(t *testing.T, h host.Host, cfg ServerConfig) *Server {
 	t.Helper()
+	if cfg.Rate == 0 {
+		cfg.Rate, cfg.Burst = 1e6, 1e6
+	}
 	s, err := NewServer(h, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.service = wire.NewService(s.serviceConfig(), checkReplies(t, s.handle))
+	h.SetStreamHandler(ProtocolID, s.service.Handle)
 	t.Cleanup(func() { _ = s.Close() })
 	return s
+}
+
+// checkReplies holds every reply of a handler against the demands of rust's
+// client.
+func checkReplies(t *testing.T, handle wire.Handler) wire.Handler {
+	return func(ctx context.Context, req wire.Request) ([]byte, error) {
+		reply, err := handle(ctx, req)
+		if reply != nil {
+			m, _ := decodeMessage(req.Body)
+			if err := checkRustReply(reply, orEmpty(m.discover).both); err != nil {
+				t.Errorf("a rust client rejects the reply to %x: %v\n%x", req.Body, err, reply)
+			}
+		}
+		return reply, err
+	}
+}
+
+func infoOf(h host.Host) peer.AddrInfo { return peer.AddrInfo{ID: h.ID(), Addrs: h.Addrs()} }
+
+// openStream opens a stream for raw frames.
+func openStream(t *testing.T, from, to host.Host) network.Stream {
+	t.Helper()
+	st, err := open(testContext(t), from, infoOf(to))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st
+}
+
+// askRaw sends a request as it is and returns the reply.
+func askRaw(t *testing.T, from, to host.Host, request []byte) message {
+	t.Helper()
+	reply, err := wire.Exchange(testContext(t), openStream(t, from, to), request, maxReply)
+	if err != nil {
+		t.Fatalf("request %x: %v", request, err)
+	}
+	m, err := decodeMessage(reply)
+	if err != nil {
+		t.Fatalf("reply %x: %v", reply, err)
+	}
+	return m
+}
+
+func ask(t *testing.T, from, to host.Host, m message) message {
+	t.Helper()
+	return askRaw(t, from, to, m.encode())
+}
+
+// statusIn is the status of either response.
+func statusIn(m message) Status {
+	if m.registerResponse != nil {
+		return *m.registerResponse.status
+	}
+	return *m.discoverResponse.status
+}
+
+// sealFor seals a record of h.
+func sealFor(t *testing.T, h host.Host, seq uint64, flavour Flavour) []byte {
+	t.Helper()
+	envelope, err := SealRecord(h.Peerstore().PrivKey(h.ID()), seq, h.Addrs(), flavour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return envelope
+}
+
+func registerOf(ns string, record, other []byte) message {
+	return message{kind: ptr(typeRegister), register: &registerMessage{ns: &ns, record: record, other: other}}
+}
+
+func discoverOf(ns string, both bool) message {
+	return message{kind: ptr(typeDiscover), discover: &discoverMessage{ns: &ns, both: both}}
 }
 
 func testContext(t *testing.T) context.Context {
@@ -46,7 +126,7 @@ func testContext(t *testing.T) context.Context {
 func TestRegisterThenDiscover(t *testing.T) {
 	point, alice, bob := newHost(t), newHost(t), newHost(t)
 	newServer(t, point, ServerConfig{})
-	server := peer.AddrInfo{ID: point.ID(), Addrs: point.Addrs()}
+	server := infoOf(point)
 	ctx := testContext(t)
 
 	reg, err := Register(ctx, alice, server, RegisterRequest{Namespace: "garden"})

@@ -38,6 +38,9 @@ func (f Flavour) String() string {
 	return "standard"
 }
 
+// MarshalText writes the flavour's name.
+func (f Flavour) MarshalText() ([]byte, error) { return []byte(f.String()), nil }
+
 func (f Flavour) other() Flavour { return 1 - f }
 
 // Errors of records, wrapped by [OpenRecord].

@@ -31,7 +31,7 @@ type ServerConfig struct {
 	// Allow decides who may use a namespace: an error refuses the REGISTER or
 	// DISCOVER with E_NOT_AUTHORIZED and its text. A DISCOVER of all
 	// namespaces asks for "", and then for each namespace it would show. Nil
-	// allows everything. It must not block.
+	// allows everything. It must not block nor call the server.
 	Allow func(p peer.ID, ns string) error
 	// Rate and Burst limit the requests of each peer, a second and at once;
 	// zero means 20 and 100. Above them the answer is E_UNAVAILABLE.
@@ -58,6 +58,7 @@ type Server struct {
 
 	stop    chan struct{}
 	sweeper sync.WaitGroup
+	close   sync.Once
 }
 
 // NewServer starts a server on h with the registrations cfg.DB holds.
@@ -72,17 +73,21 @@ func NewServer(h host.Host, cfg ServerConfig) (*Server, error) {
 	if err := s.open(now); err != nil {
 		return nil, err
 	}
-	s.service = wire.NewService(wire.ServiceConfig{
-		Name:       "dibber.rendezvous",
-		MaxRequest: maxRequest,
-		Timeout:    cfg.Timeout,
-		Rate:       cfg.Rate,
-		Burst:      cfg.Burst,
-		Limited:    s.limited,
-	}, s.handle)
+	s.service = wire.NewService(s.serviceConfig(), s.handle)
 	h.SetStreamHandler(ProtocolID, s.service.Handle)
 	s.sweeper.Go(s.sweepLoop)
 	return s, nil
+}
+
+func (s *Server) serviceConfig() wire.ServiceConfig {
+	return wire.ServiceConfig{
+		Name:       "dibber.rendezvous",
+		MaxRequest: maxRequest,
+		Timeout:    s.cfg.Timeout,
+		Rate:       s.cfg.Rate,
+		Burst:      s.cfg.Burst,
+		Limited:    s.limited,
+	}
 }
 
 // open loads the database and starts the journal.
@@ -106,13 +111,16 @@ func (s *Server) open(now time.Time) error {
 // Close stops serving. Requests being answered are finished; registrations
 // stay in the database, which the caller closes afterwards.
 func (s *Server) Close() error {
-	s.host.RemoveStreamHandler(ProtocolID)
-	err := s.service.Close()
-	close(s.stop)
-	s.sweeper.Wait()
-	if s.journal != nil {
-		s.journal.close()
-	}
+	var err error
+	s.close.Do(func() {
+		s.host.RemoveStreamHandler(ProtocolID)
+		err = s.service.Close()
+		close(s.stop)
+		s.sweeper.Wait()
+		if s.journal != nil {
+			s.journal.close()
+		}
+	})
 	return err
 }
 
