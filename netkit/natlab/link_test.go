@@ -95,6 +95,16 @@ func TestSetLatency(t *testing.T) {
 	})
 }
 
+func TestNegativeLatencyIsNone(t *testing.T) {
+	natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
+		_, b, from, to := pair(t, lab, natlab.LinkConfig{Latency: -1})
+		from.send(at(b, 1000), "x")
+		if to.from(); lab.Elapsed() != natlab.DefaultLatency {
+			t.Errorf("arrived after %s, want the %s of the other link", lab.Elapsed(), natlab.DefaultLatency)
+		}
+	})
+}
+
 // TestRate: packets leave one after the other, and those that would wait longer
 // than the queue allows are lost.
 func TestRate(t *testing.T) {

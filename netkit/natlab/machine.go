@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -20,8 +21,9 @@ const (
 
 // MachineConfig describes a machine. The zero value has an IPv4 address.
 type MachineConfig struct {
-	Families Families
-	Link     LinkConfig // to the network that the machine stands in
+	Families  Families
+	Addresses int        // of each family; 0 means 1
+	Link      LinkConfig // to the network that the machine stands in
 }
 
 // firstEphemeral is where ports that a program leaves to the machine begin
@@ -29,7 +31,8 @@ type MachineConfig struct {
 const firstEphemeral = 49152
 
 // Machine is a computer with UDP sockets. It stands in for the operating system
-// of a host built on it.
+// of a host built on it. Wildcard sockets send from its first address of a
+// family.
 type Machine struct {
 	lab  *Lab
 	name string
@@ -37,7 +40,7 @@ type Machine struct {
 	link *Link
 
 	network *Network // guarded by lab.mu, as the following
-	v4, v6  netip.Addr
+	addrs   []netip.Addr
 	sockets map[uint16][]*socket // by port
 	next    uint16               // ephemeral port to try
 }
@@ -57,18 +60,22 @@ func (n *Network) Machine(name string, c MachineConfig) *Machine {
 // join takes addresses in n. The caller holds lab.mu.
 func (m *Machine) join(n *Network) {
 	m.lab.t.Helper()
-	v4, v6 := n.assign()
+	var all4, all6 []netip.Addr
+	for range max(m.cfg.Addresses, 1) {
+		v4, v6 := n.assign()
+		all4, all6 = append(all4, v4), append(all6, v6)
+	}
 	switch m.cfg.Families {
 	case IPv4:
-		v6 = netip.Addr{}
+		all6 = nil
 	case IPv6:
-		v4 = netip.Addr{}
+		all4 = nil
 	}
-	if m.cfg.Families != IPv4 && !v6.IsValid() {
-		m.lab.t.Fatalf("natlab: %s has no IPv6 for %s", n.name, m.name)
-	}
-	m.network, m.v4, m.v6 = n, v4, v6
-	for _, a := range m.addrs() {
+	m.network, m.addrs = n, append(all4, all6...)
+	for _, a := range m.addrs {
+		if !a.IsValid() {
+			m.lab.t.Fatalf("natlab: %s has no IPv6 for %s", n.name, m.name)
+		}
 		n.machines[a] = m
 	}
 }
@@ -80,7 +87,7 @@ func (m *Machine) Move(to *Network) {
 	m.lab.t.Helper()
 	m.lab.mu.Lock()
 	defer m.lab.mu.Unlock()
-	for _, a := range m.addrs() {
+	for _, a := range m.addrs {
 		delete(m.network.machines, a)
 	}
 	m.join(to)
@@ -90,17 +97,7 @@ func (m *Machine) Move(to *Network) {
 func (m *Machine) Addrs() []netip.Addr {
 	m.lab.mu.Lock()
 	defer m.lab.mu.Unlock()
-	return m.addrs()
-}
-
-func (m *Machine) addrs() []netip.Addr {
-	var all []netip.Addr
-	for _, a := range []netip.Addr{m.v4, m.v6} {
-		if a.IsValid() {
-			all = append(all, a)
-		}
-	}
-	return all
+	return slices.Clone(m.addrs)
 }
 
 // Link is the machine's link to its network.
@@ -117,13 +114,15 @@ func (m *Machine) SourceIP(dst *net.UDPAddr) (net.IP, error) {
 	return a.AsSlice(), nil
 }
 
-// source is the machine's address of dst's family, or the zero Addr. The caller
-// holds lab.mu.
+// source is the machine's first address of dst's family, or the zero Addr. The
+// caller holds lab.mu.
 func (m *Machine) source(dst netip.Addr) netip.Addr {
-	if dst.Is4() {
-		return m.v4
+	for _, a := range m.addrs {
+		if a.Is4() == dst.Is4() {
+			return a
+		}
 	}
-	return m.v6
+	return netip.Addr{}
 }
 
 // receive gives a packet to the socket it is for. The caller holds lab.mu.
@@ -135,7 +134,7 @@ func (m *Machine) receive(now time.Time, p packet) {
 		}
 	}
 	switch {
-	case m.source(p.dst.Addr()) != p.dst.Addr():
+	case !slices.Contains(m.addrs, p.dst.Addr()):
 		m.lab.note(now, m.name, "lost: address is gone", p)
 	case to == nil:
 		m.lab.note(now, m.name, "lost: no socket", p)

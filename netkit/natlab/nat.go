@@ -108,7 +108,7 @@ func (t *Table) Inbound(now time.Time, src, dst netip.AddrPort) (netip.AddrPort,
 // mappingFor finds or makes the mapping of a flow; nil when no port is free.
 func (t *Table) mappingFor(now time.Time, src, dst netip.AddrPort) *mapping {
 	exact := flow{src, dst}
-	if m := t.flows[exact]; m != nil && t.live(now, m.used) && !t.taken(now, dst, m.port) {
+	if m := t.flows[exact]; m != nil && t.live(now, m.used) {
 		return m
 	}
 	base := flow{src, t.nat.Mapping.key(dst)}
@@ -124,7 +124,6 @@ func (t *Table) mappingFor(now time.Time, src, dst netip.AddrPort) *mapping {
 	// Linux conntrack keeps replies apart by their whole tuple: the entry that
 	// the intruder left owns (remote, port), so this one session moves to
 	// another port while the mapping serves every other remote.
-	m.used = now
 	return t.add(now, exact)
 }
 

@@ -21,8 +21,12 @@ type Network struct {
 // assign hands out the next addresses; v6 is the zero Addr in a LAN without
 // IPv6. The caller holds lab.mu.
 func (n *Network) assign() (v4, v6 netip.Addr) {
+	n.lab.t.Helper()
 	if n.gateway == nil {
-		return n.lab.plan.site()
+		return n.lab.plan.site(n.lab.t)
+	}
+	if n.hosts == lastHost {
+		n.lab.t.Fatalf("natlab: %s is full", n.name)
 	}
 	n.hosts++
 	v4 = numbered(n.prefix4, n.hosts)
@@ -31,6 +35,9 @@ func (n *Network) assign() (v4, v6 netip.Addr) {
 	}
 	return v4, v6
 }
+
+// lastHost is the last host number of a /24.
+const lastHost = 254
 
 // numbered is the address of a host in a network.
 func numbered(p netip.Prefix, host byte) netip.Addr {

@@ -3,6 +3,7 @@ package natlab
 import (
 	"encoding/binary"
 	"net/netip"
+	"testing"
 )
 
 // addressPlan hands out addresses. Sites on the internet get an IPv4 /24 and an
@@ -15,8 +16,15 @@ type addressPlan struct {
 	sites, lans uint16
 }
 
+// maxSites is how many /32 there are in 3fff::/20, but for the first.
+const maxSites = 1<<12 - 1
+
 // site returns the addresses of the next machine or router on the internet.
-func (a *addressPlan) site() (v4, v6 netip.Addr) {
+func (a *addressPlan) site(t testing.TB) (v4, v6 netip.Addr) {
+	t.Helper()
+	if a.sites == maxSites {
+		t.Fatalf("natlab: the internet is full: it has %d addresses", maxSites)
+	}
 	a.sites++
 	return addr4(17, a.sites, 1), addr6(a.sites, 1)
 }
@@ -28,9 +36,10 @@ func (a *addressPlan) lan() netip.Prefix {
 }
 
 // delegated returns the IPv6 network of the next LAN that has one.
-func (a *addressPlan) delegated() netip.Prefix {
-	a.sites++
-	return netip.PrefixFrom(addr6(a.sites, 0), 48)
+func (a *addressPlan) delegated(t testing.TB) netip.Prefix {
+	t.Helper()
+	_, v6 := a.site(t)
+	return netip.PrefixFrom(v6, 48).Masked()
 }
 
 // addr4 is net.n.n.host.
@@ -41,6 +50,6 @@ func addr4(net byte, n uint16, host byte) netip.Addr {
 // addr6 is 3fff:n::host.
 func addr6(n uint16, host byte) netip.Addr {
 	b := [16]byte{0: 0x3f, 1: 0xff, 15: host}
-	binary.BigEndian.PutUint16(b[2:], n&0x0fff)
+	binary.BigEndian.PutUint16(b[2:], n)
 	return netip.AddrFrom16(b)
 }

@@ -39,6 +39,7 @@ type gate interface {
 
 // Router puts a router with an empty LAN behind it into n.
 func (n *Network) Router(name string, c RouterConfig) *Router {
+	n.lab.t.Helper()
 	n.lab.mu.Lock()
 	defer n.lab.mu.Unlock()
 	if !c.LAN.IsValid() {
@@ -50,7 +51,7 @@ func (n *Network) Router(name string, c RouterConfig) *Router {
 		machines: map[netip.Addr]*Machine{}, hosts: 1,
 	}
 	if c.IPv6 != nil {
-		r.lan.prefix6 = n.lab.plan.delegated()
+		r.lan.prefix6 = n.lab.plan.delegated(n.lab.t)
 		r.gate6 = newFilter(*c.IPv6)
 	}
 	r.link = newLink(n, name, c.Link)

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"syscall"
 	"testing"
+	"time"
 
 	"dibber/netkit/natlab"
 
@@ -162,10 +163,11 @@ func TestReconnect(t *testing.T) {
 }
 
 func TestMove(t *testing.T) {
+	const slow = 10 * time.Millisecond
 	natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
 		home := lab.Internet().Router("home", natlab.RouterConfig{})
 		mobile := lab.Internet().Router("mobile", natlab.RouterConfig{})
-		a := home.LAN().Machine("a", natlab.MachineConfig{})
+		a := home.LAN().Machine("a", natlab.MachineConfig{Link: natlab.LinkConfig{Latency: slow}})
 		server := lab.Internet().Machine("server", natlab.MachineConfig{})
 		old := at(a, 5001)
 		bound, err := a.ListenUDP("udp4", net.UDPAddrFromAddrPort(old))
@@ -176,7 +178,11 @@ func TestMove(t *testing.T) {
 		one.send(at(server, 1000), "from the old address")
 		s.from()
 
+		fromB := open(t, home.LAN().Machine("b", natlab.MachineConfig{}), 1000)
+		fromB.send(netip.AddrPortFrom(old.Addr(), 4001), "under way")
+		time.Sleep(slow / 2)
 		a.Move(mobile.LAN())
+		every.silent("a packet that was under way to the old address")
 		if at(a, 5001) == old {
 			t.Fatal("the address is still the same")
 		}
@@ -190,4 +196,49 @@ func TestMove(t *testing.T) {
 		s.send(seen, "back")
 		every.from()
 	})
+}
+
+func TestMappingExpires(t *testing.T) {
+	natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
+		home := lab.Internet().Router("home", natlab.RouterConfig{NAT: natlab.NAT{Timeout: 30 * time.Second}})
+		server := lab.Internet().Machine("server", natlab.MachineConfig{})
+		from, s := open(t, home.LAN().Machine("a", natlab.MachineConfig{}), 4001), open(t, server, 1000)
+		from.send(at(server, 1000), "out")
+		seen := s.from()
+		time.Sleep(20 * time.Second)
+		s.send(seen, "in time")
+		from.from()
+		time.Sleep(10 * time.Second)
+		s.send(seen, "too late")
+		from.silent("the mapping has expired")
+	})
+}
+
+// TestPoison: two peers behind NATs that remember unsolicited packets. When one
+// opens early its packet arrives before the other has sent, and moves the other's
+// port; when both packets cross in flight they meet open doors.
+func TestPoison(t *testing.T) {
+	wary := natlab.RouterConfig{NAT: natlab.NAT{Filtering: natlab.AddressAndPortDependent, Unsolicited: natlab.Poison}}
+	for _, crossing := range []bool{true, false} {
+		natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
+			left, right := lab.Internet().Router("left", wary), lab.Internet().Router("right", wary)
+			a, b := open(t, left.LAN().Machine("a", natlab.MachineConfig{}), 4001), open(t, right.LAN().Machine("b", natlab.MachineConfig{}), 4001)
+			seenA, seenB := netip.AddrPortFrom(left.External(), 4001), netip.AddrPortFrom(right.External(), 4001)
+			a.send(seenB, "open")
+			if !crossing {
+				time.Sleep(time.Second)
+			}
+			b.send(seenA, "open")
+			if !crossing {
+				a.silent("it comes from another port than a sent to")
+				return
+			}
+			if got := a.from(); got != seenB {
+				t.Errorf("a hears %s, want %s", got, seenB)
+			}
+			if got := b.from(); got != seenA {
+				t.Errorf("b hears %s, want %s", got, seenA)
+			}
+		})
+	}
 }

@@ -72,7 +72,7 @@ func (m *Machine) bind(network string, laddr *net.UDPAddr) (bound netip.AddrPort
 	switch {
 	case addr.IsUnspecified() && !both && !m.source(addr).IsValid():
 		return bound, false, syscall.EAFNOSUPPORT
-	case !addr.IsUnspecified() && m.source(addr) != addr:
+	case !addr.IsUnspecified() && !slices.Contains(m.addrs, addr):
 		return bound, false, syscall.EADDRNOTAVAIL
 	}
 	port := uint16(laddr.Port)
@@ -139,7 +139,7 @@ func (o outlet) RecvPacket(payload *simnet.Packet) {
 	m.lab.mu.Lock()
 	defer m.lab.mu.Unlock()
 	now := time.Now()
-	if m.source(p.dst.Addr()) != p.src.Addr() {
+	if !slices.Contains(m.addrs, p.src.Addr()) {
 		m.lab.note(now, m.name, "lost: source address is gone", p)
 		return
 	}

@@ -79,6 +79,31 @@ func TestDualStackSocket(t *testing.T) {
 	})
 }
 
+// TestSeveralAddresses: sockets on different addresses of a machine hear only
+// their own packets and send from their own address.
+func TestSeveralAddresses(t *testing.T) {
+	natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
+		a := lab.Internet().Machine("a", natlab.MachineConfig{})
+		b := lab.Internet().Machine("b", natlab.MachineConfig{Addresses: 2})
+		from, all := open(t, a, 1000), open(t, b, 2000)
+		for _, addr := range b.Addrs() {
+			on := netip.AddrPortFrom(addr, 1000)
+			conn, err := b.ListenUDP("udp4", net.UDPAddrFromAddrPort(on))
+			if err != nil {
+				t.Fatal(err)
+			}
+			one := station{t, conn}
+			from.send(on, "x")
+			one.send(one.from(), "y")
+			if got := from.from(); got != on {
+				t.Errorf("packet to %s answered from %s", on, got)
+			}
+			from.send(netip.AddrPortFrom(addr, 2000), "to the wildcard")
+			all.from()
+		}
+	})
+}
+
 // TestReaderWakes: a reader that waits sees a deadline set later, and Close.
 func TestReaderWakes(t *testing.T) {
 	for _, c := range []struct {

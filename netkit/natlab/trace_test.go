@@ -14,8 +14,10 @@ import (
 func TestTraceKeepsTheLast(t *testing.T) {
 	tr := trace{limit: 3}
 	for i := range 5 {
-		tr.add(step{at: time.Duration(i) * time.Millisecond, place: "here", what: fmt.Sprint(i),
-			src: endpoint("10.0.1.2:1"), dst: endpoint("17.0.1.1:2"), kind: "1-RTT", bytes: 40})
+		tr.add(step{
+			at: time.Duration(i) * time.Millisecond, place: "here", what: fmt.Sprint(i),
+			src: endpoint("10.0.1.2:1"), dst: endpoint("17.0.1.1:2"), kind: "1-RTT", bytes: 40,
+		})
 	}
 	want := `       2.000ms here             10.0.1.2:1 > 17.0.1.1:2 1-RTT 40 bytes: 2
        3.000ms here             10.0.1.2:1 > 17.0.1.1:2 1-RTT 40 bytes: 3
