@@ -13,6 +13,9 @@ import (
 // commandList declares every command, in the order in which help shows them.
 func commandList(e *env) []spec {
 	return withPaths(nil, []spec{
+		newDial(e),
+		newPing(e),
+		newID(e),
 		newKey(e),
 		newPSK(e),
 		newConfig(e),

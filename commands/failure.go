@@ -70,6 +70,11 @@ func classify(err, cut error) *failure {
 
 // netkitFailure gives the errors of the libraries their class.
 func netkitFailure(err error) failure {
+	for _, class := range []func(error) (failure, bool){dialFailure, pingFailure, hostFailure} {
+		if f, ok := class(err); ok {
+			return f
+		}
+	}
 	var open *identity.PermissionError
 	var path *fs.PathError
 	switch {

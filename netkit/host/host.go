@@ -29,6 +29,10 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 )
 
+// ProtocolVersion is what identify calls the family of protocols spoken; every
+// libp2p implementation names this one.
+const ProtocolVersion = "ipfs/0.1.0"
+
 // ErrNoTransport means that no transport is left to a host, as when a private
 // network key rules out every one that was asked for.
 var ErrNoTransport = errors.New("no transport left: private networks need tcp or ws")
@@ -106,6 +110,7 @@ func (n *Node) options() ([]libp2p.Option, error) {
 	opts := append(transportOptions(n.cfg, &n.tracer),
 		libp2p.Identity(n.cfg.Identity),
 		libp2p.UserAgent(n.cfg.Agent),
+		libp2p.ProtocolVersion(ProtocolVersion),
 		libp2p.ListenAddrs(n.cfg.Listen...),
 		libp2p.Peerstore(n.book),
 		libp2p.ConnectionGater(n.gater),

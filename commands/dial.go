@@ -1,0 +1,288 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"dibber/netkit/addr"
+	"dibber/netkit/dial"
+	"dibber/netkit/host"
+	"dibber/netkit/ping"
+
+	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/urfave/cli/v2"
+)
+
+// dialOptions are the flags and arguments of dial.
+type dialOptions struct {
+	Host         hostOptions
+	Targets      []string
+	Ping         int
+	Interval     time.Duration
+	Each         bool
+	NoRelay      bool
+	RelayOnly    bool
+	UntilDirect  bool
+	Require      []string
+	Hold         time.Duration
+	Watch        bool
+	AllowUnknown bool
+}
+
+// dialDoc is the document of dial: the result itself for one target, a list of
+// them for several.
+type dialDoc struct {
+	*dial.Result
+	Results []dial.Result `json:"results,omitempty"`
+}
+
+func newDial(*env) spec {
+	o := dialOptions{}
+	return spec{
+		name: "dial", usage: "reach a peer and say precisely how", args: "<target>...",
+		about: `Every address is tried as real programs do it: QUIC before TCP, direct before relayed, the first that stands wins.
+The table shows each address with its phases, and why one was not tried. With several targets each peer is dialled in turn.
+Nothing but the targets, their relays and their names is contacted.`,
+		examples: []string{
+			"dibber dial /ip4/127.0.0.1/udp/4001/quic-v1/p2p/12D3KooWCw68m5CRcV8vD9iuR325oKwJHLYqTYH5mYwD6k2QV4nm",
+			"dibber discover --rendezvous /ip4/127.0.0.1/udp/4001/quic-v1/p2p/12D3KooWCw68m5CRcV8vD9iuR325oKwJHLYqTYH5mYwD6k2QV4nm --namespace chat -o addrs | dibber dial - --each",
+			"dibber dial @home --peers @peers.txt --until-direct --json",
+		},
+		flags: append([]cli.Flag{
+			&cli.IntFlag{Name: "ping", Value: 3, Usage: "send `N` pings once connected; 0 sends none", Destination: &o.Ping},
+			&cli.DurationFlag{Name: "interval", Aliases: []string{"i"}, Value: 10 * time.Millisecond, Usage: "wait `DURATION` from ping to ping", Destination: &o.Interval},
+			&cli.BoolFlag{Name: "each", Usage: "dial every address in isolation instead of racing them", Destination: &o.Each},
+			&cli.BoolFlag{Name: "no-relay", Usage: "try direct addresses only", Destination: &o.NoRelay},
+			&cli.BoolFlag{Name: "relay-only", Usage: "try relayed addresses only", Destination: &o.RelayOnly},
+			&cli.BoolFlag{Name: "until-direct", Usage: "wait for a direct path, or exit 7 at --timeout", Destination: &o.UntilDirect},
+			listFlag("", "require", "exit 5 unless the peer speaks `PROTOCOL` (repeatable)", &o.Require),
+			&cli.DurationFlag{Name: "hold", Usage: "keep the connection for `DURATION` and tell when its path changes", Destination: &o.Hold},
+			&cli.BoolFlag{Name: "watch", Usage: "keep the connection until interrupted and tell when its path changes", Destination: &o.Watch},
+			&cli.BoolFlag{Name: "allow-unknown-peer", Usage: "accept an address without a peer id: ask who is there first", Destination: &o.AllowUnknown},
+		}, hostFlags(&o.Host)...),
+		options: &o, timeout: 30 * time.Second, doc: dialDoc{Result: &dial.Result{}}, events: dialEvents(),
+		longLived: func() bool { return o.Watch },
+		validate:  o.validate,
+		run:       func(ctx context.Context, out *output) (any, error) { return runDial(ctx, out, o) },
+	}
+}
+
+func (o *dialOptions) validate(args []string) error {
+	o.Targets = args
+	switch {
+	case o.NoRelay && o.RelayOnly:
+		return usagef("--no-relay and --relay-only exclude each other")
+	case o.UntilDirect && o.RelayOnly:
+		return usagef("--until-direct and --relay-only exclude each other")
+	case o.Each && (o.UntilDirect || o.Watch || o.Hold != 0 || len(o.Require) > 0):
+		return usagef("--each closes every connection at once; it cannot go with --until-direct, --watch, --hold or --require")
+	case o.Watch && o.Hold != 0:
+		return usagef("--watch and --hold exclude each other")
+	case o.Ping < 0 || o.Interval < 0 || o.Hold < 0:
+		return usagef("--ping, --interval and --hold must not be negative")
+	case (o.Watch || o.Hold != 0) && len(args) > 1:
+		return usagef("--watch and --hold take one target")
+	}
+	return o.Host.needTargets("dial", args, 1000, addr.Options{AllowUnknownPeer: o.AllowUnknown})
+}
+
+// dialEvents are the lines of --ndjson before the summary.
+func dialEvents() []event {
+	return []event{
+		{"addr.resolved", dial.Resolved{}},
+		{"addr.done", dialAttempt{}},
+		{"connected", dial.PathChange{}},
+		{"identify", dial.Identify{}},
+		{"ping", ping.Pong{}},
+		{"path.changed", pathLine{}},
+	}
+}
+
+// dialAttempt is an attempt with the peer it was made for.
+type dialAttempt struct {
+	Peer string `json:"peer"`
+	dial.Attempt
+}
+
+// pathLine is a path that also shows while the command runs.
+type pathLine struct{ dial.PathChange }
+
+func (p pathLine) line() string {
+	return fmt.Sprintf("%.0f ms  path %s  %s", p.AtMS, p.Path, p.Addr)
+}
+
+func runDial(ctx context.Context, out *output, o dialOptions) (any, error) {
+	targets, err := o.Host.targets(out, o.Targets, addr.Options{AllowUnknownPeer: o.AllowUnknown})
+	if err != nil {
+		return nil, err
+	}
+	n, err := o.Host.open(out, hostDefaults{})
+	if err != nil {
+		return nil, err
+	}
+	defer n.Close()
+	if len(targets) == 1 {
+		r, err := dialTarget(ctx, out, n, targets[0], o)
+		return dialDoc{Result: &r}, err
+	}
+	var doc dialDoc
+	var failed []error
+	for _, t := range targets {
+		out.status("dialling %s", t.ID)
+		r, err := dialTarget(ctx, out, n, t, o)
+		doc.Results = append(doc.Results, r)
+		if err != nil {
+			failed = append(failed, err)
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return doc, severalFailed(len(targets), failed)
+}
+
+// severalFailed sums up the errors of several targets: all failed alike means the
+// first one's class, some failed means partial.
+func severalFailed(of int, failed []error) error {
+	switch {
+	case len(failed) == 0:
+		return nil
+	case len(failed) == of:
+		return fmt.Errorf("all %d targets failed; the first: %w", of, failed[0])
+	}
+	return &failure{
+		Exit: exitPartial, Retryable: true,
+		Err: fmt.Errorf("%d of %d targets failed; the first: %w", len(failed), of, failed[0]),
+	}
+}
+
+// dialTarget dials one peer as the options say.
+func dialTarget(ctx context.Context, out *output, n *host.Node, t addr.Target, o dialOptions) (dial.Result, error) {
+	if t.ID == "" {
+		id, err := dial.Learn(ctx, n, t.Addrs)
+		if err != nil {
+			return dial.Result{}, err
+		}
+		out.notice("peer %s answers there; nothing vouches for it", id)
+		t.ID = id
+	}
+	cfg := dial.Config{
+		NoRelay: o.NoRelay, RelayOnly: o.RelayOnly, UntilDirect: o.UntilDirect,
+		Require: protocol.ConvertFromStrings(o.Require), Hold: o.Hold,
+		Ping: ping.Config{Count: o.Ping, Interval: max(o.Interval, time.Microsecond)},
+		On:   func(e dial.Event) { tellDial(out, t, e) },
+	}
+	if o.Watch {
+		cfg.Hold = -1
+	}
+	if o.Each {
+		return dial.Each(ctx, n, t.ID, t.Addrs, cfg)
+	}
+	return dial.Do(ctx, n, t.ID, t.Addrs, cfg)
+}
+
+// tellDial turns a step of a dial into an event.
+func tellDial(out *output, t addr.Target, e dial.Event) {
+	switch {
+	case e.Resolved != nil:
+		out.event("addr.resolved", *e.Resolved)
+	case e.Attempt != nil:
+		out.event("addr.done", dialAttempt{t.ID.String(), *e.Attempt})
+		out.status("%s %s", e.Attempt.Addr, e.Attempt.Outcome)
+	case e.Connected != nil:
+		out.event("connected", *e.Connected)
+	case e.Identify != nil:
+		out.event("identify", *e.Identify)
+	case e.Pong != nil:
+		out.event("ping", *e.Pong)
+	case e.Path != nil:
+		out.event("path.changed", pathLine{*e.Path})
+	}
+}
+
+func (d dialDoc) quiet() string {
+	if d.Results == nil {
+		return quietDial(*d.Result)
+	}
+	var lines []string
+	for _, r := range d.Results {
+		if q := quietDial(r); q != "" {
+			lines = append(lines, q)
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// quietDial is the address that won, if any.
+func quietDial(r dial.Result) string {
+	if r.Addr == nil {
+		return ""
+	}
+	return *r.Addr
+}
+
+// dialFailure gives the errors of dialling their class.
+func dialFailure(err error) (failure, bool) {
+	var ue *dial.UnreachableError
+	var pe *dial.ProtocolError
+	var re *dial.RelayedError
+	var le *dial.LostError
+	var part *dial.PartialError
+	switch {
+	case errors.As(err, &ue):
+		return unreachableFailure(ue), true
+	case errors.As(err, &pe):
+		return failure{Exit: exitProtocol, Code: "missing_protocol", Phase: "identify", Hint: "see what it speaks: dibber id <target>"}, true
+	case errors.As(err, &re):
+		return failure{Exit: exitRelayedOnly, Phase: "upgrade", Retryable: true, Hint: "give more --timeout, or look at both NATs"}, true
+	case errors.As(err, &le):
+		return failure{Exit: exitUnreachable, Code: "connection_lost", Phase: "hold", Retryable: true}, true
+	case errors.As(err, &part):
+		return failure{Exit: exitPartial, Phase: "dial", Retryable: true}, true
+	case errors.Is(err, dial.ErrNobody):
+		return failure{Exit: exitUnreachable, Phase: "dial"}, true
+	}
+	return failure{}, false
+}
+
+// unreachableFailure tells a person what the most telling reason calls for.
+func unreachableFailure(e *dial.UnreachableError) failure {
+	f := failure{Exit: exitUnreachable, Code: strings.ReplaceAll(string(e.Cause), "-", "_"), Phase: "dial", Addr: e.Addr, Retryable: true}
+	if e.Addr == "" {
+		f.Code, f.Retryable = "no_address", false
+		f.Hint = "give an address of the peer"
+		return f
+	}
+	switch e.Cause {
+	case dial.IDMismatch:
+		f.Exit, f.Phase, f.Retryable = exitIdentity, "security", false
+		f.Hint = "another peer answers there: ask for its current address, or for its new peer id"
+	case dial.HandshakeFailed:
+		f.Exit, f.Phase, f.Retryable = exitIdentity, "security", false
+		f.Hint = "something else than libp2p answers, or one of the two is in a private network (--psk-file)"
+	case dial.PeerRefused:
+		f.Exit, f.Hint = exitRefused, "the peer hangs up on us: its lists or its limits do not let us in"
+	case dial.RelayRefused:
+		f.Exit, f.Phase, f.Hint = exitRefused, "relay", "the relay's limits or lists do not allow the circuit"
+	case dial.Gated:
+		f.Exit, f.Retryable, f.Hint = exitRefused, false, "--deny-peer, --deny-cidr, -4 or -6 of this command rules it out"
+	case dial.NotARelay:
+		f.Exit, f.Phase, f.Retryable, f.Hint = exitProtocol, "relay", false, "the peer before /p2p-circuit is no relay"
+	case dial.NoReservation:
+		f.Phase, f.Hint = "relay", "the peer has no reservation there: it must run with --use-relay, or is gone"
+	case dial.ConnectionRefused:
+		f.Hint = "nothing listens there: is the peer running, and is this its port?"
+	case dial.Timeout:
+		f.Hint = "no answer: a firewall, a NAT, or nobody there"
+	case dial.RelayUnreachable:
+		f.Phase, f.Hint = "relay", "the relay itself cannot be reached; dial it first"
+	case dial.NameUnresolved:
+		f.Phase, f.Hint = "resolve", "the name has no address; check its spelling"
+	case dial.NoTransport:
+		f.Retryable, f.Hint = false, "the address needs a transport that is off; see --transport"
+	}
+	return f
+}

@@ -1,0 +1,265 @@
+package commands
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"dibber/netkit/addr"
+	"dibber/netkit/host"
+	"dibber/netkit/identity"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+// ephemeral is the value of --identity that makes a key for this run only.
+const ephemeral = "ephemeral"
+
+// hostDefaults are what a command does where its user said nothing.
+type hostDefaults struct {
+	port     int    // 0 is any free one
+	identity string // file in the state folder; empty is a fresh key for each run
+}
+
+// validate finds every usage error in the options that needs no file.
+func (o *hostOptions) validate() error {
+	if o.IP4 && o.IP6 {
+		return usagef("-4 and -6 exclude each other")
+	}
+	if _, err := parseAddrs("--listen", o.Listen); err != nil {
+		return err
+	}
+	if _, err := parseAddrs("--announce", o.Announce); err != nil {
+		return err
+	}
+	if (o.TLSCert == "") != (o.TLSKey == "") {
+		return usagef("--tls-cert and --tls-key go together")
+	}
+	if o.NoDiscovery && o.Peers == "" {
+		return usagef("--no-discovery needs --peers @FILE: without a table there is nobody to talk to")
+	}
+	return nil
+}
+
+// parseAddrs reads the values of a flag that takes multiaddrs.
+func parseAddrs(flag string, values []string) ([]ma.Multiaddr, error) {
+	var out []ma.Multiaddr
+	for _, v := range values {
+		a, err := addr.ParseAddr(v)
+		if err != nil {
+			return nil, usagef("%s: %w", flag, err)
+		}
+		out = append(out, a)
+	}
+	return out, nil
+}
+
+// openFile is how lists named on the command line are read.
+func openFile(name string) (io.ReadCloser, error) { return os.Open(name) }
+
+// table reads the peers of --peers; nil without one.
+func (o *hostOptions) table() (*addr.Table, error) {
+	if o.Peers == "" {
+		return nil, nil
+	}
+	name := strings.TrimPrefix(o.Peers, "@")
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, usagef("--peers: %w", err)
+	}
+	defer f.Close()
+	t, err := addr.ParseTable(f, name)
+	if err != nil {
+		return nil, usagef("--peers: %w", err)
+	}
+	return t, nil
+}
+
+// access reads the allow and deny lists, and their files afresh.
+func (o *hostOptions) access() (host.Access, error) {
+	var a host.Access
+	for flag, list := range map[string]struct {
+		values []string
+		dest   *[]peer.ID
+	}{"--allow-peer": {o.AllowPeers, &a.AllowPeers}, "--deny-peer": {o.DenyPeers, &a.DenyPeers}} {
+		ids, err := addr.ParseIDs(list.values, openFile)
+		if err != nil {
+			return a, usagef("%s: %w", flag, err)
+		}
+		*list.dest = ids
+	}
+	for flag, list := range map[string]struct {
+		values []string
+		dest   *addr.Ranges
+	}{"--allow-cidr": {o.AllowCIDRs, (*addr.Ranges)(&a.AllowCIDRs)}, "--deny-cidr": {o.DenyCIDRs, (*addr.Ranges)(&a.DenyCIDRs)}} {
+		ranges, err := addr.ParseRanges(list.values, openFile)
+		if err != nil {
+			return a, usagef("%s: %w", flag, err)
+		}
+		*list.dest = ranges
+	}
+	return a, nil
+}
+
+// config turns the options into a host's configuration, reading the files they
+// name. It tells on out what a person should know about it.
+func (o *hostOptions) config(out *output, def hostDefaults) (host.Config, error) {
+	cfg := host.Config{Agent: Agent(), Port: def.port, KnownOnly: o.NoDiscovery}
+	var err error
+	if cfg.Listen, err = parseAddrs("--listen", o.Listen); err != nil {
+		return cfg, err
+	}
+	if cfg.Announce, err = parseAddrs("--announce", o.Announce); err != nil {
+		return cfg, err
+	}
+	for _, t := range o.Transports {
+		cfg.Transports = append(cfg.Transports, host.Transport(t))
+	}
+	switch {
+	case o.IP4:
+		cfg.Family = host.IPv4Only
+	case o.IP6:
+		cfg.Family = host.IPv6Only
+	}
+	if cfg.Access, err = o.access(); err != nil {
+		return cfg, err
+	}
+	table, err := o.table()
+	if err != nil {
+		return cfg, err
+	}
+	for _, t := range table.Peers() {
+		cfg.Known = append(cfg.Known, t.AddrInfo())
+	}
+	if err := o.readSecrets(out, &cfg, def); err != nil {
+		return cfg, err
+	}
+	return cfg, nil
+}
+
+// readSecrets fills in the identity, the private network's key and the
+// certificate.
+func (o *hostOptions) readSecrets(out *output, cfg *host.Config, def hostDefaults) error {
+	file := o.Identity
+	if file == "" && def.identity != "" {
+		file = filepath.Join(o.stateDir(out.e), def.identity)
+	}
+	if file != "" && file != ephemeral {
+		key, created, err := identity.LoadOrCreate(file)
+		if err != nil {
+			return fmt.Errorf("identity: %w", err)
+		}
+		cfg.Identity = key
+		if created {
+			out.notice("identity created in %s", file)
+		}
+	}
+	if o.PSKFile != "" {
+		psk, err := identity.LoadPSK(o.PSKFile)
+		if err != nil {
+			return fmt.Errorf("private network key: %w", err)
+		}
+		cfg.PSK = psk
+		if slices.ContainsFunc(cfg.Transports, func(t host.Transport) bool { return t == host.QUIC || t == host.WebTransport || t == host.WebRTC }) {
+			out.notice("private network: quic, webtransport and webrtc are off")
+		}
+	}
+	if o.TLSCert != "" {
+		pair, err := tls.LoadX509KeyPair(o.TLSCert, o.TLSKey)
+		if err != nil {
+			return usagef("--tls-cert, --tls-key: %w", err)
+		}
+		cfg.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+	}
+	return nil
+}
+
+// open starts the host.
+func (o *hostOptions) open(out *output, def hostDefaults) (*host.Node, error) {
+	cfg, err := o.config(out, def)
+	if err != nil {
+		return nil, err
+	}
+	return host.New(cfg)
+}
+
+// stateDir is the folder of everything that outlives a run.
+func (o *hostOptions) stateDir(e *env) string {
+	if o.StateDir != "" {
+		return o.StateDir
+	}
+	if base, ok := e.lookup("XDG_STATE_HOME"); ok {
+		return filepath.Join(base, "dibber")
+	}
+	home, ok := e.lookup("HOME")
+	if !ok {
+		home = "."
+	}
+	return filepath.Join(home, ".local", "state", "dibber")
+}
+
+// targets reads the arguments that name peers.
+func (o *hostOptions) targets(out *output, args []string, opts addr.Options) ([]addr.Target, error) {
+	table, err := o.table()
+	if err != nil {
+		return nil, err
+	}
+	list, err := addr.ParseTargets(args, out.stdin(), openFile, table, opts)
+	if errors.Is(err, addr.ErrNoPeerID) {
+		return nil, &failure{Exit: exitUsage, Err: err, Hint: "end the address with /p2p/PEERID, or give --allow-unknown-peer where the command has it"}
+	}
+	if err != nil {
+		return nil, usagef("%w", err)
+	}
+	if len(list) == 0 {
+		return nil, usagef("no target: the list is empty")
+	}
+	return list, nil
+}
+
+// needTargets is the validate of commands whose arguments name peers. What needs
+// no file is checked before any I/O.
+func (o *hostOptions) needTargets(command string, args []string, most int, opts addr.Options) error {
+	switch {
+	case len(args) == 0:
+		return usagef("%s needs a target: an address that ends with /p2p/PEERID, @name, @file or -", command)
+	case len(args) > most:
+		return usagef("%s takes one target, but got %q too", command, args[most])
+	}
+	for _, a := range args {
+		if a == "-" || strings.HasPrefix(a, "@") {
+			continue
+		}
+		if _, err := addr.ParseTarget(a, opts); err != nil {
+			if errors.Is(err, addr.ErrNoPeerID) {
+				return &failure{Exit: exitUsage, Err: err, Hint: "end it with /p2p/PEERID"}
+			}
+			return usagef("%w", err)
+		}
+	}
+	return o.validate()
+}
+
+// identityFile is the key of the long-lived host, in the state folder.
+const identityFile = "identity.key"
+
+// hostFailure gives the errors of starting a host their class.
+func hostFailure(err error) (failure, bool) {
+	var le *host.ListenError
+	switch {
+	case errors.As(err, &le):
+		return failure{
+			Code: "listen", Phase: "listen", Addr: le.Addr.String(),
+			Hint: "another program may have the port; choose one with --listen",
+		}, true
+	case errors.Is(err, host.ErrNoTransport):
+		return failure{Exit: exitUsage, Hint: "--transport tcp"}, true
+	}
+	return failure{}, false
+}
