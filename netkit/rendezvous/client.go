@@ -146,10 +146,13 @@ func open(ctx context.Context, h host.Host, server peer.AddrInfo) (network.Strea
 }
 
 // unsupported wraps ErrUnsupported around a failed negotiation of the
-// protocol, which may show only when the stream is first read.
+// protocol. Where the peer was believed to have it, that shows only when the
+// stream is first read, as a reset with a code of its own.
 func unsupported(err error) error {
 	var negotiation multistream.ErrNotSupported[protocol.ID]
-	if errors.As(err, &negotiation) {
+	var reset *network.StreamError
+	if errors.As(err, &negotiation) ||
+		errors.As(err, &reset) && reset.ErrorCode == network.StreamProtocolNegotiationFailed {
 		return fmt.Errorf("%w: %w", ErrUnsupported, err)
 	}
 	return err

@@ -52,7 +52,7 @@ func checkReplies(t *testing.T, handle wire.Handler) wire.Handler {
 		if reply != nil {
 			m, _ := decodeMessage(req.Body)
 			if err := checkRustReply(reply, orEmpty(m.discover).both); err != nil {
-				t.Errorf("a rust client rejects the reply to %x: %v\n%x", req.Body, err, reply)
+				t.Errorf("a rust client rejects the reply to %.200x: %v\n%.200x", req.Body, err, reply)
 			}
 		}
 		return reply, err

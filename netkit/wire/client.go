@@ -27,13 +27,14 @@ func Exchange(ctx context.Context, st network.Stream, request []byte, maxReply i
 
 // Send sends request as one frame on st, half-closes it, and waits for the
 // peer to close the stream too, so that the request is known to have arrived.
-// A reset by the peer counts as closed: implementations that never answer a
-// message drop its stream. It ends with ctx and leaves st closed, or reset on
+// A reset without an error code counts as closed: implementations that never
+// answer a message drop its stream. It ends with ctx and leaves st closed, or reset on
 // error.
 func Send(ctx context.Context, st network.Stream, request []byte) error {
 	return ask(ctx, st, request, func() error {
 		_, err := io.Copy(io.Discard, io.LimitReader(st, 1))
-		if errors.Is(err, network.ErrReset) && ctx.Err() == nil {
+		var reset *network.StreamError
+		if errors.As(err, &reset) && reset.Remote && reset.ErrorCode == network.StreamNoError {
 			return nil
 		}
 		return err
