@@ -2,7 +2,6 @@ package natlab
 
 import (
 	"net"
-	"net/netip"
 
 	"dibber/netkit/host"
 
@@ -18,7 +17,8 @@ import (
 const Port = 4001
 
 // Host starts a host of ours on the machine's sockets. What cfg leaves open is
-// set to QUIC on every address of the machine, port Port. The lab closes it after
+// set to QUIC on every address of the machine, on cfg.Port or else Port; of the
+// other transports only WebTransport works here. The lab closes the host after
 // the test; closing it earlier is fine.
 func (m *Machine) Host(cfg host.Config) *host.Node {
 	m.lab.t.Helper()
@@ -53,23 +53,19 @@ func (m *Machine) Stock(opts ...libp2p.Option) corehost.Host {
 
 // listenAddrs are the machine's addresses as QUIC multiaddrs; port 0 means Port.
 func (m *Machine) listenAddrs(port int) []ma.Multiaddr {
+	m.lab.t.Helper()
 	if port == 0 {
 		port = Port
 	}
 	var out []ma.Multiaddr
 	for _, a := range m.Addrs() {
-		out = append(out, QUICAddr(netip.AddrPortFrom(a, uint16(port))))
+		on, err := quicreuse.ToQuicMultiaddr(&net.UDPAddr{IP: a.AsSlice(), Port: port}, quic.Version1)
+		if err != nil {
+			m.lab.t.Fatalf("natlab: address of %s: %v", m.name, err)
+		}
+		out = append(out, on)
 	}
 	return out
-}
-
-// QUICAddr is the multiaddr of QUIC version 1 at an address and port.
-func QUICAddr(a netip.AddrPort) ma.Multiaddr {
-	m, err := quicreuse.ToQuicMultiaddr(net.UDPAddrFromAddrPort(a), quic.Version1)
-	if err != nil {
-		return nil // an invalid AddrPort has no multiaddr
-	}
-	return m
 }
 
 // quic makes go-libp2p use the machine's sockets.
