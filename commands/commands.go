@@ -13,6 +13,7 @@ import (
 // commandList declares every command, in the order in which help shows them.
 func commandList(e *env) []spec {
 	return withPaths(nil, []spec{
+		newServe(e),
 		newDial(e),
 		newPing(e),
 		newID(e),

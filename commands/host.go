@@ -13,6 +13,7 @@ import (
 	"dibber/netkit/addr"
 	"dibber/netkit/host"
 	"dibber/netkit/identity"
+	"dibber/netkit/store"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
@@ -252,7 +253,10 @@ const identityFile = "identity.key"
 // hostFailure gives the errors of starting a host their class.
 func hostFailure(err error) (failure, bool) {
 	var le *host.ListenError
+	var locked *store.LockedError
 	switch {
+	case errors.As(err, &locked):
+		return failure{Code: "locked", Phase: "start", Hint: "end the other process, or choose another folder with --state-dir"}, true
 	case errors.As(err, &le):
 		return failure{
 			Code: "listen", Phase: "listen", Addr: le.Addr.String(),

@@ -1,0 +1,189 @@
+package commands
+
+import (
+	"fmt"
+	"time"
+
+	"dibber/netkit/relay"
+	"dibber/netkit/rendezvous"
+	"dibber/netkit/serve"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+)
+
+// serveEvents are the lines of --ndjson before the summary.
+func serveEvents() []event {
+	list := []event{{"ready", readyDoc{}}, {"config.reloaded", reloadedLine{}}}
+	for _, kind := range []string{"reserved", "renewed", "lost", "failed"} {
+		list = append(list, event{"reservation." + kind, reservationLine{}})
+	}
+	for _, kind := range []rendezvous.RegistrarEventKind{
+		rendezvous.RegistrarRegistered, rendezvous.RegistrarRefreshed, rendezvous.RegistrarWaiting,
+		rendezvous.RegistrarFailed, rendezvous.RegistrarUnregistered,
+	} {
+		list = append(list, event{"registration." + string(kind), registrationLine{}})
+	}
+	for _, kind := range []rendezvous.EventKind{
+		rendezvous.EventRegister, rendezvous.EventRefresh, rendezvous.EventUnregister,
+		rendezvous.EventExpire, rendezvous.EventDiscover, rendezvous.EventRefused,
+	} {
+		list = append(list, event{"rendezvous." + string(kind), rendezvousLine{}})
+	}
+	for _, kind := range []string{"connected", "lost", "failed"} {
+		list = append(list, event{"peer." + kind, peerLine{}})
+	}
+	return list
+}
+
+// tellServe turns what happened into an event.
+func tellServe(out *output, e serve.Event) {
+	switch {
+	case e.Relay != nil:
+		out.event("reservation."+e.Relay.Kind, reservationOf(*e.Relay))
+	case e.Registration != nil:
+		out.event("registration."+string(e.Registration.Kind), registrationOf(*e.Registration))
+	case e.Rendezvous != nil:
+		out.event("rendezvous."+string(e.Rendezvous.Kind), rendezvousOf(*e.Rendezvous))
+	case e.Peer != nil:
+		out.event("peer."+e.Peer.Kind, peerLine{
+			Peer: e.Peer.Peer, Path: known(e.Peer.Path), Addr: known(e.Peer.Addr), Error: errorText(e.Peer.Err), kind: e.Peer.Kind,
+		})
+	}
+}
+
+// errorText is an error in a document; nil for none.
+func errorText(err error) *string {
+	if err == nil {
+		return nil
+	}
+	s := oneLine(err.Error())
+	return &s
+}
+
+// reservationLine is a change of a kept reservation.
+type reservationLine struct {
+	Relay     peer.ID    `json:"relay"`
+	Circuits  []string   `json:"circuits"` // addresses announced; none unless reserved
+	Expires   *time.Time `json:"expires"`
+	DurationS *float64   `json:"duration_s"` // limit of each circuit; 0 is none
+	Bytes     *uint64    `json:"bytes"`
+	Error     *string    `json:"error"`
+
+	kind string
+}
+
+func reservationOf(e relay.ClientEvent) reservationLine {
+	l := reservationLine{Relay: e.Relay, Error: errorText(e.Err), kind: e.Kind}
+	if e.Err == nil {
+		r := e.Reservation
+		seconds := r.Duration.Seconds()
+		l.Expires, l.DurationS, l.Bytes = &r.Expires, &seconds, &r.Bytes
+		for _, c := range r.Circuits {
+			l.Circuits = append(l.Circuits, c.String())
+		}
+	}
+	return l
+}
+
+func (l reservationLine) line() string {
+	if l.Error != nil {
+		return fmt.Sprintf("reservation %s  %s: %s", l.kind, l.Relay, *l.Error)
+	}
+	return fmt.Sprintf("reservation %s  %s until %s", l.kind, l.Relay, l.Expires.Format(time.TimeOnly))
+}
+
+// registrationLine is a change of a kept registration.
+type registrationLine struct {
+	Server    peer.ID  `json:"server"`
+	Namespace string   `json:"namespace"`
+	Addrs     []string `json:"addrs"`
+	TTLs      *float64 `json:"ttl_s"`   // granted; null when not registered
+	NextMS    *float64 `json:"next_ms"` // until the next attempt; null when none is planned
+	Error     *string  `json:"error"`
+
+	kind string
+}
+
+func registrationOf(e rendezvous.RegistrarEvent) registrationLine {
+	l := registrationLine{Server: e.Server, Namespace: e.Namespace, Error: errorText(e.Err), kind: string(e.Kind)}
+	for _, a := range e.Addrs {
+		l.Addrs = append(l.Addrs, a.String())
+	}
+	if e.TTL > 0 {
+		s := e.TTL.Seconds()
+		l.TTLs = &s
+	}
+	if e.Next > 0 {
+		next := millis(e.Next)
+		l.NextMS = &next
+	}
+	return l
+}
+
+func (l registrationLine) line() string {
+	s := fmt.Sprintf("registration %s  %s at %s", l.kind, l.Namespace, l.Server)
+	if l.TTLs != nil {
+		s += fmt.Sprintf(" for %.0f s with %d addresses", *l.TTLs, len(l.Addrs))
+	}
+	if l.Error != nil {
+		s += ": " + *l.Error
+	}
+	return s
+}
+
+// rendezvousLine is a request served.
+type rendezvousLine struct {
+	Peer      peer.ID  `json:"peer"`
+	Namespace string   `json:"namespace"` // empty: all
+	TTLs      *float64 `json:"ttl_s"`     // granted
+	Count     *int     `json:"count"`     // registrations given out
+	Status    *string  `json:"status"`    // of a refusal
+	Error     *string  `json:"error"`
+}
+
+func rendezvousOf(e rendezvous.Event) rendezvousLine {
+	l := rendezvousLine{Peer: e.Peer, Namespace: e.Namespace}
+	switch e.Kind {
+	case rendezvous.EventRegister, rendezvous.EventRefresh:
+		s := e.TTL.Seconds()
+		l.TTLs = &s
+	case rendezvous.EventDiscover:
+		l.Count = &e.Count
+	case rendezvous.EventRefused:
+		word := e.Status.String()
+		l.Status, l.Error = &word, known(e.Text)
+	}
+	return l
+}
+
+// peerLine is a change of a kept connection.
+type peerLine struct {
+	Peer  peer.ID `json:"peer"`
+	Path  *string `json:"path"` // null: not connected
+	Addr  *string `json:"addr"`
+	Error *string `json:"error"`
+
+	kind string
+}
+
+func (l peerLine) line() string {
+	switch {
+	case l.Addr != nil:
+		return fmt.Sprintf("peer %s  %s %s via %s", l.kind, l.Peer, *l.Path, *l.Addr)
+	case l.Error != nil:
+		return fmt.Sprintf("peer %s  %s: %s", l.kind, l.Peer, *l.Error)
+	}
+	return fmt.Sprintf("peer %s  %s", l.kind, l.Peer)
+}
+
+// reloadedLine counts the lists in force.
+type reloadedLine struct {
+	AllowPeers int `json:"allow_peers"`
+	DenyPeers  int `json:"deny_peers"`
+	AllowCIDRs int `json:"allow_cidrs"`
+	DenyCIDRs  int `json:"deny_cidrs"`
+}
+
+func (l reloadedLine) line() string {
+	return fmt.Sprintf("lists reloaded  allow %d peers, %d ranges; deny %d peers, %d ranges", l.AllowPeers, l.AllowCIDRs, l.DenyPeers, l.DenyCIDRs)
+}

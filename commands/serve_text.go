@@ -1,0 +1,139 @@
+package commands
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"dibber/netkit/addr"
+	"dibber/netkit/host"
+	"dibber/netkit/relay"
+	"dibber/netkit/rendezvous"
+	"dibber/netkit/serve"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+// readyDoc is the ready event of serve.
+type readyDoc struct {
+	Peer     peer.ID      `json:"peer"`
+	Addrs    []string     `json:"addrs"` // each ends with /p2p/PEER
+	Roles    []string     `json:"roles"`
+	Limits   serve.Limits `json:"limits"`
+	Open     bool         `json:"open"` // anybody may connect
+	Reveals  []string     `json:"reveals"`
+	StateDir string       `json:"state_dir"`
+	Admin    *string      `json:"admin"` // control socket; null: none
+	HTTP     *string      `json:"http"`  // web address; null: none
+}
+
+// serveDoc is the document of serve, printed at its end.
+type serveDoc struct {
+	Peer       peer.ID          `json:"peer"`
+	Roles      []string         `json:"roles"`
+	UptimeS    float64          `json:"uptime_s"`
+	Rendezvous rendezvous.Stats `json:"rendezvous"`
+	Drained    bool             `json:"drained"` // every role ended in time
+}
+
+func (d serveDoc) quiet() string { return d.Peer.String() }
+
+func (d serveDoc) renderText(t *text) {
+	t.line("ended after %.1f s", d.UptimeS)
+}
+
+// readyEvent is what the ready event is made of.
+type readyEvent struct {
+	o    serveOptions
+	n    *host.Node
+	s    *serve.Server
+	open bool
+	dir  string
+}
+
+func (r readyEvent) doc() readyDoc {
+	d := readyDoc{
+		Peer: r.n.ID(), Roles: r.s.Roles(), Limits: r.s.Limits(), Open: r.open,
+		Reveals: r.reveals(), StateDir: r.dir,
+	}
+	for _, a := range slices.Concat(r.n.Announced(), r.n.ListenAddrs()) {
+		d.Addrs = append(d.Addrs, addr.WithPeer(a, r.n.ID()).String())
+	}
+	return d
+}
+
+// reveals says who learns which addresses of this node.
+func (r readyEvent) reveals() []string {
+	var out []string
+	if r.o.Host.NoDiscovery {
+		return append(out, "nobody but the peers of the table: the address a connection comes from")
+	}
+	out = append(out, "every connected peer: the addresses of this machine's interfaces, and those --announce names")
+	if len(r.o.UseRelays) > 0 {
+		out = append(out, "each --use-relay: this node's IP address; those who dial through it: the relay's address, then this node's when they punch")
+	}
+	if len(r.o.Register) > 0 {
+		out = append(out, fmt.Sprintf("each --register, and whoever asks it for %s: circuit addresses, public ones, and those of the network it is reached over", strings.Join(r.o.Namespaces, ", ")))
+	}
+	if r.o.MDNS {
+		out = append(out, "everybody on the local network: the peer id and the addresses there")
+	}
+	return out
+}
+
+// line is the start screen.
+func (d readyDoc) line() string {
+	t := &text{}
+	t.field("peer id", "%s", d.Peer)
+	t.field("state", "%s", d.StateDir)
+	for i, a := range d.Addrs {
+		t.field(labelOnce(i, "listening"), "%s", a)
+	}
+	if len(d.Roles) == 0 {
+		t.field("roles", "none")
+	}
+	for i, r := range d.Roles {
+		t.field(labelOnce(i, "roles"), "%s", roleText(r, d.Limits))
+	}
+	for i, r := range d.Reveals {
+		t.field(labelOnce(i, "reveals"), "%s", r)
+	}
+	if len(d.Addrs) > 0 {
+		t.field("try", "dibber dial %s", d.tryAddr())
+	}
+	t.field("ready", "Ctrl-C ends it")
+	return strings.TrimRight(string(t.bytes()), "\n")
+}
+
+// tryAddr is the address that a second terminal of this machine can surely dial.
+func (d readyDoc) tryAddr() string {
+	for _, a := range d.Addrs {
+		if m, err := ma.NewMultiaddr(a); err == nil && addr.ScopeOf(m) == addr.ScopeLoopback {
+			return a
+		}
+	}
+	return d.Addrs[0]
+}
+
+// roleText is a role with its limits.
+func roleText(role string, l serve.Limits) string {
+	switch {
+	case role == serve.RoleRelay:
+		return "relay  " + relayText(*l.Relay)
+	case role == serve.RoleRendezvous:
+		return fmt.Sprintf("rendezvous  %d registrations, %d per peer, for %s to %s", l.Rendezvous.Total, l.Rendezvous.PerPeer,
+			durationText(l.Rendezvous.MinTTL), durationText(l.Rendezvous.MaxTTL))
+	case role == serve.RoleAutoNAT:
+		return fmt.Sprintf("autonat  v1 and v2, %d dial-backs a minute, %d per peer", l.AutoNAT.PerMinute, l.AutoNAT.PerPeerPerMinute)
+	}
+	return role
+}
+
+func relayText(l relay.Limits) string {
+	each := "unlimited circuits"
+	if !l.Unlimited {
+		each = fmt.Sprintf("circuits of %s and %s each way", durationText(l.Duration), sizeText(uint64(l.Bytes)))
+	}
+	return fmt.Sprintf("%d reservations, %d per IP address, %d circuits per peer, %s", l.Reservations, l.ReservationsPerIP, l.CircuitsPerPeer, each)
+}

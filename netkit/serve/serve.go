@@ -1,0 +1,224 @@
+// Package serve composes the long-lived roles of a node: relay, rendezvous point
+// and dial-back server for others, and for itself reservations on relays,
+// registrations at rendezvous points and connections that are kept.
+package serve
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"dibber/netkit/dialback"
+	"dibber/netkit/host"
+	"dibber/netkit/mdns"
+	"dibber/netkit/relay"
+	"dibber/netkit/rendezvous"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+// The words of Server.Roles.
+const (
+	RoleRelay      = "relay"
+	RoleRendezvous = "rendezvous"
+	RoleAutoNAT    = "autonat"
+	RoleMDNS       = "mdns"
+	RoleRelayed    = "use-relay" // keeps reservations
+	RoleRegistered = "register"  // keeps registrations
+	RoleKeeper     = "peer"      // keeps connections
+)
+
+// Config names the roles. The zero value takes none.
+type Config struct {
+	// Relay relays for others within these limits; nil does not.
+	Relay *relay.Limits
+	// Rendezvous keeps registrations of others; nil does not. Its On is ignored.
+	Rendezvous *rendezvous.ServerConfig
+	// DialBack answers AutoNAT v1 and v2; nil does not.
+	DialBack *dialback.Config
+	// MDNS announces the node on the local network.
+	MDNS bool
+
+	// Relays are those to keep a reservation on.
+	Relays []peer.AddrInfo
+	// Registrations are those to keep.
+	Registrations []Registration
+	// Peers are those to stay connected to.
+	Peers []peer.AddrInfo
+
+	// Retry is the longest wait between attempts to get back what was lost; 0
+	// means 10 s.
+	Retry time.Duration
+	// On is told of what happens, from several goroutines; nil tells nobody. It
+	// must not block.
+	On func(Event)
+}
+
+// Registration is a place to be found at.
+type Registration struct {
+	Server    peer.AddrInfo
+	Namespace string            // 1 to 255 bytes
+	TTL       time.Duration     // 0 leaves it to the server
+	Format    rendezvous.Format // flavours of the record
+}
+
+// Event is one thing that happened. Exactly one field is set.
+type Event struct {
+	Relay        *relay.ClientEvent         // a reservation of this node
+	Registration *rendezvous.RegistrarEvent // a registration of this node
+	Rendezvous   *rendezvous.Event          // a request served
+	Peer         *PeerEvent                 // a kept connection
+}
+
+const defaultRetry = 10 * time.Second
+
+// Server is a node with its roles.
+type Server struct {
+	n      *host.Node
+	cfg    Config
+	limits Limits
+	roles  []string
+	points []*rendezvous.Server
+	closes []func() error // in the order of starting
+}
+
+// Limits are those of the roles for others; nil where the role is off.
+type Limits struct {
+	Relay      *relay.Limits      `json:"relay"`
+	Rendezvous *rendezvous.Limits `json:"rendezvous"`
+	AutoNAT    *dialback.Config   `json:"autonat"`
+}
+
+// New starts every role of cfg on n. Roles for others are up when it returns;
+// reservations, registrations and connections come later and are told by On.
+func New(n *host.Node, cfg Config) (*Server, error) {
+	if cfg.Retry == 0 {
+		cfg.Retry = defaultRetry
+	}
+	s := &Server{n: n, cfg: cfg}
+	for _, start := range []func() error{s.startServers, s.startMDNS, s.startClients} {
+		if err := start(); err != nil {
+			return nil, errors.Join(err, s.Close())
+		}
+	}
+	return s, nil
+}
+
+// startServers starts the roles for others.
+func (s *Server) startServers() error {
+	if s.cfg.Relay != nil {
+		r, err := relay.New(s.n, *s.cfg.Relay)
+		if err != nil {
+			return err
+		}
+		l := r.Limits()
+		s.limits.Relay = &l
+		s.add(RoleRelay, r.Close)
+	}
+	if s.cfg.Rendezvous != nil {
+		cfg := *s.cfg.Rendezvous
+		cfg.On = func(e rendezvous.Event) { s.tell(Event{Rendezvous: &e}) }
+		p, err := rendezvous.NewServer(s.n, cfg)
+		if err != nil {
+			return err
+		}
+		l := p.Limits()
+		s.limits.Rendezvous, s.points = &l, append(s.points, p)
+		s.add(RoleRendezvous, p.Close)
+	}
+	if s.cfg.DialBack != nil {
+		d, err := dialback.New(s.n, *s.cfg.DialBack)
+		if err != nil {
+			return err
+		}
+		l := d.Limits()
+		s.limits.AutoNAT = &l
+		s.add(RoleAutoNAT, d.Close)
+	}
+	return nil
+}
+
+func (s *Server) startMDNS() error {
+	if !s.cfg.MDNS {
+		return nil
+	}
+	m, err := mdns.New(s.n, mdns.Config{Announce: true, Addrs: s.n.ListenAddrs})
+	if err != nil {
+		return err
+	}
+	s.add(RoleMDNS, m.Close)
+	return nil
+}
+
+// startClients starts the roles for the node itself.
+func (s *Server) startClients() error {
+	for _, at := range s.cfg.Relays {
+		c := relay.NewClient(s.n, relay.ClientConfig{
+			Relay: at, MaxBackoff: s.cfg.Retry,
+			On: func(e relay.ClientEvent) { s.tell(Event{Relay: &e}) },
+		})
+		s.add(RoleRelayed, c.Close)
+	}
+	for _, r := range s.cfg.Registrations {
+		c, err := rendezvous.NewRegistrar(s.n, rendezvous.RegistrarConfig{
+			Server: r.Server, Namespace: r.Namespace, TTL: r.TTL, Format: r.Format,
+			Addrs:    func() []ma.Multiaddr { return worthRegistering(s.n, r.Server.ID) },
+			Debounce: registerDebounce, LastRetry: s.cfg.Retry,
+			On: func(e rendezvous.RegistrarEvent) { s.tell(Event{Registration: &e}) },
+		})
+		if err != nil {
+			return err
+		}
+		s.add(RoleRegistered, c.Close)
+	}
+	for _, p := range s.cfg.Peers {
+		k := newKeeper(s.n, p, s.cfg.Retry, func(e PeerEvent) { s.tell(Event{Peer: &e}) })
+		s.add(RoleKeeper, k.Close)
+	}
+	return nil
+}
+
+// registerDebounce is how soon after one registration another may follow because
+// of a changed address. A new node's addresses come within seconds of each other
+// and should be found soon; a churning relay must not flood the server.
+const registerDebounce = 5 * time.Second
+
+// add notes a role that has started.
+func (s *Server) add(role string, stop func() error) {
+	if !slices.Contains(s.roles, role) {
+		s.roles = append(s.roles, role)
+	}
+	s.closes = append(s.closes, stop)
+}
+
+func (s *Server) tell(e Event) {
+	if s.cfg.On != nil {
+		s.cfg.On(e)
+	}
+}
+
+// Roles are the roles taken, in the order of starting.
+func (s *Server) Roles() []string { return slices.Clone(s.roles) }
+
+// Limits are the limits in force.
+func (s *Server) Limits() Limits { return s.limits }
+
+// Stats counts what the rendezvous role holds; zero without it.
+func (s *Server) Stats() rendezvous.Stats {
+	if len(s.points) == 0 {
+		return rendezvous.Stats{}
+	}
+	return s.points[0].Stats()
+}
+
+// Close ends the roles, those for the node itself first: registrations are
+// withdrawn while their servers can still be told.
+func (s *Server) Close() error {
+	var errs []error
+	for _, stop := range slices.Backward(s.closes) {
+		errs = append(errs, stop())
+	}
+	s.closes = nil
+	return errors.Join(errs...)
+}
