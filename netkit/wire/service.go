@@ -151,8 +151,9 @@ func (s *Service) leave(st network.Stream) {
 	s.running.Done()
 }
 
-// arm starts the deadline of the next request. It holds the lock so that it
-// cannot undo the deadline with which Close wakes readers.
+// arm starts the deadline of the next request, or returns errServiceClosed. It
+// holds the lock so that it cannot undo the deadline with which Close wakes
+// readers.
 func (s *Service) arm(st network.Stream) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -172,8 +173,13 @@ func (s *Service) serve(st network.Stream) error {
 	}
 	defer scope.ReleaseMemory(s.cfg.MaxRequest)
 	frames := NewReader(st, s.cfg.MaxRequest)
-	for {
-		if err := s.arm(st); err != nil {
+	for answered := false; ; answered = true {
+		err := s.arm(st)
+		if answered && errors.Is(err, errServiceClosed) {
+			// Not a reset, which would take back the last reply.
+			return nil
+		}
+		if err != nil {
 			return err
 		}
 		body, err := frames.Next()

@@ -1,0 +1,38 @@
+package wire
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+)
+
+func TestLimiterAllowsBurstThenRate(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	l := NewLimiter(2, 3, 10)
+	var got []bool
+	for range 4 {
+		got = append(got, l.Allow("a", now))
+	}
+	got = append(got, l.Allow("b", now), l.Allow("a", now.Add(500*time.Millisecond)), l.Allow("a", now.Add(500*time.Millisecond)))
+	if want := "[true true true false true true false]"; fmt.Sprint(got) != want {
+		t.Errorf("allowed %v, want %s", got, want)
+	}
+}
+
+// TestLimiterForgetsTheSilent keeps a busy peer's bucket while strangers pass.
+func TestLimiterForgetsTheSilent(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	l := NewLimiter(1e-9, 1, 3)
+	l.Allow("busy", now)
+	for i := range 100 {
+		if l.Allow("busy", now) {
+			t.Fatalf("the bucket of a busy peer was forgotten after %d strangers", i)
+		}
+		l.Allow(peer.ID(fmt.Sprint(i)), now)
+	}
+	if len(l.buckets) != 3 || l.recent.Len() != 3 {
+		t.Errorf("%d buckets, %d in order, want 3", len(l.buckets), l.recent.Len())
+	}
+}
