@@ -3,6 +3,7 @@ package natlab_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
+	ma "github.com/multiformats/go-multiaddr"
 )
 
 const echoProtocol = protocol.ID("/natlab/echo")
@@ -134,6 +136,19 @@ func TestStockAndOursMeet(t *testing.T) {
 			t.Errorf("addresses: ours %s, stock %s", ours.Addrs(), stock.Addrs())
 		}
 		roundTrip(t, ours, info(stock))
+	})
+}
+
+// TestWebTransport: it shares QUIC's sockets, so it runs in the lab too.
+func TestWebTransport(t *testing.T) {
+	natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
+		both := []host.Transport{host.QUIC, host.WebTransport}
+		a, b := lab.Internet().Machine("a", natlab.MachineConfig{}), lab.Internet().Machine("b", natlab.MachineConfig{})
+		listen := ma.StringCast(fmt.Sprintf("/ip4/%s/udp/%d/quic-v1/webtransport", b.Addrs()[0], natlab.Port))
+		to := b.Host(host.Config{Transports: both, Listen: []ma.Multiaddr{listen}})
+		if got, want := roundTrip(t, a.Host(host.Config{Transports: both}), info(to)), 4*natlab.DefaultLatency; got != want {
+			t.Errorf("round trip %s, want %s", got, want)
+		}
 	})
 }
 
