@@ -112,23 +112,27 @@ func (e *engine) tell(now time.Time) {
 }
 
 // receive takes in a packet.
-func (e *engine) receive(now time.Time, on link, from netip.Addr, packet []byte) []Event {
-	msg, err := parse(packet, e.names)
+func (e *engine) receive(now time.Time, r received) []Event {
+	msg, err := parse(r.data, e.names)
 	if err != nil {
 		return nil
 	}
 	if e.announce && (msg.asks || msg.asksServices) {
-		e.schedule(now, on, msg)
+		e.schedule(now, r.on, msg)
 	}
 	if !e.browse {
 		return nil
 	}
+	// The loopback addresses of another machine would lead to this one.
+	fromHere := r.loopback || slices.Contains(e.local, r.from)
 	var events []Event
 	for _, f := range msg.found {
 		if f.info.ID == e.self {
 			continue
 		}
-		f.info.Addrs = dropForeignLoopback(f.info.Addrs, from, e.local)
+		if !fromHere {
+			f.info.Addrs = withoutLoopback(f.info.Addrs)
+		}
 		events = append(events, e.cache.update(now, f)...)
 	}
 	return events

@@ -281,7 +281,7 @@ func (s *Service) run(ctx context.Context) error {
 			// What cannot be listed now may be so at the next tick.
 			_ = s.refresh(now)
 		case r := <-s.packets:
-			s.report(s.engine.receive(time.Now(), r.on, r.from, r.data))
+			s.report(s.engine.receive(time.Now(), r))
 		}
 	}
 }

@@ -152,12 +152,12 @@ func (s *sockets) leave(iface *net.Interface) {
 	}
 }
 
-// joined reports whether the interface of that index is one of ours.
-func (s *sockets) joined(index int) bool {
+// joined reports whether the interface of that index is one of ours, and whether it is a loopback one.
+func (s *sockets) joined(index int) (ok, loopback bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, ok := s.ifaces[index]
-	return ok
+	iface, ok := s.ifaces[index]
+	return ok, iface.Flags&net.FlagLoopback != 0
 }
 
 // send sends packets to a link or to all. Errors of single links are ignored: an interface without
@@ -205,9 +205,10 @@ func (s *sockets) send6(iface *net.Interface, packet []byte) {
 
 // received is a packet and where it came from.
 type received struct {
-	on   link
-	from netip.Addr
-	data []byte
+	on       link
+	loopback bool // it came by a loopback interface
+	from     netip.Addr
+	data     []byte
 }
 
 // receive4 waits for a packet to the group on one of our interfaces. ok is false if the packet in buf is
@@ -223,7 +224,8 @@ func (s *sockets) receive4(buf []byte) (r received, ok bool, err error) {
 	}
 	// A system with several sockets hands each the packets of groups that another one joined.
 	r.on.iface = control.IfIndex
-	return r, control.Dst.Equal(group4().IP) && s.joined(control.IfIndex), nil
+	ok, r.loopback = s.joined(control.IfIndex)
+	return r, ok && control.Dst.Equal(group4().IP), nil
 }
 
 // receive6 does the same for IPv6.
@@ -237,7 +239,8 @@ func (s *sockets) receive6(buf []byte) (r received, ok bool, err error) {
 		return r, true, nil
 	}
 	r.on.iface = control.IfIndex
-	return r, control.Dst.Equal(group6().IP) && s.joined(control.IfIndex), nil
+	ok, r.loopback = s.joined(control.IfIndex)
+	return r, ok && control.Dst.Equal(group6().IP), nil
 }
 
 func ipOf(a net.Addr) netip.Addr {

@@ -66,12 +66,8 @@ func forBrowsers(a ma.Multiaddr) bool {
 	return false
 }
 
-// dropForeignLoopback takes out the loopback addresses that a peer on another machine told: they would
-// lead to this one.
-func dropForeignLoopback(addrs []ma.Multiaddr, from netip.Addr, local []netip.Addr) []ma.Multiaddr {
-	if from.IsLoopback() || slices.Contains(local, from) {
-		return addrs
-	}
+// withoutLoopback takes out the loopback addresses.
+func withoutLoopback(addrs []ma.Multiaddr) []ma.Multiaddr {
 	return slices.DeleteFunc(addrs, func(a ma.Multiaddr) bool { return addr.ScopeOf(a) == addr.ScopeLoopback })
 }
 
