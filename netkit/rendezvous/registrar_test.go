@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 	"pgregory.net/rapid"
@@ -305,6 +306,46 @@ func TestRegistrarOnHosts(t *testing.T) {
 	wait(RegistrarUnregistered)
 	if got := s.Stats().Registrations; got != 0 {
 		t.Errorf("%d registrations after closing", got)
+	}
+}
+
+// TestRegistrarHearsOfAddresses tells a registrar of addresses in both ways: by
+// Poke, and by the host's event.
+func TestRegistrarHearsOfAddresses(t *testing.T) {
+	point, client := newHost(t), newHost(t)
+	newServer(t, point, ServerConfig{})
+	var addrs atomic.Pointer[[]ma.Multiaddr]
+	addrs.Store(new([]ma.Multiaddr))
+	events := make(chan RegistrarEvent, 100)
+	r, err := NewRegistrar(client, RegistrarConfig{
+		Server:    infoOf(point),
+		Namespace: "ns",
+		Addrs:     func() []ma.Multiaddr { return *addrs.Load() },
+		On:        func(e RegistrarEvent) { events <- e },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close() //nolint:errcheck // the test ends
+	if e := <-events; e.Kind != RegistrarWaiting {
+		t.Fatalf("first %+v", e)
+	}
+	addrs.Store(&[]ma.Multiaddr{addrA})
+	r.Poke()
+	if e := <-events; e.Kind != RegistrarRegistered || len(e.Addrs) != 1 {
+		t.Fatalf("after Poke %+v", e)
+	}
+	emitter, err := client.EventBus().Emitter(new(event.EvtLocalAddressesUpdated))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer emitter.Close() //nolint:errcheck // the test ends
+	addrs.Store(&[]ma.Multiaddr{addrA, ma.StringCast("/ip4/203.0.113.8/udp/1/quic-v1")})
+	if err := emitter.Emit(event.EvtLocalAddressesUpdated{}); err != nil {
+		t.Fatal(err)
+	}
+	if e := <-events; e.Kind != RegistrarRefreshed || len(e.Addrs) != 2 {
+		t.Fatalf("after the event %+v", e)
 	}
 }
 

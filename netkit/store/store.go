@@ -81,7 +81,12 @@ func (d *DB) Get(key []byte) ([]byte, error) {
 // Scan calls fn for each key that begins with prefix, in byte order, until fn
 // returns an error, which Scan returns. The slices are valid during the call.
 func (d *DB) Scan(prefix []byte, fn func(key, value []byte) error) (err error) {
-	iter, err := d.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)})
+	var bounds pebble.IterOptions
+	if len(prefix) > 0 {
+		// Pebble takes an empty bound, other than nil, for a mistake.
+		bounds = pebble.IterOptions{LowerBound: prefix, UpperBound: after(prefix)}
+	}
+	iter, err := d.db.NewIter(&bounds)
 	if err != nil {
 		return fmt.Errorf("scan database: %w", err)
 	}

@@ -61,9 +61,9 @@ func ask(ctx context.Context, st network.Stream, request []byte, await func() er
 	if err := WriteFrame(st, request, len(request)); err != nil {
 		return fmt.Errorf("send request: %w", err)
 	}
-	if err := st.CloseWrite(); err != nil {
-		return fmt.Errorf("half-close: %w", err)
-	}
+	// A peer that has read its one request may have closed that side already;
+	// what it answered is still to be read.
+	_ = st.CloseWrite()
 	if err := await(); err != nil {
 		return fmt.Errorf("read reply: %w", err)
 	}

@@ -220,6 +220,29 @@ func TestMemoryIsReserved(t *testing.T) {
 	}
 }
 
+// TestReplyOfAPeerThatStopsReading: a server of one request a stream may refuse
+// the rest of the stream, half-close included, before it answers.
+func TestReplyOfAPeerThatStopsReading(t *testing.T) {
+	client, server := newHost(t), newHost(t)
+	server.SetStreamHandler(testProtocol, func(st network.Stream) {
+		frame, err := NewReader(st, 10).Next()
+		if err != nil {
+			return
+		}
+		_ = st.CloseRead()
+		_ = WriteFrame(st, frame, 10)
+		_ = st.CloseWrite()
+	})
+	if err := client.Connect(testContext(t), peer.AddrInfo{ID: server.ID(), Addrs: server.Addrs()}); err != nil {
+		t.Fatal(err)
+	}
+	for range 50 {
+		if got, err := exchange(t, client, server, "x"); err != nil || got != "x" {
+			t.Fatalf("got %q, %v", got, err)
+		}
+	}
+}
+
 // TestSendBearsABareReset: implementations that never answer a message drop
 // its stream, which is not an error, while a refusal is one.
 func TestSendBearsABareReset(t *testing.T) {
