@@ -1,0 +1,25 @@
+// Package netkit is the root of dibber's libraries. It holds no code, only this map and the test that keeps it true.
+//
+// # The map
+//
+//	L0    addr identity wire store                  pure or nearly: what is written, keyed, framed and kept
+//	host                                            Config → *host.Node, the one place that builds libp2p hosts
+//	L1    rendezvous relay dialback mdns ping       one protocol each
+//	L2    discover dial serve                       what a person asks for, composed of the above
+//	      natlab                                    a simulated internet, imported by tests only
+//
+// # The rule
+//
+// main → commands → L2 → L1 → host → L0. A package imports only what stands to its right: L1 packages do not import each other,
+// and an L2 package imports only the L2 packages before it in the map. What two protocols have to do with each other is composed
+// in L2, or handed over by commands in a Config.
+//
+// The libraries know no flags, no tables and no terminal: only commands imports urfave/cli and tablewriter, and no library
+// imports flag or log. L0 imports nothing of libp2p's implementation (go-libp2p/p2p/…), only core/… . Only host and natlab import
+// go-libp2p itself, which builds hosts. natlab, and with it the testing package, is in no binary.
+//
+// # Two shapes
+//
+// A service is New(h, Config) (*Service, error) and Close; a one-shot is Do(ctx, h, Config) (Result, error). The zero Config
+// works; a Config may carry On func(Event) for progress. Results are structs with JSON tags and no prose.
+package netkit
