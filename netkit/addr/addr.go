@@ -78,8 +78,9 @@ func IP(a ma.Multiaddr) (netip.Addr, bool) {
 		case ma.P_IP4, ma.P_IP6:
 			ip, ok := netip.AddrFromSlice(c.RawValue())
 			return ip.Unmap(), ok
+		default:
+			return netip.Addr{}, false
 		}
-		break
 	}
 	return netip.Addr{}, false
 }

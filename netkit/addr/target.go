@@ -68,7 +68,8 @@ func WithPeer(a ma.Multiaddr, id peer.ID) ma.Multiaddr {
 	if err != nil {
 		return a
 	}
-	return a.AppendComponent(c)
+	// AppendComponent would write into memory that a may share with other addresses.
+	return a.Encapsulate(c)
 }
 
 // ParseTarget reads one peer: a multiaddr that ends with /p2p/ID (or /ipfs/ID), which

@@ -171,6 +171,25 @@ func TestP2PAddrsReadBack(t *testing.T) {
 	}
 }
 
+// go-multiaddr's AppendComponent writes behind the end of its receiver.
+func TestWithPeerLeavesItsArgumentAlone(t *testing.T) {
+	a, _ := ParseID(idA)
+	b, _ := ParseID(idB)
+	whole := mustAddr(t, "/ip4/1.2.3.4/tcp/1/p2p/"+idA)
+	shared := whole[:2] // as peer.SplitAddr returns it, with room for one more
+	withB := WithPeer(shared, b)
+	withA := WithPeer(shared, a)
+	for got, want := range map[string]string{
+		whole.String(): "/ip4/1.2.3.4/tcp/1/p2p/" + idA,
+		withA.String(): "/ip4/1.2.3.4/tcp/1/p2p/" + idA,
+		withB.String(): "/ip4/1.2.3.4/tcp/1/p2p/" + idB,
+	} {
+		if got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+}
+
 func TestMergeKeepsEveryAddressOnceAndInOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var targets []Target

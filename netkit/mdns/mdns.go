@@ -107,8 +107,8 @@ type Service struct {
 	close   func() error
 }
 
-// New starts a service for h. Errors wrap ErrServiceName or come from the system when it
-// opens its sockets.
+// New starts a service for h. Errors wrap ErrServiceName, or come from the system: an
+// interface that Config names does not exist, or no socket can be opened.
 func New(h host.Host, config Config) (*Service, error) {
 	names, err := newNames(config.ServiceName)
 	if err != nil {
