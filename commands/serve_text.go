@@ -4,10 +4,10 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"dibber/netkit/addr"
 	"dibber/netkit/host"
-	"dibber/netkit/relay"
 	"dibber/netkit/rendezvous"
 	"dibber/netkit/serve"
 
@@ -17,15 +17,15 @@ import (
 
 // readyDoc is the ready event of serve.
 type readyDoc struct {
-	Peer     peer.ID      `json:"peer"`
-	Addrs    []string     `json:"addrs"` // each ends with /p2p/PEER
-	Roles    []string     `json:"roles"`
-	Limits   serve.Limits `json:"limits"`
-	Open     bool         `json:"open"` // anybody may connect
-	Reveals  []string     `json:"reveals"`
-	StateDir string       `json:"state_dir"`
-	Admin    *string      `json:"admin"` // control socket; null: none
-	HTTP     *string      `json:"http"`  // web address; null: none
+	Peer     peer.ID   `json:"peer"`
+	Addrs    []string  `json:"addrs"` // each ends with /p2p/PEER
+	Roles    []string  `json:"roles"`
+	Limits   limitsDoc `json:"limits"`
+	Open     bool      `json:"open"` // anybody may connect
+	Reveals  []string  `json:"reveals"`
+	StateDir string    `json:"state_dir"`
+	Admin    *string   `json:"admin"` // control socket; null: none
+	HTTP     *string   `json:"http"`  // web address; null: none
 }
 
 // serveDoc is the document of serve, printed at its end.
@@ -54,7 +54,7 @@ type readyEvent struct {
 
 func (r readyEvent) doc() readyDoc {
 	d := readyDoc{
-		Peer: r.n.ID(), Roles: r.s.Roles(), Limits: r.s.Limits(), Open: r.open,
+		Peer: r.n.ID(), Roles: r.s.Roles(), Limits: limitsOf(r.s.Limits()), Open: r.open,
 		Reveals: r.reveals(), StateDir: r.dir,
 	}
 	for _, a := range slices.Concat(r.n.Announced(), r.n.ListenAddrs()) {
@@ -116,24 +116,75 @@ func (d readyDoc) tryAddr() string {
 	return d.Addrs[0]
 }
 
+// limitsDoc are the limits of the roles for others; null where a role is off.
+type limitsDoc struct {
+	Relay      *relayLimits      `json:"relay"`
+	Rendezvous *rendezvousLimits `json:"rendezvous"`
+	AutoNAT    *autoNATLimits    `json:"autonat"`
+}
+
+type relayLimits struct {
+	Reservations      int      `json:"reservations"`
+	ReservationsPerIP int      `json:"reservations_per_ip"`
+	CircuitsPerPeer   int      `json:"circuits_per_peer"`
+	DurationMS        *float64 `json:"duration_ms"` // null: unlimited
+	Bytes             *int64   `json:"bytes"`       // each way; null: unlimited
+}
+
+type rendezvousLimits struct {
+	MinTTLs float64 `json:"min_ttl_s"`
+	MaxTTLs float64 `json:"max_ttl_s"`
+	Total   int     `json:"registrations"`
+	PerPeer int     `json:"per_peer"`
+}
+
+type autoNATLimits struct {
+	PerMinute        int `json:"per_minute"`
+	PerPeerPerMinute int `json:"per_peer_per_minute"`
+}
+
+// limitsOf puts the limits into the document's units.
+func limitsOf(l serve.Limits) limitsDoc {
+	var d limitsDoc
+	if r := l.Relay; r != nil {
+		d.Relay = &relayLimits{Reservations: r.Reservations, ReservationsPerIP: r.ReservationsPerIP, CircuitsPerPeer: r.CircuitsPerPeer}
+		if !r.Unlimited {
+			ms := millis(r.Duration)
+			d.Relay.DurationMS, d.Relay.Bytes = &ms, &r.Bytes
+		}
+	}
+	if r := l.Rendezvous; r != nil {
+		d.Rendezvous = &rendezvousLimits{r.MinTTL.Seconds(), r.MaxTTL.Seconds(), r.Total, r.PerPeer}
+	}
+	if a := l.AutoNAT; a != nil {
+		d.AutoNAT = &autoNATLimits{a.PerMinute, a.PerPeerPerMinute}
+	}
+	return d
+}
+
 // roleText is a role with its limits.
-func roleText(role string, l serve.Limits) string {
-	switch {
-	case role == serve.RoleRelay:
-		return "relay  " + relayText(*l.Relay)
-	case role == serve.RoleRendezvous:
-		return fmt.Sprintf("rendezvous  %d registrations, %d per peer, for %s to %s", l.Rendezvous.Total, l.Rendezvous.PerPeer,
-			durationText(l.Rendezvous.MinTTL), durationText(l.Rendezvous.MaxTTL))
-	case role == serve.RoleAutoNAT:
+func roleText(role string, l limitsDoc) string {
+	switch role {
+	case serve.RoleRelay:
+		return "relay  " + l.Relay.String()
+	case serve.RoleRendezvous:
+		return "rendezvous  " + l.Rendezvous.String()
+	case serve.RoleAutoNAT:
 		return fmt.Sprintf("autonat  v1 and v2, %d dial-backs a minute, %d per peer", l.AutoNAT.PerMinute, l.AutoNAT.PerPeerPerMinute)
 	}
 	return role
 }
 
-func relayText(l relay.Limits) string {
+func (l relayLimits) String() string {
 	each := "unlimited circuits"
-	if !l.Unlimited {
-		each = fmt.Sprintf("circuits of %s and %s each way", durationText(l.Duration), sizeText(uint64(l.Bytes)))
+	if l.DurationMS != nil {
+		d := time.Duration(*l.DurationMS * float64(time.Millisecond))
+		each = fmt.Sprintf("circuits of %s and %s each way", durationText(d), sizeText(uint64(*l.Bytes)))
 	}
 	return fmt.Sprintf("%d reservations, %d per IP address, %d circuits per peer, %s", l.Reservations, l.ReservationsPerIP, l.CircuitsPerPeer, each)
+}
+
+func (l rendezvousLimits) String() string {
+	span := func(s float64) string { return durationText(time.Duration(s * float64(time.Second))) }
+	return fmt.Sprintf("%d registrations, %d per peer, for %s to %s", l.Total, l.PerPeer, span(l.MinTTLs), span(l.MaxTTLs))
 }

@@ -143,6 +143,7 @@ func (d *dialler) connect(ctx context.Context, addrs []ma.Multiaddr) (network.Co
 		d.r.Attempts = waterfall(d.start, cands, nil, nil, nil, false)
 		return nil, unreachable(d.peer, d.r.Attempts, nil)
 	}
+	d.prepareUpgrade(ctx, try)
 	began := time.Now()
 	trace := d.n.TraceDial(d.peer, func(t host.Attempt) {
 		for _, a := range waterfall(began, pick(cands, t.Addr), []host.Attempt{t}, nil, nil, false) {
@@ -238,15 +239,24 @@ func (d *dialler) stack(c network.Conn, began time.Time) {
 	st := c.ConnState()
 	remote := c.RemoteMultiaddr()
 	d.r.Transport = ptr(addr.Transport(remote))
-	d.r.Security, d.r.Muxer = optional(string(st.Security)), optional(string(st.StreamMultiplexer))
+	d.r.Security, d.r.Muxer = stackOf(remote, st)
 	d.r.EarlyMuxer = ptr(st.UsedEarlyMuxerNegotiation)
 	d.r.ConnectedMS = ms(began, d.connected)
 	d.wasRelay = addr.IsRelayed(remote)
-	d.path()
+	d.describe(c)
 	d.tell(Event{Connected: &PathChange{d.peer, *d.r.Path, remote.String(), *d.r.ConnectedMS}})
 }
 
-// optional is null for the empty string: QUIC negotiates no muxer.
+// stackOf names what secures and multiplexes a connection. QUIC negotiates
+// neither: TLS 1.3 and streams are part of it (RFC 9001, RFC 9000).
+func stackOf(at ma.Multiaddr, st network.ConnectionState) (security, muxer *string) {
+	if addr.Transport(at) == addr.TransportQUIC && !addr.IsRelayed(at) {
+		return ptr("tls-1.3"), ptr("quic")
+	}
+	return optional(string(st.Security)), optional(string(st.StreamMultiplexer))
+}
+
+// optional is null for the empty string.
 func optional(s string) *string {
 	if s == "" {
 		return nil

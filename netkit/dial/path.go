@@ -18,7 +18,12 @@ func (d *dialler) path() bool {
 	if len(conns) == 0 {
 		return false
 	}
-	c := conns[0]
+	d.describe(conns[0])
+	return true
+}
+
+// describe fills in the path that c is.
+func (d *dialler) describe(c network.Conn) {
 	remote := c.RemoteMultiaddr()
 	path := Direct
 	switch {
@@ -35,7 +40,6 @@ func (d *dialler) path() bool {
 			d.r.Upgrade = &Upgrade{OK: true, MS: ms(d.connected, c.Stat().Opened)}
 		}
 	}
-	return true
 }
 
 // limits is what the relay grants c and what is left of it.

@@ -24,8 +24,8 @@ type Result struct {
 	Addr    *string `json:"addr"`    // the address that won; null: not connected
 
 	Transport  *string `json:"transport"` // quic, tcp, ws, wss, webtransport, webrtc-direct
-	Security   *string `json:"security"`  // protocol id, such as /noise
-	Muxer      *string `json:"muxer"`     // protocol id, such as /yamux/1.0.0
+	Security   *string `json:"security"`  // protocol id, such as /noise; tls-1.3 within QUIC
+	Muxer      *string `json:"muxer"`     // protocol id, such as /yamux/1.0.0; quic within QUIC
 	EarlyMuxer *bool   `json:"early_muxer"`
 
 	ConnectedMS *float64 `json:"connected_ms"` // from the start of the dial, names resolved; null: not connected

@@ -16,19 +16,19 @@ import (
 type Limits struct {
 	// Reservations is the most peers reachable through the relay at once; 0 means
 	// 1,024.
-	Reservations int `json:"reservations"`
+	Reservations int
 	// ReservationsPerIP is the most reservations from one IP address; 0 means 256,
 	// because a carrier's NAT puts many peers behind one address.
-	ReservationsPerIP int `json:"reservations_per_ip"`
+	ReservationsPerIP int
 	// CircuitsPerPeer is the most circuits open to or from one peer; 0 means 64.
-	CircuitsPerPeer int `json:"circuits_per_peer"`
+	CircuitsPerPeer int
 	// Duration is how long a circuit may last; 0 means 2 min.
-	Duration time.Duration `json:"-"`
+	Duration time.Duration
 	// Bytes is how much a circuit may carry each way; 0 means 128 KiB.
-	Bytes int64 `json:"bytes"`
+	Bytes int64
 	// Unlimited lifts Duration and Bytes, so that circuits are no longer marked
 	// limited.
-	Unlimited bool `json:"unlimited"`
+	Unlimited bool
 }
 
 // Defaults of Limits. Duration and bytes are those of the specification's

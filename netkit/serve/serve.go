@@ -85,9 +85,9 @@ type Server struct {
 
 // Limits are those of the roles for others; nil where the role is off.
 type Limits struct {
-	Relay      *relay.Limits      `json:"relay"`
-	Rendezvous *rendezvous.Limits `json:"rendezvous"`
-	AutoNAT    *dialback.Config   `json:"autonat"`
+	Relay      *relay.Limits
+	Rendezvous *rendezvous.Limits
+	AutoNAT    *dialback.Config
 }
 
 // New starts every role of cfg on n. Roles for others are up when it returns;

@@ -1,0 +1,239 @@
+package serve_test
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"dibber/netkit/addr"
+	"dibber/netkit/dial"
+	"dibber/netkit/dialback"
+	"dibber/netkit/host"
+	"dibber/netkit/natlab"
+	"dibber/netkit/relay"
+	"dibber/netkit/rendezvous"
+	"dibber/netkit/serve"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/protocol/autonatv2"
+)
+
+// events keeps what a server tells, in order.
+type events struct {
+	mu   sync.Mutex // guards all
+	all  []serve.Event
+	more chan struct{} // something was added
+}
+
+func (ev *events) add(e serve.Event) {
+	ev.mu.Lock()
+	defer ev.mu.Unlock()
+	ev.all = append(ev.all, e)
+	select {
+	case ev.more <- struct{}{}:
+	default:
+	}
+}
+
+// take removes the first event that fits.
+func (ev *events) take(fits func(serve.Event) bool) bool {
+	ev.mu.Lock()
+	defer ev.mu.Unlock()
+	i := slices.IndexFunc(ev.all, fits)
+	if i >= 0 {
+		ev.all = slices.Delete(ev.all, i, i+1)
+	}
+	return i >= 0
+}
+
+// await returns when an event fits, and how long that took in virtual time.
+func (ev *events) await(t *testing.T, what string, fits func(serve.Event) bool) time.Duration {
+	t.Helper()
+	began := time.Now()
+	limit := time.After(5 * time.Minute)
+	for !ev.take(fits) {
+		select {
+		case <-ev.more:
+		case <-limit:
+			t.Fatalf("no %s within 5 minutes", what)
+		}
+	}
+	return time.Since(began)
+}
+
+func start(t *testing.T, n *host.Node, cfg serve.Config) *events {
+	t.Helper()
+	ev := &events{more: make(chan struct{}, 1)}
+	cfg.On = ev.add
+	s, err := serve.New(n, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return ev
+}
+
+func reservation(kind string) func(serve.Event) bool {
+	return func(e serve.Event) bool { return e.Relay != nil && e.Relay.Kind == kind }
+}
+
+func registered(e serve.Event) bool {
+	return e.Registration != nil && e.Registration.Kind == rendezvous.RegistrarRegistered
+}
+
+func info(n *host.Node) peer.AddrInfo { return peer.AddrInfo{ID: n.ID(), Addrs: n.ListenAddrs()} }
+
+// public starts a relay and rendezvous point on the internet.
+func public(t *testing.T, lab *natlab.Lab, name string) (*natlab.Machine, *host.Node) {
+	t.Helper()
+	m := lab.Internet().Machine(name, natlab.MachineConfig{})
+	n := m.Host(host.Config{})
+	start(t, n, serve.Config{Relay: &relay.Limits{}, Rendezvous: &rendezvous.ServerConfig{}})
+	return m, n
+}
+
+// behind puts a node behind a NAT of its own.
+func behind(lab *natlab.Lab, name string, nat natlab.NAT) *host.Node {
+	return lab.Internet().Router(name+"-router", natlab.RouterConfig{NAT: nat}).LAN().Machine(name, natlab.MachineConfig{}).Host(host.Config{})
+}
+
+// The story of the README behind real NATs: register through the relay, be found,
+// be reached relayed, become direct.
+func TestPeerBehindNATIsFoundAndPunched(t *testing.T) {
+	natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
+		_, server := public(t, lab, "server")
+		cone := natlab.NAT{Filtering: natlab.AddressAndPortDependent}
+		listener, dialler := behind(lab, "listener", cone), behind(lab, "dialler", cone)
+		ev := start(t, listener, serve.Config{
+			Relays:        []peer.AddrInfo{info(server)},
+			Registrations: []serve.Registration{{Server: info(server), Namespace: "chat"}},
+		})
+		ev.await(t, "reservation", reservation("reserved"))
+		ev.await(t, "registration", registered)
+		time.Sleep(20 * time.Second) // virtual: the registration with the circuit address, and DCUtR, are up
+
+		page, err := rendezvous.DiscoverAll(t.Context(), dialler, info(server), rendezvous.DiscoverRequest{Namespace: "chat"})
+		if err != nil || len(page.Entries) != 1 {
+			t.Fatalf("discover: %v, %+v", err, page)
+		}
+		relayed := false
+		for _, a := range page.Entries[0].Addrs {
+			relayed = relayed || addr.IsRelayed(a)
+		}
+		if !relayed {
+			t.Errorf("registered without the circuit: %v", page.Entries[0].Addrs)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		r, err := dial.Do(ctx, dialler, listener.ID(), page.Entries[0].Addrs, dial.Config{UntilDirect: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if *r.Path != dial.Punched || !r.Upgrade.OK || *r.Upgrade.MS <= 0 || *r.Limited {
+			t.Errorf("path %s, upgrade %+v", *r.Path, r.Upgrade)
+		}
+	})
+}
+
+func TestReservationAndRegistrationComeBackAfterAnOutage(t *testing.T) {
+	natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
+		machine, server := public(t, lab, "server")
+		node := behind(lab, "node", natlab.NAT{})
+		ev := start(t, node, serve.Config{
+			Relays:        []peer.AddrInfo{info(server)},
+			Registrations: []serve.Registration{{Server: info(server), Namespace: "chat"}},
+		})
+		ev.await(t, "reservation", reservation("reserved"))
+		ev.await(t, "registration", registered)
+		machine.Link().Cut()
+		ev.await(t, "loss", reservation("lost"))
+		if got := node.Circuits(); len(got) != 0 {
+			t.Errorf("a lost circuit is still announced: %v", got)
+		}
+		time.Sleep(3 * time.Minute) // back-offs grow to their most
+		machine.Link().Restore()
+		if took := ev.await(t, "new reservation", reservation("reserved")); took > 20*time.Second {
+			t.Errorf("reserved %s after the outage", took)
+		}
+		if len(node.Circuits()) == 0 {
+			t.Error("the new circuit is not announced")
+		}
+	})
+}
+
+func TestKeptPeerIsDialledAgain(t *testing.T) {
+	natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
+		a := lab.Internet().Machine("a", natlab.MachineConfig{}).Host(host.Config{})
+		b := lab.Internet().Machine("b", natlab.MachineConfig{}).Host(host.Config{})
+		ev := start(t, a, serve.Config{Peers: []peer.AddrInfo{info(b)}})
+		is := func(kind string) func(serve.Event) bool {
+			return func(e serve.Event) bool { return e.Peer != nil && e.Peer.Kind == kind }
+		}
+		ev.await(t, "connection", is("connected"))
+		time.Sleep(time.Second) // virtual: b has seen the end of the handshake, too
+		if err := b.Network().ClosePeer(a.ID()); err != nil {
+			t.Fatal(err)
+		}
+		ev.await(t, "loss", is("lost"))
+		ev.await(t, "second connection", is("connected"))
+	})
+}
+
+func TestDialBackTellsTheTruth(t *testing.T) {
+	natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
+		server := lab.Internet().Machine("server", natlab.MachineConfig{}).Host(host.Config{})
+		s, err := serve.New(server, serve.Config{DialBack: &dialback.Config{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		open := lab.Internet().Machine("open", natlab.MachineConfig{})
+		home := lab.Internet().Router("home", natlab.RouterConfig{NAT: natlab.NAT{Filtering: natlab.AddressAndPortDependent}})
+		for _, c := range []struct {
+			machine *natlab.Machine
+			want    network.Reachability
+		}{
+			{open, network.ReachabilityPublic},
+			{home.LAN().Machine("shut", natlab.MachineConfig{}), network.ReachabilityPrivate},
+		} {
+			h := c.machine.Host(host.Config{})
+			dialler, err := h.Dialer()
+			if err != nil {
+				t.Fatal(err)
+			}
+			client, err := autonatv2.New(dialler)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := client.Start(h); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := h.Dial(t.Context(), server.ID(), server.ListenAddrs()); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second) // virtual: identify
+			seen := h.Observations()
+			if len(seen) != 1 {
+				t.Fatalf("observations %v", seen)
+			}
+			r, err := client.GetReachability(t.Context(), []autonatv2.Request{{Addr: seen[0].Addr, SendDialData: true}})
+			if err != nil || r.Reachability != c.want {
+				t.Errorf("%s: %v %v, want %v", seen[0].Addr, r.Reachability, err, c.want)
+			}
+			client.Close()
+			if err := dialler.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		// libp2p's AutoNAT v1 server sits out a failed dial-back for 15 s, whatever
+		// happens to its host, so that nobody uses it to scan ports.
+		time.Sleep(time.Minute)
+	})
+}
