@@ -11,6 +11,10 @@ import (
 	"dibber/netkit/wire"
 )
 
+// ServiceName is what streams of the protocol are counted under at the
+// resource manager.
+const ServiceName = "dibber.rendezvous"
+
 // maxRequest is the largest request in bytes. It is more than two records and
 // a namespace need, so that a record that is too large is refused with its
 // status rather than with a reset.
@@ -81,7 +85,7 @@ func NewServer(h host.Host, cfg ServerConfig) (*Server, error) {
 
 func (s *Server) serviceConfig() wire.ServiceConfig {
 	return wire.ServiceConfig{
-		Name:       "dibber.rendezvous",
+		Name:       ServiceName,
 		MaxRequest: maxRequest,
 		Timeout:    s.cfg.Timeout,
 		Rate:       s.cfg.Rate,
