@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"dibber/netkit/addr"
@@ -48,6 +49,7 @@ type Node struct {
 	announce announcements
 	changed  event.Emitter
 	observed *observedAddrs
+	close    func() error // once
 }
 
 // New starts a host for cfg. It fails with a *ListenError when an address of
@@ -88,6 +90,10 @@ func New(cfg Config) (*Node, error) {
 	if n.observed, err = newObservedAddrs(n.Host); err != nil {
 		return nil, errors.Join(err, n.changed.Close(), n.Host.Close())
 	}
+	n.close = sync.OnceValue(func() error {
+		n.observed.close()
+		return errors.Join(n.changed.Close(), n.Host.Close())
+	})
 	if err := n.checkListeners(); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
@@ -157,10 +163,7 @@ func (n *Node) SetAccess(a Access) {
 func (n *Node) Limits() Limits { return n.cfg.Limits }
 
 // Close stops the host. Services attached to it must be closed before.
-func (n *Node) Close() error {
-	n.observed.close()
-	return errors.Join(n.changed.Close(), n.Host.Close())
-}
+func (n *Node) Close() error { return n.close() }
 
 // Dialer makes a second host with the same transports, lists and limits but an
 // identity of its own and no listeners, for dial-backs that must not reuse the
