@@ -135,13 +135,19 @@ func (o *hostOptions) config(out *output, def hostDefaults) (host.Config, error)
 	if err != nil {
 		return cfg, err
 	}
-	for _, t := range table.Peers() {
-		cfg.Known = append(cfg.Known, t.AddrInfo())
-	}
+	cfg.Known = knownPeers(table)
 	if err := o.readSecrets(out, &cfg, def); err != nil {
 		return cfg, err
 	}
 	return cfg, nil
+}
+
+// knownPeers are the peers of a table.
+func knownPeers(t *addr.Table) (list []peer.AddrInfo) {
+	for _, p := range t.Peers() {
+		list = append(list, p.AddrInfo())
+	}
+	return list
 }
 
 // readSecrets fills in the identity, the private network's key and the

@@ -32,7 +32,8 @@ type serveOptions struct {
 	NoAutoNAT bool
 	DialBack  dialback.Config
 
-	MDNS bool
+	MDNS           bool
+	MDNSInterfaces []string
 
 	UseRelays    []string
 	Register     []string
@@ -56,7 +57,7 @@ func newServe(*env) spec {
 		about: `Roles combine: --relay carries circuits for peers behind NATs, --rendezvous keeps who is registered where,
 --autonat tells peers whether they can be reached. --use-relay, --register and --peer make the node a client of other
 servers as well. It listens on port 4001, UDP and TCP, unless --listen says otherwise, and keeps its identity and its
-registrations in the state folder. SIGHUP reads the lists of --allow-* and --deny-* again; SIGTERM and Ctrl-C end it in
+registrations in the state folder. SIGHUP reads the lists of --allow-* and --deny-* and the table of --peers again; SIGTERM and Ctrl-C end it in
 order, a second one at once.`,
 		examples: []string{
 			"dibber serve --relay --rendezvous",
@@ -101,6 +102,7 @@ func serveFlags(o *serveOptions) []cli.Flag {
 		count("autonat-per-peer", "dial one peer back at most `N` times a minute; 0 means 12", &o.DialBack.PerPeerPerMinute),
 
 		boolean("mdns", "announce the node on the local network", &o.MDNS),
+		listFlag("", "mdns-interface", "announce it on the network of `INTERFACE` only (repeatable)", &o.MDNSInterfaces),
 
 		listFlag("", "use-relay", "keep a reservation on `RELAY` and announce it (repeatable)", &o.UseRelays),
 		listFlag("", "register", "keep registered at `SERVER` in every --namespace (repeatable)", &o.Register),
@@ -147,6 +149,8 @@ func (o *serveOptions) validate(args []string) error {
 		return usagef("--rendezvous-max-ttl: %s is less than the shortest registration", o.RendezvousLimits.MaxTTL)
 	case o.TTL != 0 && o.TTL < time.Second, o.TTL%time.Second != 0:
 		return usagef("--ttl: %s is not a number of whole seconds", o.TTL)
+	case len(o.MDNSInterfaces) > 0 && !o.MDNS:
+		return usagef("--mdns-interface needs --mdns")
 	case o.Drain < 0:
 		return usagef("--drain: %s is negative", o.Drain)
 	case o.Host.NoDiscovery && (o.MDNS || len(o.Register) > 0):
@@ -191,7 +195,7 @@ func (o *serveOptions) config(out *output, db *store.DB) (serve.Config, error) {
 	if o.AutoNAT || o.Relay && !o.NoAutoNAT {
 		cfg.DialBack = &o.DialBack
 	}
-	cfg.MDNS = o.MDNS
+	cfg.MDNS, cfg.MDNSInterfaces = o.MDNS, o.MDNSInterfaces
 	for flag, list := range map[string]struct {
 		values []string
 		dest   *[]peer.AddrInfo

@@ -182,8 +182,10 @@ type reloadedLine struct {
 	DenyPeers  int `json:"deny_peers"`
 	AllowCIDRs int `json:"allow_cidrs"`
 	DenyCIDRs  int `json:"deny_cidrs"`
+	Table      int `json:"table"`
 }
 
 func (l reloadedLine) line() string {
-	return fmt.Sprintf("lists reloaded  allow %d peers, %d ranges; deny %d peers, %d ranges", l.AllowPeers, l.AllowCIDRs, l.DenyPeers, l.DenyCIDRs)
+	return fmt.Sprintf("lists reloaded  allow %d peers, %d ranges; deny %d peers, %d ranges; table of %d peers",
+		l.AllowPeers, l.AllowCIDRs, l.DenyPeers, l.DenyCIDRs, l.Table)
 }

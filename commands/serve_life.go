@@ -59,8 +59,8 @@ func writeReady(out *output, ready readyDoc, file string) error {
 	return err
 }
 
-// reloadOnHangup reads the allow and deny lists again at each SIGHUP until the
-// returned function is called. Lists that cannot be read leave those in force.
+// reloadOnHangup reads the lists and the table again at each SIGHUP until the
+// returned function is called. What cannot be read leaves all in force.
 func reloadOnHangup(out *output, o *hostOptions, n *host.Node) (stop func()) {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
@@ -68,12 +68,16 @@ func reloadOnHangup(out *output, o *hostOptions, n *host.Node) (stop func()) {
 	done.Go(func() {
 		for range hangup {
 			a, err := o.access()
-			if err != nil {
+			table, tableErr := o.table()
+			if err := errors.Join(err, tableErr); err != nil {
 				out.warn("lists not reloaded: %v", err)
 				continue
 			}
 			n.SetAccess(a)
-			out.event("config.reloaded", reloadedLine{len(a.AllowPeers), len(a.DenyPeers), len(a.AllowCIDRs), len(a.DenyCIDRs)})
+			n.SetKnown(knownPeers(table))
+			out.event("config.reloaded", reloadedLine{
+				len(a.AllowPeers), len(a.DenyPeers), len(a.AllowCIDRs), len(a.DenyCIDRs), len(table.Peers()),
+			})
 		}
 	})
 	return func() {

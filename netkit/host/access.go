@@ -60,15 +60,37 @@ func addrIP(m ma.Multiaddr) (netip.Addr, bool) {
 // gater enforces an Access at libp2p's connection gater, and the family and
 // inbound restrictions of a Config. The lists can be replaced while it runs.
 type gater struct {
-	access  atomic.Pointer[Access]
-	family  Family
-	inbound func(peer.ID) bool // nil: everybody the lists admit
+	access atomic.Pointer[Access]
+	known  atomic.Pointer[[]peer.AddrInfo] // only these may come in; nil: everybody the lists admit
+	family Family
 }
 
 func newGater(cfg Config) *gater {
 	g := &gater{family: cfg.Family}
 	g.access.Store(&cfg.Access)
+	if cfg.KnownOnly {
+		g.known.Store(&cfg.Known)
+	}
 	return g
+}
+
+// admits reports whether p may come in from m.
+func (g *gater) admits(p peer.ID, m ma.Multiaddr) bool {
+	a := g.access.Load()
+	if !a.admitsPeer(p) || !a.admitsAddr(m) {
+		return false
+	}
+	known := g.known.Load()
+	return known == nil || slices.ContainsFunc(*known, func(k peer.AddrInfo) bool { return k.ID == p })
+}
+
+// allows reports whether a connection may stay.
+func (g *gater) allows(c network.Conn) bool {
+	a := g.access.Load()
+	if slices.Contains(a.DenyPeers, c.RemotePeer()) || a.deniesAddr(c.RemoteMultiaddr()) {
+		return false
+	}
+	return c.Stat().Direction != network.DirInbound || g.admits(c.RemotePeer(), c.RemoteMultiaddr())
 }
 
 func (g *gater) InterceptPeerDial(p peer.ID) bool {
@@ -83,12 +105,11 @@ func (g *gater) InterceptAccept(c network.ConnMultiaddrs) bool {
 	return g.access.Load().admitsAddr(c.RemoteMultiaddr())
 }
 
-func (g *gater) InterceptSecured(dir network.Direction, p peer.ID, _ network.ConnMultiaddrs) bool {
-	a := g.access.Load()
+func (g *gater) InterceptSecured(dir network.Direction, p peer.ID, c network.ConnMultiaddrs) bool {
 	if dir == network.DirOutbound {
-		return !slices.Contains(a.DenyPeers, p)
+		return g.InterceptPeerDial(p)
 	}
-	return a.admitsPeer(p) && (g.inbound == nil || g.inbound(p))
+	return g.admits(p, c.RemoteMultiaddr())
 }
 
 func (g *gater) InterceptUpgraded(network.Conn) (bool, control.DisconnectReason) { return true, 0 }

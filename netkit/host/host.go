@@ -72,11 +72,6 @@ func New(cfg Config) (*Node, error) {
 	if n.book, err = newAddressBook(cfg); err != nil {
 		return nil, err
 	}
-	if cfg.KnownOnly {
-		n.gater.inbound = func(p peer.ID) bool {
-			return slices.ContainsFunc(cfg.Known, func(k peer.AddrInfo) bool { return k.ID == p })
-		}
-	}
 	opts, err := n.options()
 	if err != nil {
 		return nil, err
@@ -97,9 +92,7 @@ func New(cfg Config) (*Node, error) {
 	if err := n.checkListeners(); err != nil {
 		return nil, errors.Join(err, n.Close())
 	}
-	for _, k := range cfg.Known {
-		n.Remember(k.ID, k.Addrs, peerstore.PermanentAddrTTL)
-	}
+	n.SetKnown(cfg.Known)
 	return n, nil
 }
 
@@ -149,10 +142,25 @@ func (n *Node) options() ([]libp2p.Option, error) {
 // deny are closed.
 func (n *Node) SetAccess(a Access) {
 	n.gater.access.Store(&a)
+	n.enforce()
+}
+
+// SetKnown replaces the peers of Config.Known. With Config.KnownOnly, connections
+// of peers that are known no longer are closed.
+func (n *Node) SetKnown(known []peer.AddrInfo) {
+	if n.cfg.KnownOnly {
+		n.gater.known.Store(&known)
+		n.enforce()
+	}
+	for _, k := range known {
+		n.Remember(k.ID, k.Addrs, peerstore.PermanentAddrTTL)
+	}
+}
+
+// enforce closes the connections that the lists in force deny.
+func (n *Node) enforce() {
 	for _, c := range n.Network().Conns() {
-		inbound := c.Stat().Direction == network.DirInbound
-		if slices.Contains(a.DenyPeers, c.RemotePeer()) || a.deniesAddr(c.RemoteMultiaddr()) ||
-			inbound && (!a.admitsPeer(c.RemotePeer()) || !a.admitsAddr(c.RemoteMultiaddr())) {
+		if !n.gater.allows(c) {
 			// The connection is gone either way; its error tells nothing new.
 			_ = c.CloseWithError(network.ConnGated)
 		}

@@ -148,6 +148,31 @@ func TestDenyListsCloseConnections(t *testing.T) {
 	}
 }
 
+func TestTableCanChange(t *testing.T) {
+	friend, next := loopback(t, Config{}), loopback(t, Config{})
+	closed := loopback(t, Config{KnownOnly: true, Known: []peer.AddrInfo{{ID: friend.ID()}}})
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	c, err := friend.Dial(ctx, closed.ID(), closed.ListenAddrs())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := friend.Supports(ctx, c, "/ipfs/ping/1.0.0"); err != nil || !ok {
+		t.Fatal("a known peer is served:", ok, err)
+	}
+	closed.SetKnown([]peer.AddrInfo{{ID: next.ID()}})
+	if _, err := friend.Supports(ctx, c, "/ipfs/ping/1.0.0"); err == nil {
+		t.Error("a peer taken off the table is still served")
+	}
+	c, err = next.Dial(ctx, closed.ID(), closed.ListenAddrs())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := next.Supports(ctx, c, "/ipfs/ping/1.0.0"); err != nil || !ok {
+		t.Error("a peer put on the table is served:", ok, err)
+	}
+}
+
 func TestFirstByteNeedsNoNegotiation(t *testing.T) {
 	a, b := loopback(t, Config{}), loopback(t, Config{})
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)

@@ -39,6 +39,8 @@ type Config struct {
 	DialBack *dialback.Config
 	// MDNS announces the node on the local network.
 	MDNS bool
+	// MDNSInterfaces are the networks to announce it on; nil means all.
+	MDNSInterfaces []string
 
 	// Relays are those to keep a reservation on.
 	Relays []peer.AddrInfo
@@ -143,7 +145,7 @@ func (s *Server) startMDNS() error {
 	if !s.cfg.MDNS {
 		return nil
 	}
-	m, err := mdns.New(s.n, mdns.Config{Announce: true, Addrs: s.n.ListenAddrs})
+	m, err := mdns.New(s.n, mdns.Config{Announce: true, Interfaces: s.cfg.MDNSInterfaces, Addrs: s.n.ListenAddrs})
 	if err != nil {
 		return err
 	}

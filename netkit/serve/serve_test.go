@@ -2,6 +2,7 @@ package serve_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -19,6 +20,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/protocol/autonatv2"
+	ma "github.com/multiformats/go-multiaddr"
 )
 
 // events keeps what a server tells, in order.
@@ -235,5 +237,69 @@ func TestDialBackTellsTheTruth(t *testing.T) {
 		// libp2p's AutoNAT v1 server sits out a failed dial-back for 15 s, whatever
 		// happens to its host, so that nobody uses it to scan ports.
 		time.Sleep(time.Minute)
+	})
+}
+
+func TestManyClientsBehindOnePublicAddress(t *testing.T) {
+	natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
+		_, server := public(t, lab, "server")
+		office := lab.Internet().Router("office", natlab.RouterConfig{NAT: natlab.NAT{Ports: natlab.Random}})
+		for i := range 24 {
+			n := office.LAN().Machine(fmt.Sprintf("desk%d", i), natlab.MachineConfig{}).Host(host.Config{})
+			if _, err := relay.Reserve(t.Context(), n, info(server)); err != nil {
+				t.Fatalf("client %d: %v", i+1, err)
+			}
+		}
+	})
+}
+
+// A rendezvous point that can itself be reached through a relay only.
+func TestRendezvousBehindNAT(t *testing.T) {
+	natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
+		_, relayNode := public(t, lab, "relay")
+		shut := natlab.NAT{Filtering: natlab.AddressAndPortDependent, Mapping: natlab.AddressAndPortDependent}
+		point, member, asker := behind(lab, "point", shut), behind(lab, "member", shut), behind(lab, "asker", shut)
+		start(t, point, serve.Config{
+			Rendezvous: &rendezvous.ServerConfig{}, Relays: []peer.AddrInfo{info(relayNode)},
+		}).await(t, "reservation", reservation("reserved"))
+		at := peer.AddrInfo{ID: point.ID(), Addrs: point.Circuits()}
+		ev := start(t, member, serve.Config{
+			Relays:        []peer.AddrInfo{info(relayNode)},
+			Registrations: []serve.Registration{{Server: at, Namespace: "chat"}},
+		})
+		ev.await(t, "registration", registered)
+		page, err := rendezvous.DiscoverAll(t.Context(), asker, at, rendezvous.DiscoverRequest{Namespace: "chat"})
+		if err != nil || len(page.Entries) != 1 || page.Entries[0].Peer != member.ID() {
+			t.Fatalf("discover through the relay: %v %+v", err, page)
+		}
+		if !addr.IsRelayed(asker.Conns(point.ID())[0].RemoteMultiaddr()) {
+			t.Error("the point was reached directly; the test shows nothing")
+		}
+	})
+}
+
+func TestSeveralRelaysAndServersAtOnce(t *testing.T) {
+	natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
+		_, one := public(t, lab, "one")
+		_, two := public(t, lab, "two")
+		node := behind(lab, "node", natlab.NAT{Filtering: natlab.AddressAndPortDependent})
+		var cfg serve.Config
+		for _, s := range []*host.Node{one, two} {
+			cfg.Relays = append(cfg.Relays, info(s))
+			cfg.Registrations = append(cfg.Registrations, serve.Registration{Server: info(s), Namespace: "chat"})
+		}
+		ev := start(t, node, cfg)
+		for range 2 {
+			ev.await(t, "reservation", reservation("reserved"))
+			ev.await(t, "registration", registered)
+		}
+		relays := map[string]bool{}
+		for _, c := range node.Circuits() {
+			before, _ := ma.SplitFunc(c, func(c ma.Component) bool { return c.Protocol().Code == ma.P_P2P })
+			relays[before.String()] = true
+		}
+		if len(relays) != 2 {
+			t.Errorf("circuits %v", node.Circuits())
+		}
 	})
 }
