@@ -10,9 +10,13 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 )
 
-// Exchange sends request as one frame on st, half-closes it, and returns the
-// one frame the peer answers with. A reply above maxReply bytes is
-// [ErrTooLarge]. It ends with ctx and leaves st closed, or reset on error.
+// Exchange sends request as one frame on st and returns the one frame the peer
+// answers with. A reply above maxReply bytes is [ErrTooLarge]. It ends with ctx
+// and leaves st closed, or reset on error.
+//
+// It half-closes the stream only after the reply: there are servers that reset
+// a stream when its input ends, and take a reply under way back with it (waku's
+// rendezvous).
 func Exchange(ctx context.Context, st network.Stream, request []byte, maxReply int) ([]byte, error) {
 	var reply []byte
 	err := ask(ctx, st, request, func() (err error) {
@@ -28,10 +32,12 @@ func Exchange(ctx context.Context, st network.Stream, request []byte, maxReply i
 // Send sends request as one frame on st, half-closes it, and waits for the
 // peer to close the stream too, so that the request is known to have arrived.
 // A reset without an error code counts as closed: implementations that never
-// answer a message drop its stream. It ends with ctx and leaves st closed, or reset on
-// error.
+// answer a message drop its stream. It ends with ctx and leaves st closed, or
+// reset on error.
 func Send(ctx context.Context, st network.Stream, request []byte) error {
 	return ask(ctx, st, request, func() error {
+		// The peer may be quicker than the half-close; what it said is read.
+		_ = st.CloseWrite()
 		_, err := io.Copy(io.Discard, io.LimitReader(st, 1))
 		var reset *network.StreamError
 		if errors.As(err, &reset) && reset.Remote && reset.ErrorCode == network.StreamNoError {
@@ -61,9 +67,6 @@ func ask(ctx context.Context, st network.Stream, request []byte, await func() er
 	if err := WriteFrame(st, request, len(request)); err != nil {
 		return fmt.Errorf("send request: %w", err)
 	}
-	// A peer that has read its one request may have closed that side already;
-	// what it answered is still to be read.
-	_ = st.CloseWrite()
 	if err := await(); err != nil {
 		return fmt.Errorf("read reply: %w", err)
 	}

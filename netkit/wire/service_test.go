@@ -220,26 +220,37 @@ func TestMemoryIsReserved(t *testing.T) {
 	}
 }
 
-// TestReplyOfAPeerThatStopsReading: a server of one request a stream may refuse
-// the rest of the stream, half-close included, before it answers.
-func TestReplyOfAPeerThatStopsReading(t *testing.T) {
-	client, server := newHost(t), newHost(t)
-	server.SetStreamHandler(testProtocol, func(st network.Stream) {
-		frame, err := NewReader(st, 10).Next()
-		if err != nil {
-			return
-		}
-		_ = st.CloseRead()
-		_ = WriteFrame(st, frame, 10)
-		_ = st.CloseWrite()
-	})
-	if err := client.Connect(testContext(t), peer.AddrInfo{ID: server.ID(), Addrs: server.Addrs()}); err != nil {
-		t.Fatal(err)
-	}
-	for range 50 {
-		if got, err := exchange(t, client, server, "x"); err != nil || got != "x" {
-			t.Fatalf("got %q, %v", got, err)
-		}
+// TestServersOfOneRequest: a server may refuse the rest of a stream before it
+// answers, and one may reset a stream whose input ends, reply and all.
+func TestServersOfOneRequest(t *testing.T) {
+	for name, after := range map[string]func(network.Stream){
+		"stops reading": func(st network.Stream) { _ = st.CloseRead() },
+		"resets at EOF": func(st network.Stream) {
+			go func() {
+				_, _ = io.Copy(io.Discard, st)
+				_ = st.Reset()
+			}()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			client, server := newHost(t), newHost(t)
+			server.SetStreamHandler(testProtocol, func(st network.Stream) {
+				frame, err := NewReader(st, 10).Next()
+				if err != nil {
+					return
+				}
+				after(st)
+				_ = WriteFrame(st, frame, 10)
+			})
+			if err := client.Connect(testContext(t), peer.AddrInfo{ID: server.ID(), Addrs: server.Addrs()}); err != nil {
+				t.Fatal(err)
+			}
+			for range 50 {
+				if got, err := exchange(t, client, server, "x"); err != nil || got != "x" {
+					t.Fatalf("got %q, %v", got, err)
+				}
+			}
+		})
 	}
 }
 
