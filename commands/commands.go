@@ -15,6 +15,7 @@ func commandList(e *env) []spec {
 	return withPaths(nil, []spec{
 		newServe(e),
 		newDial(e),
+		newDiscover(e),
 		newPing(e),
 		newID(e),
 		newKey(e),
@@ -44,7 +45,7 @@ func (e *env) main(ctx context.Context, args []string) int {
 	if in.help {
 		return e.printHelp(in.spec)
 	}
-	e.line = in.sharedLine()
+	e.line, e.given = in.sharedLine(), in.flags
 	code := exitInternal
 	app := e.app(in, func(c *cli.Context) error {
 		code = e.runCommand(c, in)

@@ -119,7 +119,7 @@ func showShared(e *env, conf *configFile) ([]settingDoc, error) {
 			}
 			if defaults[name] == nil {
 				defaults[name] = map[string]bool{}
-				if f.(cli.CategorizableFlag).GetCategory() == groupHost {
+				if f.(cli.CategorizableFlag).GetCategory() != groupOutput {
 					all.flags = append(all.flags, f)
 				}
 			}

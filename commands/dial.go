@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 // dialOptions are the flags and arguments of dial.
 type dialOptions struct {
 	Host         hostOptions
+	Sources      sourceOptions
 	Targets      []string
 	Ping         int
 	Interval     time.Duration
@@ -45,13 +47,13 @@ func newDial(*env) spec {
 		name: "dial", usage: "reach a peer and say precisely how", args: "<target>...",
 		about: `Every address is tried as real programs do it: QUIC before TCP, direct before relayed, the first that stands wins.
 The table shows each address with its phases, and why one was not tried. With several targets each peer is dialled in turn.
-Nothing but the targets, their relays and their names is contacted.`,
+Nothing but the targets, their relays and their names is contacted, and the sources if a target is a bare peer id.`,
 		examples: []string{
 			"dibber dial /ip4/127.0.0.1/udp/4001/quic-v1/p2p/12D3KooWCw68m5CRcV8vD9iuR325oKwJHLYqTYH5mYwD6k2QV4nm",
 			"dibber discover --rendezvous /ip4/127.0.0.1/udp/4001/quic-v1/p2p/12D3KooWCw68m5CRcV8vD9iuR325oKwJHLYqTYH5mYwD6k2QV4nm --namespace chat -o addrs | dibber dial - --each",
 			"dibber dial @home --peers @peers.txt --until-direct --json",
 		},
-		flags: append([]cli.Flag{
+		flags: slices.Concat([]cli.Flag{
 			&cli.IntFlag{Name: "ping", Value: 3, Usage: "send `N` pings once connected; 0 sends none", Destination: &o.Ping},
 			&cli.DurationFlag{Name: "interval", Aliases: []string{"i"}, Value: 10 * time.Millisecond, Usage: "wait `DURATION` from ping to ping", Destination: &o.Interval},
 			&cli.BoolFlag{Name: "each", Usage: "dial every address in isolation instead of racing them", Destination: &o.Each},
@@ -62,7 +64,7 @@ Nothing but the targets, their relays and their names is contacted.`,
 			&cli.DurationFlag{Name: "hold", Usage: "keep the connection for `DURATION` and tell when its path changes", Destination: &o.Hold},
 			&cli.BoolFlag{Name: "watch", Usage: "keep the connection until interrupted and tell when its path changes", Destination: &o.Watch},
 			&cli.BoolFlag{Name: "allow-unknown-peer", Usage: "accept an address without a peer id: ask who is there first", Destination: &o.AllowUnknown},
-		}, hostFlags(&o.Host)...),
+		}, sourceFlags(&o.Sources), hostFlags(&o.Host)),
 		options: &o, timeout: 30 * time.Second, doc: dialDoc{Result: &dial.Result{}}, events: dialEvents(),
 		longLived: func() bool { return o.Watch },
 		validate:  o.validate,
@@ -85,6 +87,9 @@ func (o *dialOptions) validate(args []string) error {
 		return usagef("--ping, --interval and --hold must not be negative")
 	case (o.Watch || o.Hold != 0) && len(args) > 1:
 		return usagef("--watch and --hold take one target")
+	}
+	if err := o.Sources.validate(); err != nil {
+		return err
 	}
 	return o.Host.needTargets("dial", args, 1000, addr.Options{AllowUnknownPeer: o.AllowUnknown})
 }
@@ -119,20 +124,24 @@ func runDial(ctx context.Context, out *output, o dialOptions) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	find, err := o.Sources.finder(out, &o.Host, targets)
+	if err != nil {
+		return nil, err
+	}
 	n, err := o.Host.open(out, hostDefaults{})
 	if err != nil {
 		return nil, err
 	}
 	defer n.Close()
 	if len(targets) == 1 {
-		r, err := dialTarget(ctx, out, n, targets[0], o)
+		r, err := dialTarget(ctx, out, n, find, targets[0], o)
 		return dialDoc{Result: &r}, err
 	}
 	var doc dialDoc
 	var failed []error
 	for _, t := range targets {
 		out.status("dialling %s", t.ID)
-		r, err := dialTarget(ctx, out, n, t, o)
+		r, err := dialTarget(ctx, out, n, find, t, o)
 		doc.Results = append(doc.Results, r)
 		if err != nil {
 			failed = append(failed, err)
@@ -159,8 +168,8 @@ func severalFailed(of int, failed []error) error {
 	}
 }
 
-// dialTarget dials one peer as the options say.
-func dialTarget(ctx context.Context, out *output, n *host.Node, t addr.Target, o dialOptions) (dial.Result, error) {
+// dialTarget dials one peer as the options say; find looks up who is known by the peer id only.
+func dialTarget(ctx context.Context, out *output, n *host.Node, find finder, t addr.Target, o dialOptions) (dial.Result, error) {
 	if t.ID == "" {
 		id, err := dial.Learn(ctx, n, t.Addrs)
 		if err != nil {
@@ -168,6 +177,9 @@ func dialTarget(ctx context.Context, out *output, n *host.Node, t addr.Target, o
 		}
 		out.notice("peer %s answers there; nothing vouches for it", id)
 		t.ID = id
+	}
+	if err := find.complete(ctx, n, &t); err != nil {
+		return dial.Result{Peer: t.ID}, err
 	}
 	cfg := dial.Config{
 		NoRelay: o.NoRelay, RelayOnly: o.RelayOnly, UntilDirect: o.UntilDirect,

@@ -3,6 +3,7 @@ package commands
 import (
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/term"
@@ -21,6 +22,7 @@ type env struct {
 	start  time.Time
 	shared sharedOptions
 	root   []spec   // every command, for those that describe the others
+	given  []given  // the flags of this run's command line
 	line   []string // the flags of this run's command line other than its format, for those that show settings
 }
 
@@ -48,6 +50,11 @@ func newEnv(stdio Stdio) *env {
 func (e *env) lookup(name string) (string, bool) {
 	v, ok := e.stdio.LookupEnv(name)
 	return v, ok && v != ""
+}
+
+// named reports whether one of these flags stands on the command line.
+func (e *env) named(flags ...string) bool {
+	return slices.ContainsFunc(e.given, func(g given) bool { return slices.Contains(flags, g.name) })
 }
 
 // isTerminal reports whether w is a terminal that understands cursor movement.

@@ -70,7 +70,7 @@ func classify(err, cut error) *failure {
 
 // netkitFailure gives the errors of the libraries their class.
 func netkitFailure(err error) failure {
-	for _, class := range []func(error) (failure, bool){dialFailure, pingFailure, hostFailure} {
+	for _, class := range []func(error) (failure, bool){discoverFailure, dialFailure, pingFailure, hostFailure} {
 		if f, ok := class(err); ok {
 			return f
 		}

@@ -9,8 +9,9 @@ import (
 // The headings of flags that many commands share. A flag under one of them is configured once for all commands: by DIBBER_<FLAG>
 // and by a key at the top of the configuration file.
 const (
-	groupOutput = "output"
-	groupHost   = "host"
+	groupOutput  = "output"
+	groupHost    = "host"
+	groupSources = "source"
 )
 
 // sharedOptions are the options that every command has.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"slices"
 	"time"
 
 	"dibber/netkit/addr"
@@ -19,6 +20,7 @@ import (
 // idOptions are the flags and arguments of id.
 type idOptions struct {
 	Host         hostOptions
+	Sources      sourceOptions
 	Target       []string
 	AllowUnknown bool
 }
@@ -45,14 +47,17 @@ identity is the one that serve keeps in the state folder, made if missing.`,
 			"dibber id /ip4/127.0.0.1/tcp/4001/p2p/12D3KooWCw68m5CRcV8vD9iuR325oKwJHLYqTYH5mYwD6k2QV4nm",
 			"dibber id /ip4/127.0.0.1/tcp/4001 --allow-unknown-peer -q",
 		},
-		flags: append([]cli.Flag{
+		flags: slices.Concat([]cli.Flag{
 			&cli.BoolFlag{Name: "allow-unknown-peer", Usage: "accept an address without a peer id: ask who is there first", Destination: &o.AllowUnknown},
-		}, hostFlags(&o.Host)...),
+		}, sourceFlags(&o.Sources), hostFlags(&o.Host)),
 		options: &o, timeout: 30 * time.Second, doc: idDoc{},
 		validate: func(args []string) error {
 			o.Target = args
 			if len(args) == 0 {
 				return o.Host.validate()
+			}
+			if err := o.Sources.validate(); err != nil {
+				return err
 			}
 			return o.Host.needTargets("id", args, 1, addr.Options{AllowUnknownPeer: o.AllowUnknown})
 		},
@@ -71,12 +76,16 @@ func runID(ctx context.Context, out *output, o idOptions) (any, error) {
 	if len(targets) > 1 {
 		return nil, usagef("id takes one target, but the list names %d peers", len(targets))
 	}
+	find, err := o.Sources.finder(out, &o.Host, targets)
+	if err != nil {
+		return nil, err
+	}
 	n, err := o.Host.open(out, hostDefaults{})
 	if err != nil {
 		return nil, err
 	}
 	defer n.Close()
-	r, err := dialTarget(ctx, out, n, targets[0], dialOptions{})
+	r, err := dialTarget(ctx, out, n, find, targets[0], dialOptions{})
 	doc := idDoc{Peer: r.Peer, Identify: r.Identify, Path: r.Path, Addr: r.Addr}
 	if err != nil {
 		return doc, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"dibber/netkit/addr"
@@ -17,6 +18,7 @@ import (
 // pingOptions are the flags and arguments of ping.
 type pingOptions struct {
 	Host     hostOptions
+	Sources  sourceOptions
 	Count    int
 	Interval time.Duration
 	Target   []string
@@ -41,16 +43,19 @@ Ctrl-C prints the statistics.`,
 			"dibber ping @home --peers @peers.txt -c 10 -i 200ms",
 			"dibber ping @home --peers @peers.txt -c 0 --ndjson",
 		},
-		flags: append([]cli.Flag{
+		flags: slices.Concat([]cli.Flag{
 			&cli.IntFlag{Name: "count", Aliases: []string{"c"}, Value: 4, Usage: "send `N` pings; 0 pings until interrupted", Destination: &o.Count},
 			&cli.DurationFlag{Name: "interval", Aliases: []string{"i"}, Value: time.Second, Usage: "wait `DURATION` from ping to ping", Destination: &o.Interval},
-		}, hostFlags(&o.Host)...),
+		}, sourceFlags(&o.Sources), hostFlags(&o.Host)),
 		options: &o, doc: pingDoc{}, events: []event{{"pong", ping.Pong{}}},
 		longLived: func() bool { return o.Count == 0 },
 		validate: func(args []string) error {
 			o.Target = args
 			if o.Count < 0 || o.Interval <= 0 {
 				return usagef("--count must not be negative, --interval must be more than 0")
+			}
+			if err := o.Sources.validate(); err != nil {
+				return err
 			}
 			return o.Host.needTargets("ping", args, 1, addr.Options{})
 		},
@@ -76,12 +81,19 @@ func runPing(ctx context.Context, out *output, o pingOptions) (any, error) {
 	if len(targets) > 1 {
 		return nil, usagef("ping takes one target, but the list names %d peers", len(targets))
 	}
+	find, err := o.Sources.finder(out, &o.Host, targets)
+	if err != nil {
+		return nil, err
+	}
 	doc := pingDoc{Peer: targets[0].ID}
 	n, err := o.Host.open(out, hostDefaults{})
 	if err != nil {
 		return nil, err
 	}
 	defer n.Close()
+	if err := find.complete(ctx, n, &targets[0]); err != nil {
+		return doc, err
+	}
 	if _, err := dial.Do(ctx, n, doc.Peer, targets[0].Addrs, dial.Config{}); err != nil {
 		return doc, err
 	}

@@ -1,0 +1,254 @@
+package discover
+
+import (
+	"context"
+	"errors"
+	"math"
+	"time"
+
+	"dibber/netkit/addr"
+	"dibber/netkit/host"
+	"dibber/netkit/mdns"
+	"dibber/netkit/ping"
+	"dibber/netkit/rendezvous"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+// The words for sources.
+const (
+	SourceRendezvous = "rendezvous"
+	SourceMDNS       = "mdns"
+	SourceDNSAddr    = "dnsaddr"
+	SourceTable      = "table"
+)
+
+// fullEvery is how many questions to a rendezvous point make a round: the first
+// asks for everything, the others for news. News do not tell who has left.
+const fullEvery = 10
+
+// SourceResult is how a source did, at its latest answer.
+type SourceResult struct {
+	Source  string   `json:"source"`  // rendezvous, mdns, dnsaddr or table
+	Server  *string  `json:"server"`  // address of the server, or the name; null: there is none
+	OK      bool     `json:"ok"`      // whether it answered
+	MS      *float64 `json:"ms"`      // how long the answer took; null: none, or it is listened to
+	Count   int      `json:"count"`   // peers known by it, also through others
+	Skipped int      `json:"skipped"` // entries of the answer that were broken or forged
+	Error   *string  `json:"error"`   // null: it answered
+}
+
+// source is one source of a session.
+type source struct {
+	SourceResult
+	// ask asks it once; nil if it tells by itself.
+	ask      func(context.Context) (answer, error)
+	answered bool
+	err      error // a *SourceError
+}
+
+// answer is what an asked source said.
+type answer struct {
+	sightings []sighting
+	all       bool // everything it knows, not only news
+	skipped   int
+}
+
+func (src *source) fail(err error) {
+	src.answered, src.OK = true, false
+	src.err = &SourceError{src.Source, *orEmpty(src.Server), err}
+	text := err.Error()
+	src.Error = &text
+}
+
+func orEmpty[T any](p *T) *T {
+	if p == nil {
+		return new(T)
+	}
+	return p
+}
+
+// makeSources makes the sources of the configuration, in the order in which
+// reports list them.
+func (s *session) makeSources() []*source {
+	var out []*source
+	add := func(word, server string, ask func(context.Context) (answer, error)) {
+		out = append(out, &source{SourceResult: SourceResult{Source: word, Server: optional(server)}, ask: ask})
+	}
+	for _, server := range s.cfg.Servers {
+		a := asker{n: s.n, server: server, req: rendezvous.DiscoverRequest{
+			Namespace: s.cfg.Namespace, Format: s.cfg.Format, Max: maxPerSource,
+		}}
+		add(SourceRendezvous, serverText(server), a.ask)
+	}
+	for _, name := range s.cfg.DNSAddrs {
+		add(SourceDNSAddr, name.String(), func(ctx context.Context) (answer, error) { return askName(ctx, s.n, name) })
+	}
+	if s.cfg.MDNS != nil {
+		add(SourceMDNS, "", nil)
+	}
+	if s.cfg.Table != nil {
+		add(SourceTable, "", func(context.Context) (answer, error) { return fromTable(s.cfg.Table), nil })
+	}
+	return out
+}
+
+// serverText names a server in reports: by its first address.
+func serverText(server peer.AddrInfo) string {
+	return addr.Target{ID: server.ID, Addrs: server.Addrs}.P2PAddrs()[0].String()
+}
+
+// start sets all sources to work.
+func (s *session) start(ctx context.Context) {
+	if s.cfg.Register {
+		s.register()
+	}
+	for i, src := range s.sources {
+		if src.ask == nil {
+			s.listen(i, src)
+			continue
+		}
+		s.working.Go(func() { s.askOn(ctx, i, src) })
+	}
+}
+
+// askOn asks a source, and again as long as the session repeats.
+func (s *session) askOn(ctx context.Context, i int, src *source) {
+	for {
+		within, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+		began := time.Now()
+		got, err := src.ask(within)
+		took := time.Since(began)
+		cancel()
+		if err == nil || ctx.Err() == nil {
+			s.steps <- func() { s.heard(i, src, got, err, took) }
+		}
+		if !s.repeat {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(s.cfg.Interval):
+		}
+	}
+}
+
+// heard takes an answer. What a failed question brought nevertheless is kept.
+func (s *session) heard(i int, src *source, got answer, err error, took time.Duration) {
+	s.view.put(i, got.all && err == nil, got.sightings)
+	src.answered, src.OK, src.err, src.Error = true, true, nil, nil
+	src.Skipped, src.MS = got.skipped, nil
+	if err != nil {
+		src.fail(err)
+	} else {
+		ms := ping.Milliseconds(took)
+		src.MS = &ms
+	}
+	src.Count = s.view.countPeers(i)
+	report := src.SourceResult
+	s.cfg.On(Event{Kind: SourceAsked, Source: &report})
+}
+
+// listen starts multicast DNS, which tells by itself.
+func (s *session) listen(i int, src *source) {
+	cfg := *s.cfg.MDNS
+	cfg.Announce, cfg.Browse = false, true
+	cfg.On = func(e mdns.Event) {
+		s.steps <- func() {
+			if e.Kind == mdns.Expired {
+				s.view.gone(i, e.Peer.ID)
+				return
+			}
+			s.view.put(i, false, []sighting{{peer: e.Peer.ID, addrs: e.Peer.Addrs, until: time.Now().Add(e.TTL)}})
+		}
+	}
+	service, err := mdns.New(s.n, cfg)
+	src.answered, src.OK = true, true
+	if err != nil {
+		src.fail(err)
+	} else {
+		s.closers = append(s.closers, service.Close)
+	}
+	report := src.SourceResult
+	s.cfg.On(Event{Kind: SourceAsked, Source: &report})
+}
+
+// asker asks one rendezvous point and remembers its cookie.
+type asker struct {
+	n      *host.Node
+	server peer.AddrInfo
+	req    rendezvous.DiscoverRequest
+	cookie []byte
+	asked  int
+}
+
+func (a *asker) ask(ctx context.Context) (answer, error) {
+	req := a.req
+	if a.asked%fullEvery != 0 {
+		req.Cookie = a.cookie
+	}
+	began := time.Now()
+	page, err := rendezvous.DiscoverAll(ctx, a.n, a.server, req)
+	out := answer{all: req.Cookie == nil && len(page.Entries) < req.Max, skipped: page.Skipped}
+	for _, e := range page.Entries {
+		out.sightings = append(out.sightings, sightingOf(e, began))
+	}
+	if err == nil {
+		a.cookie = page.Cookie
+		a.asked++
+	}
+	return out, err
+}
+
+// sightingOf turns a registration into a sighting. Its time runs from the question,
+// so that it never outlasts the server's.
+func sightingOf(e rendezvous.Entry, asked time.Time) sighting {
+	s := sighting{peer: e.Peer, ns: e.Namespace, addrs: e.Addrs, seq: &e.Seq, record: e.Flavour.String()}
+	if e.TTL != nil {
+		const most = uint64(math.MaxInt64 / time.Second / 2)
+		s.until = asked.Add(time.Duration(min(*e.TTL, most)) * time.Second)
+	}
+	return s
+}
+
+// errNoPeer means that a name has addresses, but none that says whose.
+var errNoPeer = errors.New("no address behind the name ends with a peer id")
+
+// askName resolves a /dnsaddr name into the peers that it lists.
+func askName(ctx context.Context, n *host.Node, name ma.Multiaddr) (answer, error) {
+	r := n.Resolve(ctx, "", name)
+	found := fromAddrs(r.Addrs)
+	found.all = r.Err == nil
+	if r.Err == nil && len(found.sightings) == 0 {
+		return found, errNoPeer
+	}
+	return found, r.Err
+}
+
+// fromAddrs makes a sighting of each peer that the addresses name.
+func fromAddrs(addrs []ma.Multiaddr) answer {
+	var out answer
+	var named []addr.Target
+	for _, a := range addrs {
+		t, err := addr.Split(a)
+		if err != nil {
+			out.skipped++
+			continue
+		}
+		named = append(named, t)
+	}
+	for _, t := range addr.Merge(named) {
+		out.sightings = append(out.sightings, sighting{peer: t.ID, addrs: t.Addrs})
+	}
+	return out
+}
+
+func fromTable(table []peer.AddrInfo) answer {
+	out := answer{all: true}
+	for _, p := range table {
+		out.sightings = append(out.sightings, sighting{peer: p.ID, addrs: p.Addrs})
+	}
+	return out
+}
