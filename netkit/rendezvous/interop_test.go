@@ -34,6 +34,7 @@ func TestInterop(t *testing.T) {
 				point := newHost(t)
 				newServer(t, point, ServerConfig{})
 				interop(t, program, addrOf(point), infoOf(point))
+				readsOtherFlavour(t, program, point)
 			})
 			t.Run("their server", func(t *testing.T) {
 				addr := start(t, program, "serve")
@@ -95,6 +96,21 @@ func interop(t *testing.T, program, addr string, server peer.AddrInfo) {
 	page, err = DiscoverAll(testContext(t), reader, server, DiscoverRequest{Namespace: "garden"})
 	if err != nil || len(page.Entries) != 1 || page.Entries[0].Peer.String() != theirs {
 		t.Errorf("after unregistering: %+v, %v", page.Entries, err)
+	}
+}
+
+// readsOtherFlavour has them look where there is one record of each flavour
+// alone: what they cannot read must not cost them the rest.
+func readsOtherFlavour(t *testing.T, program string, point host.Host) {
+	standard, legacy := newHost(t), newHost(t)
+	for h, format := range map[host.Host]Format{standard: FormatStandard, legacy: FormatLegacy} {
+		if _, err := Register(testContext(t), h, infoOf(point), RegisterRequest{Namespace: "mixed", Format: format}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, err := exec.CommandContext(testContext(t), program, "discover", addrOf(point), "mixed").Output()
+	if found := bytes.Fields(out); err != nil || len(found) != 1 {
+		t.Errorf("they found %s, %v; want the one they can read", found, err)
 	}
 }
 
