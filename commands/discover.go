@@ -195,7 +195,7 @@ func runDiscover(ctx context.Context, out *output, o discoverOptions) (doc any, 
 func warnSources(out *output, r discover.Result) {
 	for _, s := range r.Sources {
 		if s.Error != nil {
-			out.warn("%s", plainText(sourceText(s)+": "+*s.Error))
+			out.warn("%s", plainText(oneLine(sourceText(s)+": "+*s.Error)))
 		}
 	}
 }

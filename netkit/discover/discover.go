@@ -151,26 +151,13 @@ type Result struct {
 // error: *SourceError when no source worked, *PartialError when some did not,
 // *TooFewError, or ctx's.
 func Do(ctx context.Context, n *host.Node, cfg Config) (Result, error) {
-	s := newSession(n, cfg)
-	over := time.Now().Add(s.cfg.window())
-	s.repeat = s.cfg.window() > 0
-	err := s.run(ctx, over, func(now time.Time) bool {
-		enough := s.cfg.Min > 0 && s.view.size() >= s.cfg.Min
-		return s.settled() && (enough || !now.Before(over))
-	})
-	if err != nil {
-		return s.result(), err
-	}
-	return s.result(), s.verdict(s.view.size())
+	return newSession(n, cfg).collect(ctx)
 }
 
 // Watch looks for peers until the context ends, whatever For and Min are, and
 // returns what was known then with the context's error. What fails is tried again.
 func Watch(ctx context.Context, n *host.Node, cfg Config) (Result, error) {
-	s := newSession(n, cfg)
-	s.repeat = true
-	err := s.run(ctx, time.Time{}, func(time.Time) bool { return false })
-	return s.result(), err
+	return newSession(n, cfg).watch(ctx)
 }
 
 // Resolve asks the sources of cfg for the addresses of one peer, until one of them
@@ -178,17 +165,5 @@ func Watch(ctx context.Context, n *host.Node, cfg Config) (Result, error) {
 // worked.
 func Resolve(ctx context.Context, n *host.Node, id peer.ID, cfg Config) ([]ma.Multiaddr, error) {
 	cfg.Register, cfg.Probe, cfg.Min = false, nil, 0
-	s := newSession(n, cfg)
-	over := time.Now().Add(s.cfg.window())
-	s.repeat = s.cfg.window() > 0
-	err := s.run(ctx, over, func(now time.Time) bool {
-		return len(s.view.addrs(id)) > 0 || s.settled() && !now.Before(over)
-	})
-	if found := s.view.addrs(id); len(found) > 0 {
-		return found, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	return nil, s.notFound(id)
+	return newSession(n, cfg).find(ctx, id)
 }

@@ -33,18 +33,61 @@ type session struct {
 }
 
 func newSession(n *host.Node, cfg Config) *session {
+	s := newSessionOf(n.ID(), cfg, makeSources(n, cfg))
+	s.n = n
+	return s
+}
+
+// newSessionOf makes a session of any sources; it needs no host unless one of them,
+// or a registration, does.
+func newSessionOf(self peer.ID, cfg Config, sources []*source) *session {
 	cfg = cfg.withDefaults()
-	s := &session{
-		n: n, cfg: cfg, probing: make(map[peer.ID]struct{}),
-		slots: make(chan struct{}, cfg.ProbeParallel), steps: make(chan func(), 16),
-	}
-	s.sources = s.makeSources()
-	names := make([]sourceName, len(s.sources))
-	for i, src := range s.sources {
+	names := make([]sourceName, len(sources))
+	for i, src := range sources {
 		names[i] = sourceName{src.Source, src.Server}
 	}
-	s.view = newView(n.ID(), names)
-	return s
+	return &session{
+		cfg: cfg, sources: sources, view: newView(self, names),
+		probing: make(map[peer.ID]struct{}), slots: make(chan struct{}, cfg.ProbeParallel),
+		steps: make(chan func(), 16),
+	}
+}
+
+// collect is Do.
+func (s *session) collect(ctx context.Context) (Result, error) {
+	over := time.Now().Add(s.cfg.window())
+	s.repeat = s.cfg.window() > 0
+	err := s.run(ctx, over, func(now time.Time) bool {
+		enough := s.cfg.Min > 0 && s.view.size() >= s.cfg.Min
+		return s.settled() && (enough || !now.Before(over))
+	})
+	if err != nil {
+		return s.result(), err
+	}
+	return s.result(), s.verdict(s.view.size())
+}
+
+// watch is Watch.
+func (s *session) watch(ctx context.Context) (Result, error) {
+	s.repeat = true
+	err := s.run(ctx, time.Time{}, func(time.Time) bool { return false })
+	return s.result(), err
+}
+
+// find is Resolve.
+func (s *session) find(ctx context.Context, id peer.ID) ([]ma.Multiaddr, error) {
+	over := time.Now().Add(s.cfg.window())
+	s.repeat = s.cfg.window() > 0
+	err := s.run(ctx, over, func(now time.Time) bool {
+		return len(s.view.addrs(id)) > 0 || s.settled() && !now.Before(over)
+	})
+	if found := s.view.addrs(id); len(found) > 0 {
+		return found, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return nil, s.notFound(id)
 }
 
 // run works until done says so, which is asked after every step and at the time

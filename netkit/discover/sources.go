@@ -71,25 +71,25 @@ func orEmpty[T any](p *T) *T {
 
 // makeSources makes the sources of the configuration, in the order in which
 // reports list them.
-func (s *session) makeSources() []*source {
+func makeSources(n *host.Node, cfg Config) []*source {
 	var out []*source
 	add := func(word, server string, ask func(context.Context) (answer, error)) {
 		out = append(out, &source{SourceResult: SourceResult{Source: word, Server: optional(server)}, ask: ask})
 	}
-	for _, server := range s.cfg.Servers {
-		a := asker{n: s.n, server: server, req: rendezvous.DiscoverRequest{
-			Namespace: s.cfg.Namespace, Format: s.cfg.Format, Max: maxPerSource,
+	for _, server := range cfg.Servers {
+		a := asker{n: n, server: server, req: rendezvous.DiscoverRequest{
+			Namespace: cfg.Namespace, Format: cfg.Format, Max: maxPerSource,
 		}}
 		add(SourceRendezvous, serverText(server), a.ask)
 	}
-	for _, name := range s.cfg.DNSAddrs {
-		add(SourceDNSAddr, name.String(), func(ctx context.Context) (answer, error) { return askName(ctx, s.n, name) })
+	for _, name := range cfg.DNSAddrs {
+		add(SourceDNSAddr, name.String(), func(ctx context.Context) (answer, error) { return askName(ctx, n, name) })
 	}
-	if s.cfg.MDNS != nil {
+	if cfg.MDNS != nil {
 		add(SourceMDNS, "", nil)
 	}
-	if s.cfg.Table != nil {
-		add(SourceTable, "", func(context.Context) (answer, error) { return fromTable(s.cfg.Table), nil })
+	if cfg.Table != nil {
+		add(SourceTable, "", func(context.Context) (answer, error) { return fromTable(cfg.Table), nil })
 	}
 	return out
 }
