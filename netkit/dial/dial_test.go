@@ -288,6 +288,29 @@ func TestEachAddressInIsolation(t *testing.T) {
 	}
 }
 
+func TestEachRelayedAddressInIsolation(t *testing.T) {
+	rn, b := node(t, host.Config{}, quicAddr, tcpAddr), node(t, host.Config{}, tcpAddr)
+	s, err := relay.New(rn, relay.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	res, err := relay.Reserve(t.Context(), b, peer.AddrInfo{ID: rn.ID(), Addrs: rn.ListenAddrs()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead := closedPort(t).Encapsulate(ma.StringCast("/p2p/" + rn.ID().String() + "/p2p-circuit"))
+	a := node(t, host.Config{}, quicAddr)
+	r, err := dial.Each(t.Context(), a, b.ID(), append(res.Circuits, dead), dial.Config{})
+	var pe *dial.PartialError
+	if !errors.As(err, &pe) || pe.Worked != 2 || pe.Tried != 3 {
+		t.Errorf("error %v of %+v", err, r.Attempts)
+	}
+	if got := outcome(t, r, dead); got.Reason == nil || *got.Reason != dial.RelayUnreachable {
+		t.Errorf("dead relay address: %+v", got)
+	}
+}
+
 // A peer of aquadoggo's manners: it opens its protocol's stream at once and hangs
 // up when that is refused.
 func TestPeerThatDemandsItsStreamStays(t *testing.T) {

@@ -25,8 +25,8 @@ func (e *PartialError) Error() string {
 	return fmt.Sprintf("%d of %d addresses of %s work", e.Worked, e.Tried, e.Peer)
 }
 
-// Each dials every address of p in isolation and at once, without ranking or
-// filters, and closes the connections again. In the Result every address that
+// Each dials every address of p in isolation, without ranking or filters, the
+// direct ones at once and the relayed ones in turn, and closes the connections again. In the Result every address that
 // worked has won; Path, Addr and the stack are those of the fastest. Errors are
 // *UnreachableError when none worked, *PartialError when some did not, or ctx's.
 func Each(ctx context.Context, n *host.Node, p peer.ID, addrs []ma.Multiaddr, cfg Config) (Result, error) {
@@ -37,16 +37,31 @@ func Each(ctx context.Context, n *host.Node, p peer.ID, addrs []ma.Multiaddr, cf
 	d.r.Attempts = make([]Attempt, len(cands))
 	var wg sync.WaitGroup
 	var mu sync.Mutex // guards d.r's winner
-	for i, c := range cands {
-		if c.skip != "" {
-			d.r.Attempts[i] = waterfall(began, cands[i:i+1], nil, nil, nil, false)[0]
-			continue
-		}
-		wg.Go(func() {
-			d.r.Attempts[i] = d.alone(ctx, began, c, &mu)
-			d.tell(Event{Attempt: &d.r.Attempts[i]})
-		})
+	try := func(i int) {
+		d.r.Attempts[i] = d.alone(ctx, began, cands[i], &mu)
+		d.tell(Event{Attempt: &d.r.Attempts[i]})
 	}
+	var relayed []int
+	for i, c := range cands {
+		switch {
+		case c.skip != "":
+			d.r.Attempts[i] = waterfall(began, cands[i:i+1], nil, nil, nil, false)[0]
+		case addr.IsRelayed(c.addr):
+			relayed = append(relayed, i)
+		default:
+			wg.Go(func() { try(i) })
+		}
+	}
+	// libp2p opens one circuit to a peer at a time, and takes any connection to the
+	// relay that is open: each attempt starts without one.
+	wg.Go(func() {
+		for _, i := range relayed {
+			if relay, ok := relayOf(cands[i].addr); ok {
+				n.Forget(relay.ID)
+			}
+			try(i)
+		}
+	})
 	wg.Wait()
 	if ctx.Err() != nil {
 		return d.r, ctx.Err()

@@ -22,6 +22,12 @@ func (n *Node) Dial(ctx context.Context, p peer.ID, addrs []ma.Multiaddr) (netwo
 	return n.Network().DialPeer(ctx, p)
 }
 
+// Forget closes every connection to p and drops what is known of its addresses.
+func (n *Node) Forget(p peer.ID) {
+	_ = n.Network().ClosePeer(p) // they are gone either way
+	n.Peerstore().ClearAddrs(p)
+}
+
 // DialAddr connects to p over exactly one resolved address, without ranking and
 // past any open connection. The connection is not part of the host's network:
 // nothing else uses it, and the caller closes it.
