@@ -300,6 +300,24 @@ func TestEndlessServer(t *testing.T) {
 	}
 }
 
+// TestServerWithoutMemory gives the same page for any cookie, and the same
+// cookie, or none.
+func TestServerWithoutMemory(t *testing.T) {
+	for _, cookie := range []string{"", "the same"} {
+		point, reader, other := newHost(t), newHost(t), newHost(t)
+		requests := fakeServer(t, point, func(message) message {
+			return message{kind: ptr(typeDiscoverResponse), discoverResponse: &discoverResponse{
+				cookie:        []byte(cookie),
+				registrations: []registerMessage{{record: sealFor(t, other, 1, Standard)}},
+			}}
+		})
+		page, err := DiscoverAll(testContext(t), reader, infoOf(point), DiscoverRequest{Namespace: "ns"})
+		if err != nil || len(page.Entries) != 1 || len(requests) > 2 {
+			t.Errorf("cookie %q: %d entries after %d requests, %v", cookie, len(page.Entries), len(requests), err)
+		}
+	}
+}
+
 func TestMalformedReply(t *testing.T) {
 	point, reader := newHost(t), newHost(t)
 	fakeServer(t, point, registered(StatusOK))

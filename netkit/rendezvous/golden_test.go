@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/record"
 	ma "github.com/multiformats/go-multiaddr"
 
 	"dibber/netkit/wire"
@@ -146,6 +149,25 @@ func TestRecordRoundTrip(t *testing.T) {
 			if rec, err := OpenRecord(broken); err == nil {
 				t.Fatalf("%s: opened with byte %d changed: %+v", flavour, i, rec)
 			}
+		}
+	}
+}
+
+// TestRecordAboutAnotherPeer signs, with the right domain, what only the other
+// peer may say.
+func TestRecordAboutAnotherPeer(t *testing.T) {
+	other := peer.PeerRecord{PeerID: newHost(t).ID(), Seq: 1, Addrs: []ma.Multiaddr{addrA}}
+	for _, rec := range []record.Record{&other, &legacyRecord{other}} {
+		envelope, err := record.Seal(rec, goldenKey(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := envelope.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if opened, err := OpenRecord(data); !errors.Is(err, ErrRecordPeer) {
+			t.Errorf("opened %+v, %v", opened, err)
 		}
 	}
 }

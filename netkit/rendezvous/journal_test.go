@@ -251,6 +251,9 @@ func TestLoadAtAnotherTime(t *testing.T) {
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Error(diff)
 			}
+			if left := len(reg.entries) - len(reg.sweep(then.Add(4*time.Hour))); left != 0 {
+				t.Errorf("%d registrations outlive their ttl", left)
+			}
 			if err := db.Write(changes); err != nil {
 				t.Fatal(err)
 			}

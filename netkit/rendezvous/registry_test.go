@@ -124,6 +124,18 @@ func TestClockJumps(t *testing.T) {
 	}
 }
 
+// TestGapsAreSqueezedOut refreshes without end: what it leaves is bounded.
+func TestGapsAreSqueezedOut(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	r := newRegistry(testLimits(t, Limits{}), now)
+	for i := range 10_000 {
+		mustPut(t, r, now, testEntry(fmt.Sprint(i%10), "ns", 2*time.Hour))
+	}
+	if n, m := len(r.all.slots), len(r.spaces["ns"].slots); n > 64 || m > 64 {
+		t.Errorf("10 entries take %d and %d slots", n, m)
+	}
+}
+
 func TestPageStopsAtBudget(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
 	r := newRegistry(testLimits(t, Limits{}), now)

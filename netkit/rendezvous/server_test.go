@@ -21,7 +21,7 @@ import (
 // status the specification has for it.
 func TestBadRequestsGetAStatus(t *testing.T) {
 	point, client, stranger := newHost(t), newHost(t), newHost(t)
-	newServer(t, point, ServerConfig{})
+	s := newServer(t, point, ServerConfig{})
 	good := sealFor(t, client, 10, Standard)
 	many := make([]ma.Multiaddr, 33)
 	for i := range many {
@@ -74,6 +74,8 @@ func TestBadRequestsGetAStatus(t *testing.T) {
 		{"ttl of wrong type", []byte("\x08\x00\x12\x03\x1a\x01\x00"), 102},
 		{"short cookie", withCookie([]byte("1234")), 103},
 		{"foreign cookie", withCookie(append(make([]byte, 8), "somebody else's ns"...)), 103},
+		{"cookie from before the registry was lost", withCookie(s.key.mint("ns", 1<<40)), 103},
+		{"cookie of another namespace", withCookie(s.key.mint("other", 0)), 103},
 		{"cookie of wrong type", []byte("\x08\x03\x2a\x02\x18\x01"), 103},
 		{"unknown type", []byte("\x08\x64"), 300},
 		{"response as request", []byte("\x08\x01"), 300},
@@ -258,6 +260,28 @@ func TestEvents(t *testing.T) {
 	}
 	if got := s.Stats(); got != (Stats{}) {
 		t.Errorf("stats at the end %+v", got)
+	}
+}
+
+// TestExpiredRegistrationsMakeRoom fills a registry with what has expired and
+// is not swept yet.
+func TestExpiredRegistrationsMakeRoom(t *testing.T) {
+	point, client := newHost(t), newHost(t)
+	events := make(chan Event, 10)
+	s := newServer(t, point, ServerConfig{Limits: Limits{Total: 1}, On: func(e Event) { events <- e }})
+	s.mu.Lock()
+	_, why := s.reg.put(time.Now().Add(-3*time.Hour), testEntry("gone", "ns", 2*time.Hour))
+	s.mu.Unlock()
+	if why != nil {
+		t.Fatal(why)
+	}
+	if got := statusIn(ask(t, client, point, registerOf("ns", sealFor(t, client, 1, Standard), nil))); got != StatusOK {
+		t.Errorf("status %s", got)
+	}
+	for _, want := range []EventKind{EventExpire, EventRegister} {
+		if e := <-events; e.Kind != want {
+			t.Errorf("event %+v, want %s", e, want)
+		}
 	}
 }
 
