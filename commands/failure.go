@@ -34,7 +34,7 @@ func usagef(format string, args ...any) error {
 // reached" does not.
 func (f *failure) definite() bool {
 	switch f.Exit {
-	case exitUsage, exitIdentity, exitProtocol, exitRefused, exitFalse:
+	case exitUsage, exitIdentity, exitProtocol, exitRefused, exitRelayedOnly, exitFalse:
 		return true
 	default:
 		return false

@@ -70,7 +70,7 @@ func (a *Attempt) measured(start time.Time, t host.Attempt, won ma.Multiaddr, en
 	case won != nil && won.Equal(t.Addr):
 		a.Outcome = Won
 	case t.Err == nil && t.Done.IsZero(), won != nil && errors.Is(t.Err, context.Canceled):
-		a.settle(Cancelled, endReason(ended && won == nil), nil)
+		a.settle(Cancelled, endReason(won, ended), nil)
 	case t.Err == nil: // stood, but after the winner
 		a.settle(Cancelled, OtherWon, nil)
 	case ended && (errors.Is(t.Err, context.Canceled) || errors.Is(t.Err, context.DeadlineExceeded)):
@@ -90,6 +90,10 @@ func (a *Attempt) untried(at, won ma.Multiaddr, dialErr error, ended bool) {
 				return
 			}
 		}
+		if errors.Is(de.Cause, swarm.ErrGaterDisallowedConnection) { // the peer as such
+			a.settle(Skipped, Gated, de.Cause)
+			return
+		}
 	}
 	switch {
 	case manet.IsIPUnspecified(at):
@@ -101,7 +105,7 @@ func (a *Attempt) untried(at, won ma.Multiaddr, dialErr error, ended bool) {
 	case dialErr != nil && !ended && shadowed(at):
 		a.settle(Skipped, BetterTransport, nil)
 	default:
-		a.settle(NotTried, endReason(ended && won == nil), nil)
+		a.settle(NotTried, endReason(won, ended), nil)
 	}
 }
 
@@ -115,11 +119,15 @@ func shadowed(at ma.Multiaddr) bool {
 	return false
 }
 
-func endReason(interrupted bool) Reason {
-	if interrupted {
+// endReason is why an attempt was cut short or never began.
+func endReason(won ma.Multiaddr, ended bool) Reason {
+	switch {
+	case won != nil:
+		return OtherWon
+	case ended:
 		return Interrupted
 	}
-	return OtherWon
+	return Unknown
 }
 
 // attemptReason names why a measured attempt failed; the phase it reached tells
