@@ -97,7 +97,7 @@ func handshakeReason(err error) Reason {
 		return Timeout
 	case errors.As(err, &te) && te.ErrorCode == quic.ConnectionRefused:
 		return PeerRefused
-	case errors.As(err, &te), errors.As(err, new(tls.AlertError)):
+	case errors.As(err, &te), errors.As(err, new(tls.AlertError)), errors.As(err, new(*tls.CertificateVerificationError)):
 		return HandshakeFailed
 	case errors.As(err, new(*network.ConnError)), errors.As(err, new(*quic.ApplicationError)):
 		return PeerRefused
