@@ -123,7 +123,7 @@ func registrationOf(e rendezvous.RegistrarEvent) registrationLine {
 func (l registrationLine) line() string {
 	s := fmt.Sprintf("registration %s  %s at %s", l.kind, l.Namespace, l.Server)
 	if l.TTLs != nil {
-		s += fmt.Sprintf(" for %.0f s with %d addresses", *l.TTLs, len(l.Addrs))
+		s += fmt.Sprintf(" for %s with addresses: %d", durationText(time.Duration(*l.TTLs*float64(time.Second))), len(l.Addrs))
 	}
 	if l.Error != nil {
 		s += ": " + *l.Error

@@ -236,7 +236,7 @@ func (d *dialler) unwanted(a ma.Multiaddr) Reason {
 
 // stack fills in what was negotiated on c.
 func (d *dialler) stack(c network.Conn, began time.Time) {
-	st := c.ConnState()
+	st := d.n.ConnState(c)
 	remote := c.RemoteMultiaddr()
 	d.r.Transport = ptr(addr.Transport(remote))
 	d.r.Security, d.r.Muxer = stackOf(remote, st)

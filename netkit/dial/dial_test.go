@@ -231,11 +231,28 @@ func TestRelayedPathShowsItsLimits(t *testing.T) {
 	if *r.Path != dial.Relayed || !*r.Limited || r.Limits.Bytes != 1<<20 || r.Limits.DurationS != 120 || r.Upgrade == nil || r.Upgrade.OK {
 		t.Errorf("result %+v, limits %+v", r, r.Limits)
 	}
+	if r.Security == nil || r.Muxer == nil {
+		t.Errorf("stack of the relayed connection: %v, %v", r.Security, r.Muxer)
+	}
 	if left := r.Limits.BytesLeft; left == nil || *left >= 1<<20 || *left < 1<<19 {
 		t.Errorf("bytes left %v", left)
 	}
 	if r.Pongs[0].Path != dial.Relayed {
 		t.Errorf("pong %+v", r.Pongs[0])
+	}
+}
+
+func TestDirectAddressesComeBeforeRelayedOnes(t *testing.T) {
+	_, target := relayed(t, relay.Limits{})
+	a, b := node(t, host.Config{}, quicAddr), node(t, host.Config{}, quicAddr)
+	r, err := dial.Do(t.Context(), a, b.ID(), append(target.Addrs, b.ListenAddrs()...), dial.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range target.Addrs {
+		if got := outcome(t, r, c); got.Outcome != dial.NotTried || got.DelayMS != 500 {
+			t.Errorf("relayed address %+v", got)
+		}
 	}
 }
 

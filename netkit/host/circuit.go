@@ -46,8 +46,22 @@ func (n *Node) CircuitUse(c network.Conn) (CircuitUse, bool) {
 // meterKey finds a connection's meter among its extra statistics.
 type meterKey struct{}
 
-// meter counts the bytes of one circuit.
-type meter struct{ sent, received atomic.Int64 }
+// meter counts the bytes of one circuit, and remembers how its ends secured and
+// multiplexed it, which libp2p does not tell of relayed connections.
+type meter struct {
+	sent, received atomic.Int64
+	state          atomic.Pointer[network.ConnectionState]
+}
+
+// ConnState tells what was negotiated on c, between its ends when it is relayed.
+func (n *Node) ConnState(c network.Conn) network.ConnectionState {
+	if m, ok := c.Stat().Extra[meterKey{}].(*meter); ok {
+		if st := m.state.Load(); st != nil {
+			return *st
+		}
+	}
+	return c.ConnState()
+}
 
 // meteredConn counts what passes below the circuit's encryption.
 type meteredConn struct {
@@ -82,10 +96,17 @@ func (c *meteredConn) Stat() network.ConnStats {
 type circuitUpgrader struct{ tracedUpgrader }
 
 func (u circuitUpgrader) Upgrade(ctx context.Context, t transport.Transport, c manet.Conn, dir network.Direction, p peer.ID, scope network.ConnManagementScope) (transport.CapableConn, error) {
-	if cc, ok := c.(*circuit.Conn); ok {
-		c = &meteredConn{cc, new(meter)}
+	cc, ok := c.(*circuit.Conn)
+	if !ok {
+		return u.tracedUpgrader.Upgrade(ctx, t, c, dir, p, scope)
 	}
-	return u.tracedUpgrader.Upgrade(ctx, t, c, dir, p, scope)
+	m := new(meter)
+	up, err := u.tracedUpgrader.Upgrade(ctx, t, &meteredConn{cc, m}, dir, p, scope)
+	if err == nil {
+		st := up.ConnState()
+		m.state.Store(&st)
+	}
+	return up, err
 }
 
 // circuitOption adds the circuit relay v2 client as a timed transport, so that

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"dibber/netkit/addr"
+
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/sec"
@@ -82,13 +84,13 @@ func (t *DialTrace) Attempts() []Attempt {
 	return out
 }
 
-// attempt returns the record of addr, made if missing. The caller holds t.mu.
-func (t *DialTrace) attemptLocked(addr ma.Multiaddr) *Attempt {
-	i := slices.IndexFunc(t.attempts, func(a *Attempt) bool { return a.Addr.Equal(addr) })
+// attemptLocked returns the record of at, made if missing.
+func (t *DialTrace) attemptLocked(at ma.Multiaddr) *Attempt {
+	i := slices.IndexFunc(t.attempts, func(a *Attempt) bool { return a.Addr.Equal(at) })
 	if i >= 0 {
 		return t.attempts[i]
 	}
-	a := &Attempt{Addr: addr}
+	a := &Attempt{Addr: at}
 	t.attempts = append(t.attempts, a)
 	return a
 }
@@ -99,8 +101,8 @@ type dialTracer struct {
 	open map[*DialTrace]struct{}
 }
 
-// update applies f to the record of addr in every open trace of p.
-func (d *dialTracer) update(p peer.ID, addr ma.Multiaddr, f func(*Attempt)) {
+// update applies f to the record of at in every open trace of p.
+func (d *dialTracer) update(p peer.ID, at ma.Multiaddr, f func(*Attempt)) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for t := range d.open {
@@ -108,7 +110,7 @@ func (d *dialTracer) update(p peer.ID, addr ma.Multiaddr, f func(*Attempt)) {
 			continue
 		}
 		t.mu.Lock()
-		a := t.attemptLocked(addr)
+		a := t.attemptLocked(at)
 		f(a)
 		now := *a
 		t.mu.Unlock()
@@ -118,11 +120,20 @@ func (d *dialTracer) update(p peer.ID, addr ma.Multiaddr, f func(*Attempt)) {
 	}
 }
 
-// rank is the swarm's default ranking, its delays kept in the traces whose peer
-// has the addresses. The ranker is told no peer, so only addresses that a trace
-// already knows are updated.
+// rank orders a dial as the swarm does by default, but holds relayed addresses
+// back whenever there is a direct one, not only a public one: a relay carries only
+// what has no other way. The delays are kept in the traces whose peer has the
+// addresses. The ranker is told no peer, so only addresses that a trace already
+// knows are updated.
 func (d *dialTracer) rank(addrs []ma.Multiaddr) []network.AddrDelay {
-	ranked := swarm.DefaultDialRanker(addrs)
+	relayed, direct := ma.FilterAddrs(addrs, addr.IsRelayed), ma.FilterAddrs(addrs, isDirect)
+	ranked := swarm.DefaultDialRanker(direct)
+	for _, r := range swarm.DefaultDialRanker(relayed) {
+		if len(direct) > 0 {
+			r.Delay += swarm.RelayDelay
+		}
+		ranked = append(ranked, r)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for t := range d.open {
@@ -138,6 +149,8 @@ func (d *dialTracer) rank(addrs []ma.Multiaddr) []network.AddrDelay {
 	}
 	return ranked
 }
+
+func isDirect(a ma.Multiaddr) bool { return !addr.IsRelayed(a) }
 
 // phaseKey is the context key of the attempt that a transport is dialling.
 type phaseKey struct{}
