@@ -46,8 +46,14 @@ type parser struct {
 	e       *env
 	in      invocation
 	rest    []string
-	ended   bool     // "--" was seen
-	pending []string // flags as they were typed, in step with in.flags
+	ended   bool    // "--" was seen
+	pending []typed // flags as they were typed, in step with in.flags
+}
+
+// typed is a flag as it stands on the command line.
+type typed struct {
+	written  string
+	isSwitch bool // it was taken to have no value
 }
 
 // parse takes the command line apart, or returns a usage error. Flags may stand anywhere up to "--", also before the command.
@@ -117,7 +123,7 @@ func (p *parser) flag(arg string) error {
 		return nil
 	}
 	written, value, hasValue := strings.Cut(arg, "=")
-	f := findFlag(p.candidates(), written)
+	f := p.meant(written, hasValue)
 	if f == nil {
 		return p.unknownFlag(written)
 	}
@@ -132,8 +138,25 @@ func (p *parser) flag(arg string) error {
 		return usagef("%s: %w", written, err)
 	}
 	p.in.flags = append(p.in.flags, given{f.Names()[0], value})
-	p.pending = append(p.pending, written)
+	p.pending = append(p.pending, typed{written, !hasValue})
 	return nil
+}
+
+// meant returns the flag that is written so. Before the command is known, one name may stand for a switch of one command and for a
+// flag with a value of another, as --rendezvous does: then it is the switch if no value follows.
+func (p *parser) meant(written string, hasValue bool) cli.Flag {
+	flags := p.candidates()
+	first := findFlag(flags, written)
+	if first == nil {
+		return nil
+	}
+	isSwitch := !hasValue && (len(p.rest) == 0 || strings.HasPrefix(p.rest[0], "-") || child(p.children(), p.rest[0]) != nil)
+	for _, f := range flags {
+		if (kindOf(f) == kindBool) == isSwitch && findFlag([]cli.Flag{f}, written) != nil {
+			return f
+		}
+	}
+	return first
 }
 
 // nextValue takes the next word as the value of a flag, unless it is itself a flag of the command or ends the flags.
@@ -150,7 +173,7 @@ func (p *parser) nextValue() (string, bool) {
 }
 
 // candidates returns the flags that may be meant: those of the command if it is known already, else those of every command that
-// may follow. Equal names have the same kind in every command, which a test holds.
+// may follow; see meant for those of equal names.
 func (p *parser) candidates() []cli.Flag {
 	if p.in.spec != nil && p.in.spec.run != nil && (len(p.in.spec.subcommands) == 0 || len(p.in.args) > 0) {
 		return p.in.spec.allFlags(p.e)
@@ -175,9 +198,16 @@ func (p *parser) finish() error {
 		return usagef("%s needs a command: %s", p.in.spec.fullName(), strings.Join(names(p.in.spec.subcommands), ", "))
 	}
 	flags := p.in.spec.allFlags(p.e)
-	for i, written := range p.pending {
-		if findFlag(flags, "--"+p.in.flags[i].name) == nil {
-			return p.unknownFlag(written)
+	for i, one := range p.pending {
+		f := findFlag(flags, "--"+p.in.flags[i].name)
+		switch {
+		case f == nil:
+			return p.unknownFlag(one.written)
+		case one.isSwitch && kindOf(f) != kindBool:
+			return usagef("%s needs a value: %s", one.written, kindOf(f))
+		}
+		if err := checkValue(f, p.in.flags[i].value); err != nil {
+			return usagef("%s: %w", one.written, err)
 		}
 	}
 	return nil
