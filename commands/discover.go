@@ -95,8 +95,8 @@ func (o *discoverOptions) validate(e *env, args []string) error {
 		return usagef("--ttl: %s is not a number of whole seconds", o.TTL)
 	case o.For < 0 || o.Min < 0 || o.Limit < 0:
 		return usagef("--for, --min and --limit must not be negative")
-	case o.Interval < time.Second:
-		return usagef("--interval: %s is less than 1s", o.Interval)
+	case o.Interval < 100*time.Millisecond: // servers let a peer ask 20 times a second
+		return usagef("--interval: %s is less than 100ms", o.Interval)
 	case o.Limit > 0 && o.Min > o.Limit:
 		return usagef("--min %d is more than --limit %d", o.Min, o.Limit)
 	case o.Watch && (o.For != 0 || o.Min != 0 || o.Limit != 0):

@@ -28,7 +28,7 @@ type sourceOptions struct {
 func sourceFlags(o *sourceOptions) []cli.Flag {
 	return []cli.Flag{
 		listFlag(groupSources, "rendezvous", "look peers up at this rendezvous `SERVER`, an address or @name (repeatable)", &o.Rendezvous),
-		&cli.StringFlag{Category: groupSources, Name: "namespace", Usage: "look in `NS` of the servers only", Destination: &o.Namespace},
+		&cli.StringFlag{Category: groupSources, Name: "namespace", Usage: "look in the namespace `NS` of the servers, not in all", Destination: &o.Namespace},
 		&cli.BoolFlag{Category: groupSources, Name: "mdns", Usage: "look peers up on the local network, announcing nothing", Destination: &o.MDNS},
 	}
 }

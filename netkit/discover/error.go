@@ -93,7 +93,8 @@ func (s *session) notFound(id peer.ID) error {
 		return fmt.Errorf("resolve %s: %w", id, allFailed(failed))
 	}
 	if len(failed) > 0 {
-		return fmt.Errorf("resolve %s: %w; %v", id, ErrNotFound, failed[0])
+		// The failure is told but not wrapped: that others answered decides the class.
+		return fmt.Errorf("resolve %s: %w; %s", id, ErrNotFound, failed[0].Error())
 	}
 	return fmt.Errorf("resolve %s: %w", id, ErrNotFound)
 }
