@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/libp2p/go-libp2p/gologshim"
 	"github.com/urfave/cli/v2"
@@ -97,9 +98,9 @@ func (e *env) runCommand(c *cli.Context, in *invocation) exitCode {
 	}
 	out.log = e.logger()
 	ctx := c.Context
-	if e.shared.Timeout > 0 {
+	if most := e.patience(in.spec); most > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, e.shared.Timeout, errTimeout)
+		ctx, cancel = context.WithTimeoutCause(ctx, most, errTimeout)
 		defer cancel()
 	}
 	doc, err := in.spec.run(ctx, out)
@@ -109,6 +110,21 @@ func (e *env) runCommand(c *cli.Context, in *invocation) exitCode {
 		return exitOK
 	}
 	return f.Exit
+}
+
+// patience is how long a run may take; 0 means as long as it likes. What --timeout
+// was set to holds as it is, its default makes room for what the run was told to
+// take.
+func (e *env) patience(s *spec) time.Duration {
+	most := e.shared.Timeout
+	if s.extra == nil || most != s.timeout || e.named("timeout") {
+		return most
+	}
+	extra := s.extra()
+	if extra < 0 {
+		return 0
+	}
+	return most + extra
 }
 
 // prepare fills in what the command line left open and finds usage errors.

@@ -67,8 +67,14 @@ Nothing but the targets, their relays and their names is contacted, and the sour
 		}, sourceFlags(&o.Sources), hostFlags(&o.Host)),
 		options: &o, timeout: 30 * time.Second, doc: dialDoc{Result: &dial.Result{}}, events: dialEvents(),
 		longLived: func() bool { return o.Watch },
-		validate:  o.validate,
-		run:       func(ctx context.Context, out *output) (any, error) { return runDial(ctx, out, o) },
+		extra: func() time.Duration {
+			if o.Watch {
+				return -1
+			}
+			return o.Hold
+		},
+		validate: o.validate,
+		run:      func(ctx context.Context, out *output) (any, error) { return runDial(ctx, out, o) },
 	}
 }
 

@@ -10,7 +10,6 @@ import (
 	"dibber/netkit/dial"
 	"dibber/netkit/discover"
 	"dibber/netkit/host"
-	"dibber/netkit/mdns"
 	"dibber/netkit/ping"
 	"dibber/netkit/rendezvous"
 
@@ -155,7 +154,7 @@ func (o *discoverOptions) config(out *output) (discover.Config, error) {
 		}
 	}
 	if cfg.MDNS != nil {
-		cfg.MDNS = &mdns.Config{Interval: o.Interval}
+		cfg.MDNS.Interval = o.Interval
 	}
 	cfg.Format = recordFormat(o.RecordFormat)
 	cfg.Register, cfg.TTL = o.Register, o.TTL

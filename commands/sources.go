@@ -22,6 +22,7 @@ type sourceOptions struct {
 	Rendezvous []string // targets
 	Namespace  string   // empty means all
 	MDNS       bool
+	Interfaces []string // of mDNS; none means all
 }
 
 // sourceFlags declares the flags of every command that looks peers up.
@@ -30,6 +31,7 @@ func sourceFlags(o *sourceOptions) []cli.Flag {
 		listFlag(groupSources, "rendezvous", "look peers up at this rendezvous `SERVER`, an address or @name (repeatable)", &o.Rendezvous),
 		&cli.StringFlag{Category: groupSources, Name: "namespace", Usage: "look in the namespace `NS` of the servers, not in all", Destination: &o.Namespace},
 		&cli.BoolFlag{Category: groupSources, Name: "mdns", Usage: "look peers up on the local network, announcing nothing", Destination: &o.MDNS},
+		listFlag(groupSources, "mdns-interface", "use mDNS on the network of `INTERFACE` only (repeatable)", &o.Interfaces),
 	}
 }
 
@@ -50,7 +52,7 @@ func (o *sourceOptions) validate() error {
 func (o *sourceOptions) config(out *output, h *hostOptions) (discover.Config, error) {
 	cfg := discover.Config{Namespace: o.Namespace}
 	if o.MDNS {
-		cfg.MDNS = &mdns.Config{}
+		cfg.MDNS = &mdns.Config{Interfaces: o.Interfaces}
 	}
 	if len(o.Rendezvous) == 0 {
 		return cfg, nil

@@ -21,6 +21,9 @@ type spec struct {
 	flags   []cli.Flag    // the command's own flags; each writes into options through its Destination
 	options any           // pointer to the options struct; nil for a command without flags of its own
 	timeout time.Duration // the default of --timeout; zero means none
+	// extra is what the run was told to take besides, added to the default of
+	// --timeout; negative lifts that default, nil adds nothing.
+	extra func() time.Duration
 
 	doc    any     // zero result document, for the JSON schema
 	events []event // what --ndjson may carry before the summary

@@ -77,7 +77,7 @@ func Do(ctx context.Context, n *host.Node, p peer.ID, addrs []ma.Multiaddr, cfg 
 		d.cfg.IdentifyTimeout = defaultIdentifyTimeout
 	}
 	d.r = Result{Peer: p, Attempts: []Attempt{}, Pongs: []ping.Pong{}}
-	release := holdStreams(n)
+	release := n.HoldStreams()
 	defer release()
 	ids, err := watchIdentify(n, p)
 	if err != nil {

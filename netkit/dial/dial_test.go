@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -351,6 +352,21 @@ func TestPeerThatDemandsItsStreamStays(t *testing.T) {
 	}
 	if r.Ping.Received != 5 {
 		t.Errorf("%d of 5 pings came back", r.Ping.Received)
+	}
+}
+
+func TestDialsAtOnceHoldTheirStreamsTogether(t *testing.T) {
+	n := node(t, host.Config{}, quicAddr)
+	first, second := n.HoldStreams(), n.HoldStreams()
+	spoken := func() bool { return slices.Contains(n.Mux().Protocols(), "/p2p/p2panda/1.0.0") }
+	first()
+	first()
+	if !spoken() {
+		t.Error("the first to end took the handler of the second")
+	}
+	second()
+	if spoken() {
+		t.Error("the handler outlives its users")
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"dibber/netkit/addr"
@@ -142,39 +141,4 @@ func (d *dialler) require(ctx context.Context, c network.Conn) error {
 		}
 	}
 	return nil
-}
-
-// p2panda is the protocol on which aquadoggo opens a stream as soon as it is
-// connected; if that is refused it drops the connection within milliseconds.
-const p2panda protocol.ID = "/p2p/p2panda/1.0.0"
-
-// maxHeld bounds how many such streams a peer can make us hold.
-const maxHeld = 16
-
-// holdStreams accepts the streams that peers expect to be held open, until the
-// returned function is called. A node that really speaks the protocol keeps its
-// own handler.
-func holdStreams(n *host.Node) func() {
-	if slices.Contains(n.Mux().Protocols(), p2panda) {
-		return func() {}
-	}
-	var mu sync.Mutex
-	var held []network.Stream
-	n.SetStreamHandler(p2panda, func(s network.Stream) {
-		mu.Lock()
-		defer mu.Unlock()
-		if len(held) == maxHeld {
-			_ = s.Reset()
-			return
-		}
-		held = append(held, s)
-	})
-	return func() {
-		n.RemoveStreamHandler(p2panda)
-		mu.Lock()
-		defer mu.Unlock()
-		for _, s := range held {
-			_ = s.Reset() // nothing was to be said on it
-		}
-	}
 }

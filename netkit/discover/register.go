@@ -7,7 +7,6 @@ import (
 	"dibber/netkit/addr"
 	"dibber/netkit/rendezvous"
 
-	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 )
 
@@ -35,7 +34,7 @@ func (s *session) register() {
 		s.registered = append(s.registered, r)
 		keeper, err := rendezvous.NewRegistrar(s.n, rendezvous.RegistrarConfig{
 			Server: server, Namespace: s.cfg.Namespace, TTL: s.cfg.TTL, Format: s.cfg.Format,
-			Addrs: func() []ma.Multiaddr { return s.worth(server.ID) }, Timeout: s.cfg.Timeout,
+			Addrs: func() []ma.Multiaddr { return s.n.AddrsFor(server.ID) }, Timeout: s.cfg.Timeout, Debounce: rendezvous.QuickDebounce,
 			On: func(e rendezvous.RegistrarEvent) { s.steps <- func() { s.tellRegistered(r, e) } },
 		})
 		if err != nil {
@@ -46,20 +45,6 @@ func (s *session) register() {
 		}
 		s.closers = append(s.closers, keeper.Close)
 	}
-}
-
-// worth returns the addresses of the host that those who ask the server can use.
-func (s *session) worth(server peer.ID) []ma.Multiaddr {
-	announced := s.n.Announced()
-	var scopes []addr.Scope
-	for _, c := range s.n.Conns(server) {
-		scopes = append(scopes, addr.ScopeOf(c.RemoteMultiaddr()))
-	}
-	return slices.DeleteFunc(slices.Clone(s.n.Addrs()), func(a ma.Multiaddr) bool {
-		scope := addr.ScopeOf(a)
-		return !addr.IsRelayed(a) && scope != addr.ScopePublic && !slices.Contains(scopes, scope) &&
-			!slices.ContainsFunc(announced, a.Equal)
-	})
 }
 
 // tellRegistered takes what happened to a registration. That it ends with the run

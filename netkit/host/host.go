@@ -49,6 +49,7 @@ type Node struct {
 	announce announcements
 	changed  event.Emitter
 	observed *observedAddrs
+	held     heldStreams
 	close    func() error // once
 }
 

@@ -17,6 +17,10 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 )
 
+// QuickDebounce is a Debounce for hosts that were just started: their addresses
+// come within seconds of each other and should be found soon.
+const QuickDebounce = 5 * time.Second
+
 // RegistrarConfig sets up a [Registrar]. Server and Namespace are required.
 type RegistrarConfig struct {
 	// Server is where to register.

@@ -165,8 +165,8 @@ func (s *Server) startClients() error {
 	for _, r := range s.cfg.Registrations {
 		c, err := rendezvous.NewRegistrar(s.n, rendezvous.RegistrarConfig{
 			Server: r.Server, Namespace: r.Namespace, TTL: r.TTL, Format: r.Format,
-			Addrs:    func() []ma.Multiaddr { return worthRegistering(s.n, r.Server.ID) },
-			Debounce: registerDebounce, LastRetry: s.cfg.Retry,
+			Addrs:    func() []ma.Multiaddr { return s.n.AddrsFor(r.Server.ID) },
+			Debounce: rendezvous.QuickDebounce, LastRetry: s.cfg.Retry,
 			On: func(e rendezvous.RegistrarEvent) { s.tell(Event{Registration: &e}) },
 		})
 		if err != nil {
@@ -180,11 +180,6 @@ func (s *Server) startClients() error {
 	}
 	return nil
 }
-
-// registerDebounce is how soon after one registration another may follow because
-// of a changed address. A new node's addresses come within seconds of each other
-// and should be found soon; a churning relay must not flood the server.
-const registerDebounce = 5 * time.Second
 
 // add notes a role that has started.
 func (s *Server) add(role string, stop func() error) {

@@ -1,4 +1,4 @@
-package serve
+package host
 
 import (
 	"slices"
@@ -14,7 +14,7 @@ func addrs(list ...string) (out []ma.Multiaddr) {
 	return out
 }
 
-func TestWorthRegistering(t *testing.T) {
+func TestAddrsFor(t *testing.T) {
 	const (
 		loopback = "/ip4/127.0.0.1/udp/4001/quic-v1"
 		lan      = "/ip4/192.168.1.7/udp/4001/quic-v1"
@@ -40,7 +40,7 @@ func TestWorthRegistering(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var got []string
-			for _, a := range c.known.register() {
+			for _, a := range c.known.choose() {
 				got = append(got, a.String())
 			}
 			if !slices.Equal(got, c.want) {

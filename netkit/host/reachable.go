@@ -1,10 +1,9 @@
-package serve
+package host
 
 import (
 	"slices"
 
 	"dibber/netkit/addr"
-	"dibber/netkit/host"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
@@ -22,8 +21,11 @@ type known struct {
 // seen is how one peer sees the node, over a connection from the local address.
 type seen struct{ addr, local ma.Multiaddr }
 
-// worthRegistering are the addresses of n that those who ask the server can use.
-func worthRegistering(n *host.Node, server peer.ID) []ma.Multiaddr {
+// AddrsFor are the addresses of the host that those can use who are told them by
+// the connected server: what the operator announces, circuits, public addresses,
+// and addresses of the scope in which the server itself was reached, since
+// whoever asks there may be in it, too.
+func (n *Node) AddrsFor(server peer.ID) []ma.Multiaddr {
 	k := known{announced: n.Announced(), circuits: n.Circuits(), listening: n.ListenAddrs()}
 	for _, o := range n.Observations() {
 		k.observed = append(k.observed, seen{o.Addr, o.Conn.LocalMultiaddr()})
@@ -31,14 +33,12 @@ func worthRegistering(n *host.Node, server peer.ID) []ma.Multiaddr {
 	for _, c := range n.Conns(server) {
 		k.serverAt = append(k.serverAt, c.RemoteMultiaddr())
 	}
-	return k.register()
+	return k.choose()
 }
 
-// register chooses: what the operator announces, circuits, public addresses, and
-// addresses of the scope in which the server itself was reached, since whoever
-// asks there may be in it, too. A public address that a peer saw counts when its
-// connection left from a listening port, where others would arrive.
-func (k known) register() []ma.Multiaddr {
+// choose is AddrsFor on what is known. A public address that a peer saw counts
+// when its connection left from a listening port, where others would arrive.
+func (k known) choose() []ma.Multiaddr {
 	out := slices.Concat(k.announced, k.circuits)
 	for _, a := range k.listening {
 		scope := addr.ScopeOf(a)
