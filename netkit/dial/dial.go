@@ -218,7 +218,7 @@ func (d *dialler) tellResolved(r host.Resolution) {
 		e.Addrs = append(e.Addrs, a.String())
 	}
 	if r.Err != nil {
-		e.Error = ptr(r.Err.Error())
+		e.Error = new(r.Err.Error())
 	}
 	d.tell(Event{Resolved: &e})
 }
@@ -238,9 +238,9 @@ func (d *dialler) unwanted(a ma.Multiaddr) Reason {
 func (d *dialler) stack(c network.Conn, began time.Time) {
 	st := d.n.ConnState(c)
 	remote := c.RemoteMultiaddr()
-	d.r.Transport = ptr(addr.Transport(remote))
+	d.r.Transport = new(addr.Transport(remote))
 	d.r.Security, d.r.Muxer = stackOf(remote, st)
-	d.r.EarlyMuxer = ptr(st.UsedEarlyMuxerNegotiation)
+	d.r.EarlyMuxer = new(st.UsedEarlyMuxerNegotiation)
 	d.r.ConnectedMS = ms(began, d.connected)
 	d.wasRelay = addr.IsRelayed(remote)
 	d.describe(c)
@@ -251,7 +251,7 @@ func (d *dialler) stack(c network.Conn, began time.Time) {
 // neither: TLS 1.3 and streams are part of it (RFC 9001, RFC 9000).
 func stackOf(at ma.Multiaddr, st network.ConnectionState) (security, muxer *string) {
 	if addr.Transport(at) == addr.TransportQUIC && !addr.IsRelayed(at) {
-		return ptr("tls-1.3"), ptr("quic")
+		return new("tls-1.3"), new("quic")
 	}
 	return optional(string(st.Security)), optional(string(st.StreamMultiplexer))
 }

@@ -263,8 +263,7 @@ func TestUntilDirectEndsWithTheContext(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	_, err := dial.Do(ctx, a, target.ID, target.Addrs, dial.Config{UntilDirect: true})
-	var re *dial.RelayedError
-	if !errors.As(err, &re) {
+	if _, ok := errors.AsType[*dial.RelayedError](err); !ok {
 		t.Errorf("error %v", err)
 	}
 }
@@ -377,8 +376,7 @@ func TestHoldTellsOfALostConnection(t *testing.T) {
 			go func() { _ = b.Network().ClosePeer(a.ID()) }()
 		}
 	}})
-	var le *dial.LostError
-	if !errors.As(err, &le) {
+	if _, ok := errors.AsType[*dial.LostError](err); !ok {
 		t.Errorf("error %v", err)
 	}
 }

@@ -96,8 +96,8 @@ func (d *dialler) alone(ctx context.Context, began time.Time, c candidate, mu *s
 			d.connected = now
 			st := conn.ConnState()
 			path := addr.Path(c.addr)
-			d.r.Path, d.r.Addr, d.r.ConnectedMS = &path, ptr(c.addr.String()), ms(began, now)
-			d.r.Transport, d.r.EarlyMuxer = ptr(addr.Transport(c.addr)), ptr(st.UsedEarlyMuxerNegotiation)
+			d.r.Path, d.r.Addr, d.r.ConnectedMS = &path, new(c.addr.String()), ms(began, now)
+			d.r.Transport, d.r.EarlyMuxer = new(addr.Transport(c.addr)), new(st.UsedEarlyMuxerNegotiation)
 			d.r.Security, d.r.Muxer = stackOf(c.addr, st)
 		}
 		_ = conn.Close() // it served its purpose

@@ -2,6 +2,7 @@ package dial
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
@@ -64,10 +65,8 @@ func telling(r Reason) int {
 		{NoRoute, NameUnresolved, Unknown},
 		{Gated},
 	} {
-		for _, g := range group {
-			if g == r {
-				return i
-			}
+		if slices.Contains(group, r) {
+			return i
 		}
 	}
 	return 100

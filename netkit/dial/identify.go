@@ -114,12 +114,12 @@ func describe(e *event.EvtPeerIdentificationCompleted, key crypto.PubKey) *Ident
 		id.ListenAddrs = append(id.ListenAddrs, a.String())
 	}
 	if e.ObservedAddr != nil {
-		id.ObservedAddr = ptr(e.ObservedAddr.String())
+		id.ObservedAddr = new(e.ObservedAddr.String())
 	}
 	if key != nil {
-		id.KeyType = ptr(strings.ToLower(key.Type().String()))
+		id.KeyType = new(strings.ToLower(key.Type().String()))
 		if raw, err := crypto.MarshalPublicKey(key); err == nil {
-			id.PublicKey = ptr(base64.StdEncoding.EncodeToString(raw))
+			id.PublicKey = new(base64.StdEncoding.EncodeToString(raw))
 		}
 	}
 	return id

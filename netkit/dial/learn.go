@@ -46,8 +46,7 @@ func Learn(ctx context.Context, n *host.Node, addrs []ma.Multiaddr) (peer.ID, er
 				_ = c.Close() // cannot be: nobody holds the key
 				continue
 			}
-			var mismatch sec.ErrPeerIDMismatch
-			if errors.As(dialErr, &mismatch) {
+			if mismatch, ok := errors.AsType[sec.ErrPeerIDMismatch](dialErr); ok {
 				return mismatch.Actual, nil
 			}
 			err = &UnreachableError{Peer: "", Addr: at.String(), Cause: reasonOf(dialErr), Err: dialErr}

@@ -32,10 +32,10 @@ func (d *dialler) describe(c network.Conn) {
 	case d.wasRelay:
 		path = Punched
 	}
-	d.r.Path, d.r.Addr = &path, ptr(remote.String())
-	d.r.Limited, d.r.Limits = ptr(c.Stat().Limited), d.limits(c)
+	d.r.Path, d.r.Addr = &path, new(remote.String())
+	d.r.Limited, d.r.Limits = new(c.Stat().Limited), d.limits(c)
 	if d.wasRelay {
-		d.r.Upgrade = &Upgrade{Reason: ptr("no-direct-connection")}
+		d.r.Upgrade = &Upgrade{Reason: new("no-direct-connection")}
 		if path == Punched {
 			d.r.Upgrade = &Upgrade{OK: true, MS: ms(d.connected, c.Stat().Opened)}
 		}
@@ -50,11 +50,11 @@ func (d *dialler) limits(c network.Conn) *Limits {
 	}
 	l := &Limits{DurationS: u.Duration.Seconds(), Bytes: u.Bytes}
 	if u.Duration > 0 {
-		l.DurationLeftS = ptr(max(0, (u.Duration - u.Age).Round(time.Millisecond).Seconds()))
+		l.DurationLeftS = new(max(0, (u.Duration - u.Age).Round(time.Millisecond).Seconds()))
 	}
 	if u.Bytes > 0 && u.Sent >= 0 {
 		used := uint64(max(u.Sent, u.Received))
-		l.BytesLeft = ptr(u.Bytes - min(used, u.Bytes))
+		l.BytesLeft = new(u.Bytes - min(used, u.Bytes))
 	}
 	return l
 }

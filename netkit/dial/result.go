@@ -91,12 +91,10 @@ type Upgrade struct {
 	Reason *string  `json:"reason"` // why not: no-direct-connection; null when ok
 }
 
-func ptr[T any](v T) *T { return &v }
-
 // ms is the time from one moment to a later one; null when either never came.
 func ms(from, to time.Time) *float64 {
 	if from.IsZero() || to.IsZero() {
 		return nil
 	}
-	return ptr(ping.Milliseconds(to.Sub(from)))
+	return new(ping.Milliseconds(to.Sub(from)))
 }

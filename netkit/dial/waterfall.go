@@ -31,8 +31,8 @@ func waterfall(start time.Time, cands []candidate, trace []host.Attempt, won ma.
 	for _, c := range cands {
 		a := Attempt{Addr: c.addr.String()}
 		if c.from != nil {
-			a.ResolvedFrom = ptr(c.from.String())
-			a.DNSms = ptr(float64(c.dns.Microseconds()) / 1000)
+			a.ResolvedFrom = new(c.from.String())
+			a.DNSms = new(float64(c.dns.Microseconds()) / 1000)
 		}
 		i := slices.IndexFunc(trace, func(t host.Attempt) bool { return t.Addr.Equal(c.addr) })
 		switch {
@@ -82,8 +82,7 @@ func (a *Attempt) measured(start time.Time, t host.Attempt, won ma.Multiaddr, en
 
 // untried says why a candidate never had its turn.
 func (a *Attempt) untried(at, won ma.Multiaddr, dialErr error, ended bool) {
-	var de *swarm.DialError
-	if errors.As(dialErr, &de) {
+	if de, ok := errors.AsType[*swarm.DialError](dialErr); ok {
 		for _, te := range de.DialErrors {
 			if te.Address.Equal(at) {
 				a.settle(Skipped, reasonOf(te.Cause), te.Cause)
@@ -136,8 +135,7 @@ func attemptReason(t host.Attempt) Reason {
 	r := reasonOf(t.Err)
 	switch {
 	case addr.IsRelayed(t.Addr) && t.Connected.IsZero():
-		switch r {
-		case NoReservation, RelayRefused, RelayFailed, NotARelay, Gated:
+		if slices.Contains([]Reason{NoReservation, RelayRefused, RelayFailed, NotARelay, Gated}, r) {
 			return r
 		}
 		return RelayUnreachable
@@ -155,6 +153,6 @@ func attemptReason(t host.Attempt) Reason {
 func (a *Attempt) settle(outcome string, r Reason, err error) {
 	a.Outcome, a.Reason = outcome, &r
 	if err != nil {
-		a.Error = ptr(err.Error())
+		a.Error = new(err.Error())
 	}
 }

@@ -67,13 +67,13 @@ type Finding struct {
 }
 
 // newest is the highest sequence number among the signed records.
-func (e *entry) newest() (seq uint64, signed bool) {
+func (e *entry) newest() (seq uint64) {
 	for _, s := range e.seen {
 		if s.seq != nil {
-			seq, signed = max(seq, *s.seq), true
+			seq = max(seq, *s.seq)
 		}
 	}
-	return seq, signed
+	return seq
 }
 
 // counts reports whether the addresses of s are still believed when seq is the
@@ -81,7 +81,7 @@ func (e *entry) newest() (seq uint64, signed bool) {
 func (s sighting) counts(seq uint64) bool { return s.seq == nil || *s.seq == seq }
 
 func (e *entry) addrs() []ma.Multiaddr {
-	seq, _ := e.newest()
+	seq := e.newest()
 	var out []ma.Multiaddr
 	for _, s := range e.seen {
 		if s.counts(seq) {
@@ -96,7 +96,7 @@ func (e *entry) addrs() []ma.Multiaddr {
 // merge makes one Peer of all sightings.
 func (v *view) merge(id peer.ID, e *entry, now time.Time) Peer {
 	p := Peer{ID: id, Probe: e.probe, Sources: []string{}, Addrs: []string{}}
-	seq, _ := e.newest()
+	seq := e.newest()
 	for _, at := range slices.SortedFunc(maps.Keys(e.seen), func(a, b spot) int {
 		return cmp.Or(cmp.Compare(a.source, b.source), cmp.Compare(a.ns, b.ns))
 	}) {

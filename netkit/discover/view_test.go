@@ -48,33 +48,31 @@ func addrs(texts ...string) []ma.Multiaddr {
 	return out
 }
 
-func ptr[T any](v T) *T { return &v }
-
 // twoServersAndMDNS are the sources of the tests.
 func twoServersAndMDNS() []sourceName {
-	return []sourceName{{SourceRendezvous, ptr("east")}, {SourceRendezvous, ptr("west")}, {SourceMDNS, nil}}
+	return []sourceName{{SourceRendezvous, new("east")}, {SourceRendezvous, new("west")}, {SourceMDNS, nil}}
 }
 
 func TestNewestRecordWins(t *testing.T) {
 	ids := testPeers(t, 2)
 	v := newView(ids[1], twoServersAndMDNS())
 	p := ids[0]
-	v.put(0, true, []sighting{{peer: p, ns: "chat", addrs: addrs("/ip4/192.0.2.1/tcp/1"), seq: ptr(uint64(7)), record: "standard", until: start.Add(time.Hour)}})
+	v.put(0, true, []sighting{{peer: p, ns: "chat", addrs: addrs("/ip4/192.0.2.1/tcp/1"), seq: new(uint64(7)), record: "standard", until: start.Add(time.Hour)}})
 	v.put(1, true, []sighting{
-		{peer: p, ns: "chat", addrs: addrs("/ip4/192.0.2.9/tcp/9"), seq: ptr(uint64(6)), record: "legacy", until: start.Add(2 * time.Hour)},
+		{peer: p, ns: "chat", addrs: addrs("/ip4/192.0.2.9/tcp/9"), seq: new(uint64(6)), record: "legacy", until: start.Add(2 * time.Hour)},
 		{peer: ids[1], ns: "chat", addrs: addrs("/ip4/192.0.2.7/tcp/7")}, // the host itself
 	})
 	v.put(2, false, []sighting{{peer: p, addrs: addrs("/ip4/192.0.2.2/udp/2/quic-v1", "/ip4/192.0.2.1/tcp/1"), until: start.Add(90 * time.Second)}})
 
 	suffix := "/p2p/" + p.String()
 	want := []Peer{{
-		ID: p, Sources: []string{SourceRendezvous, SourceMDNS}, Namespace: ptr("chat"),
+		ID: p, Sources: []string{SourceRendezvous, SourceMDNS}, Namespace: new("chat"),
 		Addrs: []string{"/ip4/192.0.2.2/udp/2/quic-v1" + suffix, "/ip4/192.0.2.1/tcp/1" + suffix},
-		TTL:   ptr(int64(7190)), Probe: Probe{State: Unprobed},
+		TTL:   new(int64(7190)), Probe: Probe{State: Unprobed},
 		Found: []Finding{
-			{Source: SourceRendezvous, Server: ptr("east"), Namespace: ptr("chat"), TTL: ptr(int64(3590)), Seq: ptr(uint64(7)), Record: ptr("standard"), Newest: true},
-			{Source: SourceRendezvous, Server: ptr("west"), Namespace: ptr("chat"), TTL: ptr(int64(7190)), Seq: ptr(uint64(6)), Record: ptr("legacy")},
-			{Source: SourceMDNS, TTL: ptr(int64(80)), Newest: true},
+			{Source: SourceRendezvous, Server: new("east"), Namespace: new("chat"), TTL: new(int64(3590)), Seq: new(uint64(7)), Record: new("standard"), Newest: true},
+			{Source: SourceRendezvous, Server: new("west"), Namespace: new("chat"), TTL: new(int64(7190)), Seq: new(uint64(6)), Record: new("legacy")},
+			{Source: SourceMDNS, TTL: new(int64(80)), Newest: true},
 		},
 	}}
 	if diff := cmp.Diff(want, v.list(start.Add(10*time.Second))); diff != "" {
@@ -90,8 +88,8 @@ func TestNewestRecordWins(t *testing.T) {
 func TestOlderRecordCountsOnceTheNewestRanOut(t *testing.T) {
 	p := testPeers(t, 1)[0]
 	v := newView("", twoServersAndMDNS())
-	v.put(0, true, []sighting{{peer: p, addrs: addrs("/ip4/192.0.2.1/tcp/1"), seq: ptr(uint64(7)), until: start.Add(time.Minute)}})
-	v.put(1, true, []sighting{{peer: p, addrs: addrs("/ip4/192.0.2.9/tcp/9"), seq: ptr(uint64(6)), until: start.Add(time.Hour)}})
+	v.put(0, true, []sighting{{peer: p, addrs: addrs("/ip4/192.0.2.1/tcp/1"), seq: new(uint64(7)), until: start.Add(time.Minute)}})
+	v.put(1, true, []sighting{{peer: p, addrs: addrs("/ip4/192.0.2.9/tcp/9"), seq: new(uint64(6)), until: start.Add(time.Hour)}})
 	v.changes(start)
 	// The newer record runs out first: what is left is the older one.
 	v.expire(start.Add(time.Minute))
@@ -204,7 +202,7 @@ func sightings(t *rapid.T, ids []peer.ID) map[spot]map[peer.ID]sighting {
 		at := spot{rapid.IntRange(0, 2).Draw(t, "source"), rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "ns")}
 		s := sighting{peer: rapid.SampledFrom(ids).Draw(t, "peer"), ns: at.ns}
 		if rapid.Bool().Draw(t, "signed") {
-			s.seq = ptr(rapid.Uint64Range(1, 3).Draw(t, "seq"))
+			s.seq = new(rapid.Uint64Range(1, 3).Draw(t, "seq"))
 		}
 		for range rapid.IntRange(0, 3).Draw(t, "addrs") {
 			s.addrs = append(s.addrs, ma.StringCast(fmt.Sprintf("/ip4/192.0.2.1/tcp/%d", rapid.IntRange(1, 5).Draw(t, "port"))))

@@ -116,7 +116,7 @@ func (n *Node) options() ([]libp2p.Option, error) {
 		libp2p.ConnectionGater(n.gater),
 		libp2p.ConnectionManager(cm),
 		libp2p.ResourceManager(rm),
-		libp2p.DialRanker(n.tracer.rank),
+		libp2p.SwarmOpts(swarm.WithDialRanker(n.tracer.rank)),
 		libp2p.AddrsFactory(n.advertised),
 		libp2p.DisableMetrics(),
 		// The relay transport is added by hand, timed; see circuitOption.
@@ -198,7 +198,7 @@ func (n *Node) Dialer() (corehost.Host, error) {
 		libp2p.Ping(false),
 		libp2p.ConnectionGater(n.gater),
 		libp2p.ResourceManager(rm),
-		libp2p.DialRanker(swarm.NoDelayDialRanker),
+		libp2p.SwarmOpts(swarm.WithDialRanker(swarm.NoDelayDialRanker)),
 		libp2p.DisableMetrics(),
 		libp2p.DisableIdentifyAddressDiscovery(),
 		libp2p.UDPBlackHoleSuccessCounter(nil),

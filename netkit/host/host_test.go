@@ -91,8 +91,7 @@ func TestBusyPortIsAnError(t *testing.T) {
 func TestTwoHostsNeverShareATCPPort(t *testing.T) {
 	a := loopback(t, Config{Listen: []ma.Multiaddr{ma.StringCast("/ip4/127.0.0.1/tcp/0")}})
 	_, err := New(Config{Listen: a.ListenAddrs()})
-	var le *ListenError
-	if !errors.As(err, &le) {
+	if _, ok := errors.AsType[*ListenError](err); !ok {
 		t.Fatalf("second host on %v: error %v, want a ListenError", a.ListenAddrs(), err)
 	}
 }

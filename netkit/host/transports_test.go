@@ -72,8 +72,7 @@ func TestSecureWebSocketIsTLSAndChecked(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	_, err := a.Dial(ctx, b.ID(), b.ListenAddrs())
-	var unknown x509.UnknownAuthorityError
-	if !errors.As(err, &unknown) {
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); !ok {
 		t.Errorf("error %v, want an unknown authority", err)
 	}
 }

@@ -98,6 +98,7 @@ func checked(key crypto.PrivKey) (crypto.PrivKey, error) {
 		if bytes.Equal(raw, make([]byte, len(raw))) {
 			return nil, fmt.Errorf("%w: it is zero", ErrKey)
 		}
+	case ECDSA, RSA: // the standard library has checked them
 	}
 	return key, nil
 }

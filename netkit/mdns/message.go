@@ -3,6 +3,7 @@ package mdns
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -103,10 +104,8 @@ func parseQuestions(m *dns.Msg, us names) message {
 }
 
 func isType(q dns.Question, types ...uint16) bool {
-	for _, t := range types {
-		if q.Qtype == t {
-			return true
-		}
+	if slices.Contains(types, q.Qtype) {
+		return true
 	}
 	return q.Qtype == dns.TypeANY
 }

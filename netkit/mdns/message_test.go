@@ -361,7 +361,7 @@ func TestServiceNames(t *testing.T) {
 			t.Errorf("%q: accepted as %+v", name, us)
 		}
 	}
-	if mustNames(t).instance == mustNames(t).instance {
+	if one, other := mustNames(t), mustNames(t); one.instance == other.instance {
 		t.Error("names are not random")
 	}
 }

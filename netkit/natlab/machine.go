@@ -70,6 +70,7 @@ func (m *Machine) join(n *Network) {
 		all6 = nil
 	case IPv6:
 		all4 = nil
+	case DualStack:
 	}
 	m.network, m.addrs = n, append(all4, all6...)
 	for _, a := range m.addrs {
