@@ -230,7 +230,9 @@ func (p *parser) unknownFlag(written string) error {
 			if name == bare {
 				return usagef("%s; write %s", message, dashed(name))
 			}
-			spellings = append(spellings, dashed(name))
+			if len(name) > 1 { // a letter is near to anything short
+				spellings = append(spellings, dashed(name))
+			}
 		}
 	}
 	if letters, ok := separate(flags, written); ok {
