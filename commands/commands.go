@@ -183,7 +183,10 @@ func (e *env) configure(c *cli.Context, in *invocation) error {
 func (s *spec) failure(cut, err error) *failure {
 	if cut != nil && s.longLived != nil && s.longLived() {
 		if errors.Is(cut, errTimeout) {
-			return classify(errors.Join(err, cut), cut)
+			if err == nil {
+				err = cut
+			}
+			return classify(err, cut)
 		}
 		if errors.Is(err, context.Canceled) {
 			return nil

@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -55,7 +56,8 @@ func classify(err, cut error) *failure {
 	f.Err = err
 	if cut != nil && !f.definite() {
 		f.Exit, f.Code, f.Retryable = interruption(cut), "", true
-		if !errors.Is(err, cut) {
+		f.Err = cut
+		if !endOfContext(err) && !errors.Is(err, cut) {
 			f.Err = fmt.Errorf("%w: %w", cut, err)
 		}
 	}
@@ -66,6 +68,11 @@ func classify(err, cut error) *failure {
 		f.Code = f.Exit.word()
 	}
 	return &f
+}
+
+// endOfContext reports whether an error says no more than that a context ended.
+func endOfContext(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // netkitFailure gives the errors of the libraries their class.

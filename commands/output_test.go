@@ -162,14 +162,25 @@ func TestEndOfRun(t *testing.T) {
 		err       error // what the run returns then; nil means its context's error
 		code      exitCode
 		word      string // error.code; empty means ok
+		says      string // error.message, if it matters
 	}{
-		{name: "timeout", args: []string{"--timeout", "5s"}, code: exitTimeout, word: "timeout"},
-		{name: "timeout of a long-lived one", args: []string{"--timeout", "5s"}, longLived: true, code: exitTimeout, word: "timeout"},
-		{name: "SIGINT", cause: interrupt, code: exitInterrupted, word: "interrupted"},
-		{name: "SIGTERM", cause: terminate, code: exitTerminated, word: "terminated"},
+		{name: "timeout", args: []string{"--timeout", "5s"}, code: exitTimeout, word: "timeout", says: "--timeout reached"},
+		{
+			name: "timeout of a long-lived one", args: []string{"--timeout", "5s"}, longLived: true,
+			code: exitTimeout, word: "timeout", says: "--timeout reached",
+		},
+		{name: "SIGINT", cause: interrupt, code: exitInterrupted, word: "interrupted", says: "interrupted by SIGINT"},
+		{name: "SIGTERM", cause: terminate, code: exitTerminated, word: "terminated", says: "ended by SIGTERM"},
+		{
+			name: "SIGINT seen from below", cause: interrupt, err: fmt.Errorf("ping: %w", interrupt),
+			code: exitInterrupted, word: "interrupted", says: "interrupted by SIGINT",
+		},
 		{name: "SIGINT of a long-lived one", cause: interrupt, longLived: true, code: exitOK},
 		{name: "SIGTERM of a long-lived one", cause: terminate, longLived: true, code: exitOK},
-		{name: "SIGTERM while failing", cause: terminate, err: unreachable, code: exitTerminated, word: "terminated"},
+		{
+			name: "SIGTERM while failing", cause: terminate, err: unreachable,
+			code: exitTerminated, word: "terminated", says: "ended by SIGTERM: nobody there",
+		},
 		{
 			name: "SIGTERM after an answer", cause: terminate, code: exitIdentity, word: "identity",
 			err: fmt.Errorf("dial: %w", &failure{Exit: exitIdentity, Err: errors.New("another peer")}),
@@ -195,6 +206,9 @@ func TestEndOfRun(t *testing.T) {
 				word := ""
 				if e, failed := doc["error"].(map[string]any); failed {
 					word = e["code"].(string)
+					if tt.says != "" && e["message"] != tt.says {
+						t.Errorf("says %q, want %q", e["message"], tt.says)
+					}
 				}
 				if got.code != int(tt.code) || word != tt.word || doc["event"] != "summary" || doc["ok"] != (tt.word == "") {
 					t.Errorf("exit %d, error code %q, want %d, %q in %s", got.code, word, tt.code, tt.word, got.stdout)

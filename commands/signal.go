@@ -11,7 +11,12 @@ import (
 // signalError is the cancellation cause of a context that ended because the process received a signal.
 type signalError struct{ signal os.Signal }
 
-func (e *signalError) Error() string { return "received signal: " + e.signal.String() }
+func (e *signalError) Error() string {
+	if e.signal == syscall.SIGTERM {
+		return "ended by SIGTERM"
+	}
+	return "interrupted by SIGINT"
+}
 
 // Interruptible returns a context that ends at the first SIGINT or SIGTERM, with a cause from which Main tells which of them it
 // was. The default behaviour is restored at that moment, so that a second signal ends the process at once.

@@ -11,8 +11,8 @@ import (
 // UnreachableError means that no address gave a connection. Cause is the most
 // telling of the attempts' reasons.
 type UnreachableError struct {
-	Peer  peer.ID
-	Addr  string // the attempt that Cause is of; empty when there was none
+	Peer  peer.ID // empty when it was to be learned who is there
+	Addr  string  // the attempt that Cause is of; empty when there was none
 	Cause Reason
 	Err   error // nil when nothing could be tried
 }
@@ -21,7 +21,10 @@ func (e *UnreachableError) Error() string {
 	if e.Addr == "" {
 		return fmt.Sprintf("no address of %s can be tried", e.Peer)
 	}
-	if e.Err == nil {
+	switch {
+	case e.Peer == "":
+		return fmt.Sprintf("dial %s: %s: %v", e.Addr, e.Cause, e.Err)
+	case e.Err == nil:
 		return fmt.Sprintf("dial %s: %s (%s)", e.Peer, e.Cause, e.Addr)
 	}
 	return fmt.Sprintf("dial %s: %s: %v", e.Peer, e.Cause, e.Err)
