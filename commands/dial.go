@@ -41,6 +41,11 @@ type dialDoc struct {
 	Results []dial.Result `json:"results,omitempty"`
 }
 
+// dialManyDoc describes the document of several targets.
+type dialManyDoc struct {
+	Results []dial.Result `json:"results"`
+}
+
 func newDial(*env) spec {
 	o := dialOptions{}
 	return spec{
@@ -65,7 +70,7 @@ Nothing but the targets, their relays and their names is contacted, and the sour
 			&cli.BoolFlag{Name: "watch", Usage: "keep the connection until interrupted and tell when its path changes", Destination: &o.Watch},
 			&cli.BoolFlag{Name: "allow-unknown-peer", Usage: "accept an address without a peer id: ask who is there first", Destination: &o.AllowUnknown},
 		}, sourceFlags(&o.Sources), hostFlags(&o.Host)),
-		options: &o, timeout: 30 * time.Second, doc: dialDoc{Result: &dial.Result{}}, events: dialEvents(),
+		options: &o, timeout: 30 * time.Second, doc: dial.Result{}, manyDoc: dialManyDoc{}, events: dialEvents(),
 		longLived: func() bool { return o.Watch },
 		extra: func() time.Duration {
 			if o.Watch {

@@ -26,8 +26,8 @@ type verdict struct {
 // summaryEvent is the event of the last line of --ndjson.
 const summaryEvent = "summary"
 
-// encode makes one JSON object of the fields of all parts, which are structs, in their order. Lists without entries are [], never
-// null: null means unknown, and an unknown list is a nil pointer to one.
+// encode makes one JSON object of the fields of all parts, which are structs, in their order. Lists and maps without entries are
+// [] and {}, never null: null means unknown, and an unknown list is a nil pointer to one.
 func encode(parts ...any) ([]byte, error) {
 	var line bytes.Buffer
 	line.WriteByte('{')
@@ -55,7 +55,7 @@ func encode(parts ...any) ([]byte, error) {
 	return line.Bytes(), nil
 }
 
-// withLists returns a copy of v in which every nil slice is an empty one. Types that encode themselves are left alone.
+// withLists returns a copy of v in which every nil slice or map is an empty one. Types that encode themselves are left alone.
 func withLists(v reflect.Value) reflect.Value {
 	if _, custom := v.Interface().(json.Marshaler); custom {
 		return v
@@ -91,9 +91,6 @@ func withLists(v reflect.Value) reflect.Value {
 		}
 		return c
 	case reflect.Map:
-		if v.IsNil() {
-			return v
-		}
 		c := reflect.MakeMapWithSize(v.Type(), v.Len())
 		for key, value := range v.Seq2() {
 			c.SetMapIndex(key, withLists(value))

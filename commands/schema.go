@@ -69,18 +69,22 @@ func (d schemaDoc) renderText(t *text) {
 
 // commandSchema returns the schema of a command's documents: its result, with or without "event":"summary", or one of its events.
 func commandSchema(s *spec) *jsonschema.Schema {
-	result := objectSchema(envelope{}, s.doc, verdict{})
-	result.Title = "result"
-	constant(result, "schema", s.schemaName())
-	constant(result, "event", summaryEvent)
-	all := &jsonschema.Schema{Version: jsonschema.Version, Title: s.schemaName(), OneOf: []*jsonschema.Schema{result}}
-	for _, ev := range s.events {
-		one := objectSchema(envelope{}, ev.payload)
-		one.Title = ev.name
-		one.Required = append(one.Required, "event")
+	all := &jsonschema.Schema{Version: jsonschema.Version, Title: s.schemaName()}
+	add := func(title, event string, parts ...any) *jsonschema.Schema {
+		one := objectSchema(append([]any{envelope{}}, parts...)...)
+		one.Title = title
 		constant(one, "schema", s.schemaName())
-		constant(one, "event", ev.name)
+		constant(one, "event", event)
 		all.OneOf = append(all.OneOf, one)
+		return one
+	}
+	add("result", summaryEvent, s.doc, verdict{})
+	if s.manyDoc != nil {
+		add("results", summaryEvent, s.manyDoc, verdict{})
+	}
+	for _, ev := range s.events {
+		one := add(ev.name, ev.name, ev.payload)
+		one.Required = append(one.Required, "event")
 	}
 	return all
 }

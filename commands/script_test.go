@@ -152,6 +152,9 @@ func lookup(ts *testscript.TestScript, src, path string) any {
 			ts.Fatalf("%s is not JSON: %v\n%s", src, err, text)
 		}
 	}
+	if top, ok := doc.(map[string]any); ok && top["schema"] != nil && strings.HasPrefix(text, "{\n") {
+		ts.Check(fitsSchema([]byte(text)))
+	}
 	for _, key := range strings.FieldsFunc(path, func(r rune) bool { return r == '.' }) {
 		switch at := doc.(type) {
 		case map[string]any:
@@ -251,6 +254,9 @@ func cmdSummary(ts *testscript.TestScript, neg bool, args []string) {
 		var e struct{ Schema, Event, Time string }
 		if err := json.Unmarshal(lines.Bytes(), &e); err != nil || e.Schema == "" || e.Event == "" || e.Time == "" {
 			ts.Fatalf("not a line of --ndjson: %s", lines.Text())
+		}
+		if err := fitsSchema(lines.Bytes()); err != nil {
+			ts.Fatalf("%s: %v", lines.Text(), err)
 		}
 		last = e.Event
 	}

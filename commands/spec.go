@@ -25,8 +25,9 @@ type spec struct {
 	// --timeout; negative lifts that default, nil adds nothing.
 	extra func() time.Duration
 
-	doc    any     // zero result document, for the JSON schema
-	events []event // what --ndjson may carry before the summary
+	doc     any     // zero result document, for the JSON schema
+	manyDoc any     // the same for several targets; nil if that looks no different
+	events  []event // what --ndjson may carry before the summary
 
 	longLived func() bool // whether SIGINT or SIGTERM is this run's proper end; nil means never
 

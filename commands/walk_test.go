@@ -2,9 +2,16 @@ package commands
 
 import (
 	"bytes"
-	"context"
+	"encoding/json"
+	"flag"
 	"fmt"
-	"regexp"
+	"go/ast"
+	goparser "go/parser"
+	"go/token"
+	"maps"
+	"os"
+	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -12,244 +19,343 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// everyCommand calls f in a subtest for each command of a fresh tree: those that can be run, and those that only have others below.
-func everyCommand(t *testing.T, f func(t *testing.T, s *spec)) {
+// everyCommand calls f with each command that is shown, in an env of its own.
+func everyCommand(t *testing.T, f func(t *testing.T, e *env, s *spec)) {
 	t.Helper()
-	var each func([]spec)
-	each = func(list []spec) {
-		for i := range list {
-			s := &list[i]
-			t.Run(s.fullName(), func(t *testing.T) {
-				t.Parallel()
-				f(t, s)
-			})
-			each(s.subcommands)
-		}
-	}
-	each(newEnv(Stdio{}).root)
+	walkAll(newEnv(Stdio{}).root, func(s *spec) {
+		t.Run(s.fullName(), func(t *testing.T) {
+			t.Parallel()
+			e := newEnv(session{}.stdio(&bytes.Buffer{}, &bytes.Buffer{}))
+			f(t, e, find(e.root, s.path))
+		})
+	})
 }
 
-// dry runs dibber up to where the command's work would begin: the line is parsed, settings are read and arguments validated. It
-// returns the env that was used, whose options then are those of the run.
-func (s session) dry(ctx context.Context, args ...string) (*env, outcome) {
-	var stdout, stderr bytes.Buffer
-	e := newEnv(s.stdio(&stdout, &stderr))
-	walk(e.root, func(s *spec) { s.run = func(context.Context, *output) (any, error) { return nil, nil } })
-	code := e.main(ctx, args)
-	return e, outcome{code, stdout.String(), stderr.String()}
-}
-
-// TestHelp holds that the help of every command is complete, and on stdout, because it was asked for.
-func TestHelp(t *testing.T) {
+func TestHelpOfEveryCommand(t *testing.T) {
 	t.Parallel()
-	exits := newText(newEnv(Stdio{}))
-	exitHelp(exits)
-	table := strings.TrimSpace(string(exits.bytes()))
-	everyCommand(t, func(t *testing.T, s *spec) {
+	everyCommand(t, func(t *testing.T, e *env, s *spec) {
+		for _, args := range [][]string{append(slices.Clone(s.path), "--help"), append([]string{"help"}, s.path...)} {
+			got := session{}.run(t.Context(), args...)
+			if got.code != 0 || got.stderr != "" {
+				t.Fatalf("%q: exit %d, stderr %q", args, got.code, got.stderr)
+			}
+			wanted := slices.Clone(s.examples)
+			for _, m := range exitTable() {
+				wanted = append(wanted, fmt.Sprintf("%5d  %s\n", m.code, m.text))
+			}
+			for _, f := range s.allFlags(e) {
+				wanted = append(wanted, "  "+dashed(f.Names()[0]), "[$"+envName(s, f)+"]")
+			}
+			for _, w := range append(wanted, synopsisOf(s), s.usage) {
+				if !strings.Contains(got.stdout, w) {
+					t.Errorf("%q lacks %q", args, w)
+				}
+			}
+		}
+	})
+}
+
+// TestExamplesOfEveryCommand holds that there are three and that each is a valid command line of the command it explains.
+func TestExamplesOfEveryCommand(t *testing.T) {
+	t.Parallel()
+	everyCommand(t, func(t *testing.T, _ *env, s *spec) {
 		if len(s.examples) != 3 {
 			t.Errorf("%d examples, want 3", len(s.examples))
 		}
-		name := strings.Fields(s.fullName())
-		want := (session{}).run(t.Context(), append(name, "--help")...)
-		if want.code != 0 || want.stderr != "" {
-			t.Fatalf("exit %d, stderr %q", want.code, want.stderr)
-		}
-		for what, text := range map[string]string{
-			"its line":       "dibber " + s.fullName() + ": " + s.usage + "\n",
-			"its synopsis":   "usage: " + synopsisOf(s) + "\n",
-			"the examples":   "\nexamples\n  " + strings.Join(s.examples, "\n  ") + "\n\nexit codes\n",
-			"the exit table": table,
-		} {
-			if !strings.Contains(want.stdout, text) {
-				t.Errorf("help lacks %s, %q:\n%s", what, text, want.stdout)
-			}
-		}
-		if !strings.HasSuffix(strings.TrimSpace(want.stdout), table) {
-			t.Errorf("help does not end with the exit table:\n%s", want.stdout)
-		}
-		for _, line := range [][]string{append(name, "-h"), append([]string{"--help"}, name...), append([]string{"help"}, name...)} {
-			if got := (session{}).run(t.Context(), line...); got != want {
-				t.Errorf("%q differs from --help: %+v", line, got)
-			}
-		}
-	})
-}
-
-// TestHelpTellsEveryFlag holds that each flag is in the help with its variable.
-func TestHelpTellsEveryFlag(t *testing.T) {
-	t.Parallel()
-	everyCommand(t, func(t *testing.T, s *spec) {
-		help := (session{}).run(t.Context(), append(strings.Fields(s.fullName()), "--help")...).stdout
-		for _, f := range s.allFlags(newEnv(Stdio{})) {
-			label, usage := describeFlag(f)
-			if usage == "" || !strings.Contains(help, "  "+label+" ") || !strings.Contains(help, "[$"+envName(s, f)+"]") {
-				t.Errorf("help lacks %s %q", label, usage)
-			}
-		}
-	})
-}
-
-// TestExamples holds that each example is a line that dibber takes, whatever stands around it in the shell.
-func TestExamples(t *testing.T) {
-	t.Parallel()
-	everyCommand(t, func(t *testing.T, s *spec) {
 		for _, example := range s.examples {
-			lines := dibberLines(example)
-			if len(lines) == 0 {
-				t.Errorf("%q does not run dibber", example)
-			}
-			names := false
-			for _, line := range lines {
-				names = names || strings.HasPrefix(strings.Join(line, " ")+" ", s.fullName()+" ")
-				if _, got := (session{}).dry(t.Context(), line...); got.code != 0 {
-					t.Errorf("%q: exit %d: %s", line, got.code, got.stderr)
+			explained := false
+			for _, line := range dibberLines(example) {
+				e := newEnv(session{}.stdio(&bytes.Buffer{}, &bytes.Buffer{}))
+				in, err := parse(e, line)
+				if err != nil {
+					t.Errorf("%s: %v", example, err)
+					continue
+				}
+				explained = explained || strings.HasPrefix(in.spec.fullName()+" ", s.fullName()+" ")
+				app := e.app(in, func(c *cli.Context) error { return e.prepare(c, in) })
+				if err := app.RunContext(t.Context(), in.canonical()); err != nil {
+					t.Errorf("%s: %v", example, err)
 				}
 			}
-			if !names {
-				t.Errorf("%q does not use %s", example, s.fullName())
+			if !explained {
+				t.Errorf("%s: is not about %s", example, s.fullName())
 			}
 		}
 	})
 }
 
-// dibberLines returns the arguments of each dibber in a shell line of pipes, redirections and one command substitution.
+// dibberLines returns the arguments of each call of dibber in a line of shell.
 func dibberLines(line string) [][]string {
 	var lines [][]string
-	for _, part := range strings.FieldsFunc(line, func(r rune) bool { return strings.ContainsRune(`|()"`, r) }) {
-		part, _, _ = strings.Cut(part, ">")
-		if words := strings.Fields(part); len(words) > 0 && words[0] == "dibber" {
-			lines = append(lines, words[1:])
+	var words []string
+	var word strings.Builder
+	quote := rune(0)
+	end := func() {
+		if word.Len() > 0 {
+			words = append(words, word.String())
+			word.Reset()
 		}
 	}
+	command := func() {
+		end()
+		if i := slices.Index(words, "dibber"); i >= 0 {
+			lines = append(lines, words[i+1:])
+		}
+		words = nil
+	}
+	for _, c := range line {
+		switch {
+		case quote == '\'' && c != quote:
+			word.WriteRune(c)
+		case c == quote:
+			quote = 0
+		case quote == 0 && (c == '\'' || c == '"'):
+			quote = c
+		case strings.ContainsRune("|><;&()$", c):
+			command()
+		case c == ' ' && quote != '\'':
+			end()
+		default:
+			word.WriteRune(c)
+		}
+	}
+	command()
 	return lines
 }
 
-var suggestion = regexp.MustCompile(`; did you mean (.+)\?\n$`)
-
-// misspelt fails the test unless the run was wrong usage and its one line names one of the candidates that are nearest to word.
-func (o outcome) misspelt(t *testing.T, word string, candidates []string, prefix string) {
-	t.Helper()
-	o.wrongUsage(t, word)
-	nearest := slices.MinFunc(candidates, func(a, b string) int { return editDistance(word, a) - editDistance(word, b) })
-	m := suggestion.FindStringSubmatch(o.stderr)
-	if m == nil {
-		t.Errorf("%q names no right spelling; %s is near", o.stderr, nearest)
-		return
-	}
-	meant := strings.TrimPrefix(m[1], prefix)
-	if !slices.Contains(candidates, meant) || editDistance(word, meant) != editDistance(word, nearest) {
-		t.Errorf("%q suggests %s; %s is nearer", word, meant, nearest)
-	}
-}
-
-// formatFlags are what wrong usage may stand beside; it looks the same with each.
-func formatFlags() [][]string { return [][]string{nil, {"--json"}, {"--ndjson"}, {"-q"}} }
-
-// TestMisspeltFlags holds that a flag that no command has is wrong usage, and that the nearest right spelling is named.
-func TestMisspeltFlags(t *testing.T) {
+// TestWrongUsageOfEveryCommand holds that every command answers wrong flags and wrong values with exit 2 and one line.
+func TestWrongUsageOfEveryCommand(t *testing.T) {
 	t.Parallel()
-	everyCommand(t, func(t *testing.T, s *spec) {
-		name := strings.Fields(s.fullName())
-		flags := s.allFlags(newEnv(Stdio{}))
-		var spellings []string
-		for _, f := range flags {
-			for _, n := range f.Names() {
-				spellings = append(spellings, dashed(n))
+	everyCommand(t, func(t *testing.T, e *env, s *spec) {
+		wrong := func(want string, args ...string) {
+			t.Helper()
+			session{}.run(t.Context(), append(slices.Clone(s.path), args...)...).wrongUsage(t, want)
+		}
+		wrong("--no-such-flag", "--no-such-flag")
+		for _, f := range s.allFlags(e) {
+			name := dashed(f.Names()[0])
+			if kindOf(f) != kindBool {
+				wrong(name+" needs a value", name)
+			}
+			if checkValue(f, "?!") != nil {
+				wrong(name+`: "?!" is not`, name+"=?!")
 			}
 		}
-		for _, f := range flags {
-			right := dashed(f.Names()[0])
-			for _, wrong := range []string{right + "x", right[:3] + right[4:], right[:3] + "-" + right[3:]} {
-				if slices.Contains(spellings, wrong) {
-					continue
+	})
+}
+
+// TestDeclarations holds what the framework takes for granted of every command.
+func TestDeclarations(t *testing.T) {
+	t.Parallel()
+	everyCommand(t, func(t *testing.T, e *env, s *spec) {
+		if s.usage == "" || strings.HasSuffix(s.usage, ".") || strings.ToLower(s.usage[:1]) != s.usage[:1] {
+			t.Errorf("usage is %q, want one line, lower case, no full stop", s.usage)
+		}
+		if (s.run == nil) != (s.doc == nil) || s.run == nil && len(s.subcommands) == 0 {
+			t.Error("a command has a run and a document, or commands below it")
+		}
+		seen := map[string]bool{}
+		for _, f := range s.allFlags(e) {
+			for _, name := range f.Names() {
+				if seen[name] {
+					t.Errorf("two flags are called %s", dashed(name))
 				}
-				for _, format := range formatFlags() {
-					line := slices.Concat(name, format, []string{wrong + "=1"})
-					(session{}).run(t.Context(), line...).misspelt(t, wrong, spellings, "")
-				}
+				seen[name] = true
+			}
+			if r, ok := f.(cli.RequiredFlag); ok && r.IsRequired() {
+				t.Errorf("--%s: urfave/cli answers a missing required flag with help; check it in validate", f.Names()[0])
+			}
+			if kindOf(f) == kindList && len(f.Names()) > 1 {
+				t.Errorf("--%s: a list flag with an alias takes its values twice", f.Names()[0])
 			}
 		}
 		if s.run == nil {
 			return
 		}
-		for _, stray := range []string{"-Z", "-ZZ", "--nothing-is-called-like-this-one", "--="} {
-			for _, format := range formatFlags() {
-				line := slices.Concat(name, format, []string{"x", stray})
-				(session{}).run(t.Context(), line...).wrongUsage(t, "arguments that start with - go after --")
+		for _, part := range append([]event{{"result", s.doc}}, s.events...) {
+			for _, field := range append(jsonFields(t, envelope{Event: "x"}), jsonFields(t, verdict{})...) {
+				if slices.Contains(jsonFields(t, part.payload), field) && (part.name == "result" || field != "ok" && field != "error") {
+					t.Errorf("%s: the field %s belongs to the frame", part.name, field)
+				}
 			}
 		}
 	})
 }
 
-// TestMisspeltCommands holds the same of the names of commands.
-func TestMisspeltCommands(t *testing.T) {
-	t.Parallel()
-	root := newEnv(Stdio{}).root
-	for _, n := range names(root) {
-		(session{}).run(t.Context(), n+"x").misspelt(t, n+"x", names(root), "dibber ")
-		(session{}).run(t.Context(), "--json", n+"x").misspelt(t, n+"x", names(root), "dibber ")
+// jsonFields lists the fields of a document.
+func jsonFields(t *testing.T, doc any) []string {
+	t.Helper()
+	line, err := encode(doc)
+	if err != nil {
+		t.Fatal(err)
 	}
-	everyCommand(t, func(t *testing.T, s *spec) {
-		below := names(s.subcommands)
-		for _, n := range below {
-			line := append(strings.Fields(s.fullName()), n+"x")
-			(session{}).run(t.Context(), line...).misspelt(t, n+"x", below, "dibber "+s.fullName()+" ")
-		}
-		if s.run == nil {
-			(session{}).run(t.Context(), strings.Fields(s.fullName())...).wrongUsage(t, strings.Join(below, ", "))
-		}
-	})
+	fields := map[string]json.RawMessage{}
+	if err := json.Unmarshal(line, &fields); err != nil {
+		t.Fatal(err)
+	}
+	return slices.Collect(maps.Keys(fields))
 }
 
-// TestBadValues holds that a value which does not fit its flag is wrong usage that names the flag, the value and what would fit.
-func TestBadValues(t *testing.T) {
+// TestEveryFlag holds that each flag writes the one option field that its row names and that the test in the row is there.
+func TestEveryFlag(t *testing.T) {
 	t.Parallel()
-	everyCommand(t, func(t *testing.T, s *spec) {
-		for _, f := range s.allFlags(newEnv(Stdio{})) {
-			flag := dashed(f.Names()[0])
-			wrong, want := badValue(f)
-			if wrong == "" {
+	rows := map[string]flagRow{}
+	for _, r := range flagRows() {
+		rows[r.of+" --"+r.flag] = r
+	}
+	used := map[string]bool{}
+	walk(newEnv(Stdio{}).root, func(s *spec) {
+		for i, f := range s.allFlags(newEnv(Stdio{})) {
+			of := f.(cli.CategorizableFlag).GetCategory()
+			if of == "" {
+				of = s.fullName()
+			}
+			key := of + " --" + f.Names()[0]
+			row, ok := rows[key]
+			if !ok {
+				t.Errorf("%s has no row in flagRows", key)
 				continue
 			}
-			for _, format := range formatFlags() {
-				line := slices.Concat(strings.Fields(s.fullName()), format, []string{flag + "=" + wrong})
-				(session{}).run(t.Context(), line...).wrongUsage(t, fmt.Sprintf("%s: %q is not %s", flag, wrong, want))
+			if got := effect(t, s.path, i); !slices.Equal(got, []string{row.field}) {
+				t.Errorf("%s of %s changes the options %v, want %s", key, s.fullName(), got, row.field)
 			}
-			if kindOf(f) != kindBool {
-				line := append(strings.Fields(s.fullName()), flag)
-				(session{}).run(t.Context(), line...).wrongUsage(t, flag+" needs a value")
+			if !used[key] {
+				row.checkTest(t, s, f)
 			}
+			used[key] = true
 		}
 	})
-}
-
-// badValue returns a value that a flag cannot take, and what the complaint says of it; none for flags that take anything.
-func badValue(f cli.Flag) (value, want string) {
-	switch kind := kindOf(f); kind {
-	case kindString, kindList:
-		list := words(f)
-		if list == nil {
-			return "", ""
+	for key := range rows {
+		if !used[key] {
+			t.Errorf("flagRows has %s, which no command has", key)
 		}
-		wrong := list[len(list)-1] + "x"
-		return wrong, "one of " + strings.Join(list, ", ") + didYouMean(wrong, list, "")
-	default:
-		return "many", string(kind)
 	}
 }
 
-// TestStrayArguments holds that a command which takes no arguments says so, also when one looks like a flag.
-func TestStrayArguments(t *testing.T) {
-	t.Parallel()
-	everyCommand(t, func(t *testing.T, s *spec) {
-		if s.run == nil || s.args != "" {
-			return
+// effect gives flag number i of a command a value that is not its default and returns the option fields that this changes.
+func effect(t *testing.T, path []string, i int) []string {
+	t.Helper()
+	e := newEnv(Stdio{})
+	s := find(e.root, path)
+	set := flag.NewFlagSet("", flag.ContinueOnError)
+	flags := s.allFlags(e)
+	for _, f := range flags {
+		if err := f.Apply(set); err != nil {
+			t.Fatal(err)
 		}
-		for _, format := range formatFlags() {
-			for _, stray := range [][]string{{"stray"}, {"--", "--json"}, {"-"}} {
-				line := slices.Concat(strings.Fields(s.fullName()), format, stray)
-				(session{}).run(t.Context(), line...).wrongUsage(t, fmt.Sprintf("takes no arguments, but got %q", stray[len(stray)-1]))
+	}
+	options := func() map[string]string {
+		fields := map[string]string{}
+		flatten(fields, "", reflect.ValueOf(e.shared))
+		if s.options != nil {
+			flatten(fields, "", reflect.ValueOf(s.options).Elem())
+		}
+		return fields
+	}
+	before := options()
+	name := flags[i].Names()[0]
+	if err := set.Set(name, sampleValue(flags[i], set.Lookup(name).Value.String())); err != nil {
+		t.Fatal(err)
+	}
+	var changed []string
+	for field, value := range options() {
+		if before[field] != value {
+			changed = append(changed, field)
+		}
+	}
+	return changed
+}
+
+// flatten writes the fields of a struct, and of those in it, as text.
+func flatten(fields map[string]string, prefix string, v reflect.Value) {
+	for i := range v.NumField() {
+		name := prefix + v.Type().Field(i).Name
+		if v.Field(i).Kind() == reflect.Struct {
+			flatten(fields, name+".", v.Field(i))
+			continue
+		}
+		fields[name] = fmt.Sprintf("%#v", v.Field(i))
+	}
+}
+
+// sampleValue returns a value that the flag takes and that is not its default.
+func sampleValue(f cli.Flag, def string) string {
+	switch kindOf(f) {
+	case kindBool:
+		return "true"
+	case kindDuration:
+		return "77s"
+	case kindString, kindList:
+		for _, w := range words(f) {
+			if w != def {
+				return w
 			}
 		}
+	}
+	return "77"
+}
+
+// checkTest fails the test unless the test that the row names is there and speaks of the flag.
+func (r flagRow) checkTest(t *testing.T, s *spec, f cli.Flag) {
+	t.Helper()
+	dir, name, elsewhere := strings.Cut(r.test, ".Test")
+	var text string
+	switch {
+	case strings.HasSuffix(r.test, ".txtar"):
+		data, err := os.ReadFile(filepath.Join("../testdata/script", r.test))
+		if err != nil {
+			t.Errorf("%s --%s: %v", r.of, r.flag, err)
+			return
+		}
+		for line := range strings.Lines(string(data)) {
+			if strings.Contains(line, "dibber ") && (shared(f) || strings.Contains(line, s.fullName())) {
+				text += line
+			}
+		}
+	case elsewhere:
+		// A test of the library shows the effect; it does not know the flag.
+		if testSource(t, "../"+dir, "Test"+name) == "" {
+			t.Errorf("%s --%s: there is no %s", r.of, r.flag, r.test)
+		}
+		return
+	default:
+		text = testSource(t, ".", r.test)
+	}
+	spelled := slices.ContainsFunc(f.Names(), func(name string) bool {
+		for _, after := range []string{" ", "=", "\n", `"`, "`", ":"} {
+			if strings.Contains(text, dashed(name)+after) {
+				return true
+			}
+		}
+		return false
 	})
+	if !spelled {
+		t.Errorf("%s --%s: %s does not use it", r.of, r.flag, r.test)
+	}
+}
+
+// testSource returns the source of a test function in a folder, nothing if there is none.
+func testSource(t *testing.T, dir, name string) string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range files {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fset := token.NewFileSet()
+		file, err := goparser.ParseFile(fset, path, data, goparser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range file.Decls {
+			if f, ok := d.(*ast.FuncDecl); ok && f.Name.Name == name && f.Recv == nil {
+				return string(data[fset.Position(f.Pos()).Offset:fset.Position(f.End()).Offset])
+			}
+		}
+	}
+	return ""
 }
