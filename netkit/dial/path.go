@@ -87,7 +87,7 @@ func (d *dialler) untilDirect(ctx context.Context) error {
 	if !d.cfg.UntilDirect {
 		return nil
 	}
-	changed, stop := d.watchConns()
+	changed, stop := d.n.Changes(d.peer)
 	defer stop()
 	for {
 		if d.path() && *d.r.Path != Relayed {
@@ -119,7 +119,7 @@ func (d *dialler) hold(ctx context.Context) error {
 		hold, cancel = context.WithTimeout(ctx, d.cfg.Hold)
 	}
 	defer cancel()
-	changed, stop := d.watchConns()
+	changed, stop := d.n.Changes(d.peer)
 	defer stop()
 	d.path()
 	last := *d.r.Addr
@@ -146,21 +146,4 @@ func (d *dialler) hold(ctx context.Context) error {
 // change is the path of now as an event.
 func (d *dialler) change() *PathChange {
 	return &PathChange{d.peer, *d.r.Path, *d.r.Addr, *ms(d.start, time.Now())}
-}
-
-// watchConns signals when a connection to the peer opens or closes.
-func (d *dialler) watchConns() (<-chan struct{}, func()) {
-	changed := make(chan struct{}, 1)
-	note := func(_ network.Network, c network.Conn) {
-		if c.RemotePeer() != d.peer {
-			return
-		}
-		select {
-		case changed <- struct{}{}:
-		default: // a look is due already
-		}
-	}
-	b := &network.NotifyBundle{ConnectedF: note, DisconnectedF: note}
-	d.n.Network().Notify(b)
-	return changed, func() { d.n.Network().StopNotify(b) }
 }

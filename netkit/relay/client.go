@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -85,7 +86,6 @@ type Client struct {
 	n      *host.Node
 	cfg    ClientConfig
 	cancel context.CancelFunc
-	lost   chan struct{} // a connection to the relay closed
 	done   sync.WaitGroup
 }
 
@@ -99,21 +99,9 @@ func NewClient(n *host.Node, cfg ClientConfig) *Client {
 		cfg.MaxBackoff = 10 * time.Second
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	c := &Client{n: n, cfg: cfg, cancel: cancel, lost: make(chan struct{}, 1)}
+	c := &Client{n: n, cfg: cfg, cancel: cancel}
 	n.ConnManager().Protect(cfg.Relay.ID, "relay")
-	watch := &network.NotifyBundle{DisconnectedF: func(_ network.Network, conn network.Conn) {
-		if conn.RemotePeer() == cfg.Relay.ID {
-			select {
-			case c.lost <- struct{}{}:
-			default: // the loop will look anyway
-			}
-		}
-	}}
-	n.Network().Notify(watch)
-	c.done.Go(func() {
-		defer n.Network().StopNotify(watch)
-		c.run(ctx)
-	})
+	c.done.Go(func() { c.run(ctx) })
 	return c
 }
 
@@ -129,13 +117,14 @@ func (c *Client) Close() error {
 
 // run reserves, holds and reserves again until ctx ends.
 func (c *Client) run(ctx context.Context) {
+	changed, stop := c.n.Changes(c.cfg.Relay.ID)
+	defer stop()
 	wait := c.cfg.Backoff
 	for kind := "reserved"; ctx.Err() == nil; {
-		c.drainLost()
 		r, err := Reserve(ctx, c.n, c.cfg.Relay)
 		if err != nil {
 			c.gone(ctx, "failed", err)
-			sleep(ctx, jitter(wait))
+			host.Pause(ctx, jitter(wait))
 			wait, kind = min(2*wait, c.cfg.MaxBackoff), "reserved"
 			continue
 		}
@@ -143,29 +132,31 @@ func (c *Client) run(ctx context.Context) {
 		c.n.SetCircuits(r.Relay, r.Circuits)
 		c.tell(ClientEvent{Kind: kind, Relay: r.Relay, Reservation: r})
 		kind = "renewed"
-		if !c.hold(ctx, r) {
+		if !c.hold(ctx, r, changed) {
 			kind = "reserved"
 			c.gone(ctx, "lost", ErrRelayLost)
 		}
 	}
 }
 
-// hold waits until r should be renewed; false means the relay was lost.
-func (c *Client) hold(ctx context.Context, r Reservation) bool {
+// hold waits until r should be renewed; false means the relay was lost. A relay
+// forgets a reservation with the last connection, and another part of the host may
+// have opened a new one at once: so it is renewed, too, when every connection that
+// stood when it was made is closed.
+func (c *Client) hold(ctx context.Context, r Reservation, changed <-chan struct{}) bool {
 	renew := time.NewTimer(max(time.Until(r.Expires)*3/4, c.cfg.Backoff))
 	defer renew.Stop()
-	for {
+	stood := c.n.Conns(r.Relay)
+	for slices.ContainsFunc(stood, func(conn network.Conn) bool { return !conn.IsClosed() }) {
 		select {
 		case <-ctx.Done():
 			return true
 		case <-renew.C:
 			return true
-		case <-c.lost:
-			if c.n.Network().Connectedness(r.Relay) != network.Connected {
-				return false
-			}
+		case <-changed:
 		}
 	}
+	return c.n.Network().Connectedness(r.Relay) == network.Connected
 }
 
 // gone withdraws the circuits and tells why, unless the client is being closed.
@@ -182,25 +173,7 @@ func (c *Client) tell(e ClientEvent) {
 	}
 }
 
-// drainLost forgets connections that closed before a new reservation is made.
-func (c *Client) drainLost() {
-	select {
-	case <-c.lost:
-	default:
-	}
-}
-
 // jitter spreads d over ±25 %, so that a relay's clients do not return together.
 func jitter(d time.Duration) time.Duration {
 	return d*3/4 + time.Duration(rand.Int64N(int64(d)/2+1))
-}
-
-// sleep waits for d or until ctx ends.
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
 }

@@ -139,6 +139,34 @@ func TestReservationComesBackAfterTheRelayDropsTheClient(t *testing.T) {
 	}
 }
 
+// Another part of the host, such as a registrar, dials the relay again before the
+// client has looked: the reservation is gone all the same.
+func TestReservationComesBackAfterAQuickReconnect(t *testing.T) {
+	at := serve(t, node(t), relay.Limits{})
+	listener, dialer := node(t), node(t)
+	events := keep(t, listener, at)
+	e := await(t, events, "reserved")
+	for range 5 {
+		if err := listener.Network().ClosePeer(at.ID); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := listener.Dial(t.Context(), at.ID, at.Addrs); err != nil {
+			t.Fatal(err)
+		}
+		for {
+			if got := <-events; got.Kind == "reserved" || got.Kind == "renewed" {
+				break
+			}
+		}
+		if _, err := dialer.Dial(t.Context(), listener.ID(), e.Reservation.Circuits); err != nil {
+			t.Fatal(err)
+		}
+		if err := dialer.Network().ClosePeer(listener.ID()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestManyClientsBehindOneAddress(t *testing.T) {
 	at := serve(t, node(t), relay.Limits{})
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)

@@ -8,7 +8,6 @@ import (
 	"dibber/netkit/addr"
 	"dibber/netkit/host"
 
-	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 )
 
@@ -29,7 +28,6 @@ type keeper struct {
 	on     func(PeerEvent)
 	cancel context.CancelFunc
 	done   sync.WaitGroup
-	lost   chan struct{}
 }
 
 // firstRetry is the first wait after a failed dial; it doubles up to the most.
@@ -37,21 +35,9 @@ const firstRetry = time.Second
 
 func newKeeper(n *host.Node, to peer.AddrInfo, most time.Duration, on func(PeerEvent)) *keeper {
 	ctx, cancel := context.WithCancel(context.Background())
-	k := &keeper{n: n, to: to, most: most, on: on, cancel: cancel, lost: make(chan struct{}, 1)}
+	k := &keeper{n: n, to: to, most: most, on: on, cancel: cancel}
 	n.ConnManager().Protect(to.ID, "kept")
-	watch := &network.NotifyBundle{DisconnectedF: func(_ network.Network, c network.Conn) {
-		if c.RemotePeer() == to.ID {
-			select {
-			case k.lost <- struct{}{}:
-			default: // the loop will look anyway
-			}
-		}
-	}}
-	n.Network().Notify(watch)
-	k.done.Go(func() {
-		defer n.Network().StopNotify(watch)
-		k.run(ctx)
-	})
+	k.done.Go(func() { k.run(ctx) })
 	return k
 }
 
@@ -64,6 +50,8 @@ func (k *keeper) Close() error {
 }
 
 func (k *keeper) run(ctx context.Context) {
+	changed, stop := k.n.Changes(k.to.ID)
+	defer stop()
 	wait := firstRetry
 	for ctx.Err() == nil {
 		c, err := k.n.Dial(ctx, k.to.ID, k.to.Addrs)
@@ -71,40 +59,30 @@ func (k *keeper) run(ctx context.Context) {
 			if ctx.Err() == nil {
 				k.on(PeerEvent{Kind: "failed", Peer: k.to.ID, Err: err})
 			}
-			pause(ctx, wait)
+			host.Pause(ctx, wait)
 			wait = min(2*wait, k.most)
 			continue
 		}
 		wait = firstRetry
 		at := c.RemoteMultiaddr()
 		k.on(PeerEvent{Kind: "connected", Peer: k.to.ID, Path: addr.Path(at), Addr: at.String()})
-		k.hold(ctx)
+		k.hold(ctx, changed)
 		if ctx.Err() == nil {
 			k.on(PeerEvent{Kind: "lost", Peer: k.to.ID})
 			// A peer that hangs up on us at once would otherwise be dialled in a
 			// tight loop.
-			pause(ctx, firstRetry)
+			host.Pause(ctx, firstRetry)
 		}
 	}
 }
 
 // hold returns when no connection to the peer is left.
-func (k *keeper) hold(ctx context.Context) {
+func (k *keeper) hold(ctx context.Context, changed <-chan struct{}) {
 	for len(k.n.Conns(k.to.ID)) > 0 {
 		select {
 		case <-ctx.Done():
 			return
-		case <-k.lost:
+		case <-changed:
 		}
-	}
-}
-
-// pause waits for d or until ctx ends.
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
 	}
 }
