@@ -64,8 +64,8 @@ func sampleDiscover(t *testing.T) discover.Result {
 	}
 }
 
-// discoverGolden compares got with a file under testdata/golden, or writes it there when UPDATE_GOLDEN is set.
-func discoverGolden(t *testing.T, name, got string) {
+// golden compares got with a file under testdata/golden, or writes it there when UPDATE_GOLDEN is set.
+func golden(t *testing.T, name, got string) {
 	t.Helper()
 	path := filepath.Join("..", "testdata", "golden", name)
 	if os.Getenv("UPDATE_GOLDEN") != "" {
@@ -89,10 +89,10 @@ func TestDiscoverGolden(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	discoverGolden(t, "discover.json", string(line))
+	golden(t, "discover.json", string(line))
 	text := newText(newEnv(Stdio{}))
 	doc.renderText(text)
-	discoverGolden(t, "discover.txt", string(text.bytes()))
+	golden(t, "discover.txt", string(text.bytes()))
 	if strings.Contains(string(text.bytes()), "\x1b") {
 		t.Error("an agent steers the terminal")
 	}
