@@ -20,12 +20,13 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// TestMain lets scripts run dibber as a process of its own.
+// TestMain lets scripts run dibber as a process of its own, and TestSecondSignal a program that does not end by itself.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"dibber": func() {
 			os.Exit(Main(Interruptible(context.Background()), os.Args[1:], Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
 		},
+		"stubborn": stubborn,
 	})
 }
 

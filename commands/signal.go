@@ -25,13 +25,15 @@ func Interruptible(parent context.Context) context.Context {
 	received := make(chan os.Signal, 1)
 	signal.Notify(received, os.Interrupt, syscall.SIGTERM)
 	go func() {
-		defer signal.Stop(received)
+		var cause error
 		select {
 		case s := <-received:
-			cancel(&signalError{s})
+			cause = &signalError{s}
 		case <-parent.Done():
-			cancel(context.Cause(parent))
+			cause = context.Cause(parent)
 		}
+		signal.Stop(received) // first, so that whoever sees the context end can rely on it
+		cancel(cause)
 	}()
 	return ctx
 }
