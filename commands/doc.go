@@ -40,8 +40,10 @@
 //
 // While it runs, a command reports by out.event (stdout, --ndjson), out.status (a line on the terminal), and out.notice, out.warn
 // and out.hint (stderr). A run that fails returns a *failure where it knows the class of the error, else the error as it is;
-// errors of netkit get their class in classify. A long-lived command returns nil or the context's error when its context ends.
+// errors of netkit get their class in netkitFailure. A long-lived command returns nil or the context's error when its context
+// ends. A command whose result is bytes asks out.stdout for the stream before it does any work.
 //
 // Tests walk all commands: each has three examples that parse, its wrong usage exits 2 with nothing on stdout, each of its flags
-// has a row in the table of flagrows_test.go, and its document has a golden file and fits its schema.
+// has a row in flagRows (flagrows_test.go) that names the option field and the test that shows the effect, and what it prints fits
+// its schema, in every script too. A document has a golden file under testdata/golden; UPDATE_GOLDEN=1 writes it.
 package commands

@@ -120,7 +120,7 @@ func masked(t *testing.T, stdout string) string {
 		if head.Time.IsZero() {
 			t.Errorf("no time in %s", raw)
 		}
-		compact, err := encode(raw2{raw})
+		compact, err := encode(verbatim{raw})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -133,10 +133,10 @@ func masked(t *testing.T, stdout string) string {
 	return strings.Join(lines, "\n")
 }
 
-// raw2 makes encode compact a document.
-type raw2 struct{ raw json.RawMessage }
+// verbatim makes encode compact a document.
+type verbatim struct{ raw json.RawMessage }
 
-func (r raw2) MarshalJSON() ([]byte, error) { return r.raw, nil }
+func (r verbatim) MarshalJSON() ([]byte, error) { return r.raw, nil }
 
 // waiting is a run that does nothing until its context ends.
 func waiting(result error) func(context.Context, *output) (any, error) {
