@@ -38,8 +38,8 @@
 //		}
 //	}
 //
-// While it runs, a command reports by out.event (stdout, --ndjson), out.status (a line on the terminal), and out.notice, out.warn
-// and out.hint (stderr). A run that fails returns a *failure where it knows the class of the error, else the error as it is;
+// While it runs, a command reports by out.event (stdout, --ndjson), out.status (a line on the terminal), and out.notice and
+// out.warn (stderr). A run that fails returns a *failure where it knows the class of the error, else the error as it is;
 // errors of netkit get their class in netkitFailure. A long-lived command returns nil or the context's error when its context
 // ends. A command whose result is bytes asks out.stdout for the stream before it does any work.
 //

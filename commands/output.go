@@ -76,9 +76,6 @@ func (o *output) notice(format string, args ...any) { o.remark("dibber: ", forma
 // warn tells a person about a problem that does not end the run; -q silences it.
 func (o *output) warn(format string, args ...any) { o.remark("warning: ", format, args) }
 
-// hint tells a person what to do next; -q silences it.
-func (o *output) hint(format string, args ...any) { o.remark("hint: ", format, args) }
-
 func (o *output) remark(prefix, format string, args []any) {
 	if o.e.shared.Quiet {
 		return
@@ -102,9 +99,6 @@ func (o *output) stdout() (io.Writer, error) {
 
 // stdin returns what the user types or pipes in.
 func (o *output) stdin() io.Reader { return o.e.stdio.In }
-
-// verbose reports whether more should be said on stderr.
-func (o *output) verbose() bool { return o.e.shared.Verbose }
 
 // finish prints the result document, or as much of it as there is, and the failure.
 func (o *output) finish(doc any, f *failure) {
