@@ -198,21 +198,38 @@ func parseSample(t *rapid.T, line []string) parsed {
 	return p
 }
 
-// FuzzParse holds that no command line makes dibber do anything but run a known command, print help, or report wrong usage.
-func FuzzParse(f *testing.F) {
-	for _, line := range []string{"version --json", "key new -o -", "-- -", "--=", "-=x", "key\x00show\x00-", "help help", "--timeout="} {
+// FuzzArgs holds that no command line makes dibber do anything but run a known command, print help, or report wrong usage in one
+// line with nothing on stdout, and that the order which urfave/cli is given means the same when it is read again.
+func FuzzArgs(f *testing.F) {
+	for _, line := range []string{
+		"version --json", "key new -o -", "-- -", "--=", "-=x", "key\x00show\x00-", "help help", "--timeout=", "", "--version -q",
+		"dial --ping 3 a --each -- -x", "--rendezvous discover", "--rendezvous --relay serve", "--listen\x00a,b\x00serve\x00--listen=",
+		"config show key new -- --type rsa", "serve --relay=false --drain -1s", "-qv version", "--json\x00--quiet=1\x00id\x00\n",
+	} {
 		f.Add(line)
 	}
 	f.Fuzz(func(t *testing.T, line string) {
-		in, err := parse(newEnv(Stdio{}), strings.FieldsFunc(line, func(r rune) bool { return r == ' ' || r == 0 }))
+		args := strings.FieldsFunc(line, func(r rune) bool { return r == ' ' || r == 0 })
+		in, err := parse(newEnv(Stdio{}), args)
 		switch {
 		case err != nil:
-			if got := classify(err, nil); got.Exit != exitUsage {
-				t.Fatalf("%q: exit %d: %v", line, got.Exit, err)
+			if len(args) == 0 || args[0] != completeWord {
+				(session{}).run(t.Context(), args...).wrongUsage(t, "")
 			}
 		case in.help:
+			if got := (session{}).run(t.Context(), args...); args[0] != completeWord && (got.code != 0 || got.stderr != "" || got.stdout == "") {
+				t.Fatalf("%q: help exits %d with %q on stderr", args, got.code, got.stderr)
+			}
 		case in.spec == nil || in.spec.run == nil:
-			t.Fatalf("%q: nothing to run and no error", line)
+			t.Fatalf("%q: nothing to run and no error", args)
+		default:
+			again, err := parse(newEnv(Stdio{}), in.canonical()[1:])
+			if err != nil {
+				t.Fatalf("%q: in order, %q: %v", args, in.canonical(), err)
+			}
+			if !slices.Equal(again.canonical(), in.canonical()) {
+				t.Fatalf("%q: in order, %q is another line, %q", args, in.canonical(), again.canonical())
+			}
 		}
 	})
 }
