@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 
@@ -94,12 +95,7 @@ type configParser struct {
 func parseConfig(e *env, path string, data []byte) (*configFile, error) {
 	tree := map[string]any{}
 	if err := toml.Unmarshal(data, &tree); err != nil {
-		var syntax *toml.DecodeError
-		if errors.As(err, &syntax) {
-			line, _ := syntax.Position()
-			return nil, usagef("%s:%d: %w", path, line, err)
-		}
-		return nil, usagef("%s: %w", path, err)
+		return nil, usagef("%s:%d: %w", path, faultLine(data, err), err)
 	}
 	p := &configParser{e: e, file: &configFile{path: path, entries: map[string]configEntry{}}, lines: keyLines(data)}
 	var flags []cli.Flag
@@ -110,6 +106,26 @@ func parseConfig(e *env, path string, data []byte) (*configFile, error) {
 		return nil, err
 	}
 	return p.file, nil
+}
+
+// faultLine returns the line where TOML is wrong. An error that says nothing of its place, such as a key that is defined twice, is at
+// the end of the shortest part of the file that has it.
+func faultLine(data []byte, err error) int {
+	var syntax *toml.DecodeError
+	if errors.As(err, &syntax) {
+		line, _ := syntax.Position()
+		return line
+	}
+	ends := []int{}
+	for i, c := range data {
+		if c == '\n' {
+			ends = append(ends, i)
+		}
+	}
+	return 1 + sort.Search(len(ends), func(n int) bool {
+		err := toml.Unmarshal(data[:ends[n]], &map[string]any{})
+		return err != nil && !errors.As(err, &syntax)
+	})
 }
 
 // table checks one table: its keys are flags or, for the commands below it, tables.
