@@ -30,6 +30,9 @@ type Config struct {
 	Require []protocol.ID
 	// Ping configures the pings; Count 0 sends none.
 	Ping ping.Config
+	// Upgrade makes the host ready to be punched before a relayed address is
+	// dialled, which takes up to 2 s behind a NAT. UntilDirect and Hold imply it.
+	Upgrade bool
 	// UntilDirect waits, until the context ends, for a direct connection.
 	UntilDirect bool
 	// Hold keeps the connection for so long and watches its path; 0 does not,
@@ -37,7 +40,8 @@ type Config struct {
 	Hold time.Duration
 	// IdentifyTimeout is how long to wait for identify; 0 means 5 s.
 	IdentifyTimeout time.Duration
-	// On is told what happens as it happens; nil tells nobody. It must not block.
+	// On is told what happens as it happens, from several goroutines; nil tells
+	// nobody. It must not block.
 	On func(Event)
 }
 
@@ -116,6 +120,8 @@ type dialler struct {
 	r     Result
 
 	connected time.Time
+	first     network.Conn // the connection that was dialled
+	won       ma.Multiaddr // the address that gave it
 	wasRelay  bool
 }
 
@@ -157,19 +163,37 @@ func (d *dialler) connect(ctx context.Context, addrs []ma.Multiaddr) (network.Co
 	c, err := d.n.Dial(ctx, d.peer, try)
 	d.connected = time.Now()
 	trace.Close()
-	var won ma.Multiaddr
+	attempts := trace.Attempts()
 	if err == nil {
-		won = c.RemoteMultiaddr()
+		d.first, d.won = c, winner(attempts, c)
 	}
-	d.r.Attempts = waterfall(began, cands, trace.Attempts(), won, err, ctx.Err() != nil)
+	d.r.Attempts = waterfall(began, cands, attempts, d.won, err, ctx.Err() != nil)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
 		return nil, unreachable(d.peer, d.r.Attempts, err)
 	}
-	d.stack(c, began)
+	d.r.ConnectedMS = ms(began, d.connected)
+	d.wasRelay = addr.IsRelayed(c.RemoteMultiaddr())
+	d.describe(c)
+	d.tell(Event{Connected: &PathChange{d.peer, *d.r.Path, *d.r.Addr, *d.r.ConnectedMS}})
 	return c, nil
+}
+
+// winner is the address that gave c. The connection itself tells less: it has
+// neither the certificate hashes nor the server name that the address needs.
+func winner(attempts []host.Attempt, c network.Conn) ma.Multiaddr {
+	var first *host.Attempt
+	for i, a := range attempts {
+		if a.Err == nil && !a.Done.IsZero() && (first == nil || a.Done.Before(first.Done)) {
+			first = &attempts[i]
+		}
+	}
+	if first == nil {
+		return c.RemoteMultiaddr() // open before this dial
+	}
+	return first.Addr
 }
 
 // pick is the candidate with the address at, made up when the swarm found it
@@ -234,19 +258,6 @@ func (d *dialler) unwanted(a ma.Multiaddr) Reason {
 	return ""
 }
 
-// stack fills in what was negotiated on c.
-func (d *dialler) stack(c network.Conn, began time.Time) {
-	st := d.n.ConnState(c)
-	remote := c.RemoteMultiaddr()
-	d.r.Transport = new(addr.Transport(remote))
-	d.r.Security, d.r.Muxer = stackOf(remote, st)
-	d.r.EarlyMuxer = new(st.UsedEarlyMuxerNegotiation)
-	d.r.ConnectedMS = ms(began, d.connected)
-	d.wasRelay = addr.IsRelayed(remote)
-	d.describe(c)
-	d.tell(Event{Connected: &PathChange{d.peer, *d.r.Path, remote.String(), *d.r.ConnectedMS}})
-}
-
 // stackOf names what secures and multiplexes a connection. QUIC negotiates
 // neither: TLS 1.3 and streams are part of it (RFC 9001, RFC 9000).
 func stackOf(at ma.Multiaddr, st network.ConnectionState) (security, muxer *string) {
@@ -281,7 +292,8 @@ func (d *dialler) turnedAway() (Result, error) {
 			d.r.Attempts[i].settle(Failed, PeerRefused, errTurnedAway)
 		}
 	}
-	d.r.Path, d.r.Limited, d.r.Limits, d.r.Addr = nil, nil, nil, nil
+	// Nothing but the attempts is left to tell of a connection that never was one.
+	d.r = Result{Peer: d.r.Peer, Attempts: d.r.Attempts, Pongs: d.r.Pongs}
 	return d.r, unreachable(d.peer, d.r.Attempts, errTurnedAway)
 }
 

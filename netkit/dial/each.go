@@ -26,7 +26,8 @@ func (e *PartialError) Error() string {
 }
 
 // Each dials every address of p in isolation, without ranking or filters, the
-// direct ones at once and the relayed ones in turn, and closes the connections again. In the Result every address that
+// direct ones at once and the relayed ones in turn, proposes a protocol on each
+// connection, and closes the connections again. In the Result every address that
 // worked has won; Path, Addr and the stack are those of the fastest. Errors are
 // *UnreachableError when none worked, *PartialError when some did not, or ctx's.
 func Each(ctx context.Context, n *host.Node, p peer.ID, addrs []ma.Multiaddr, cfg Config) (Result, error) {
@@ -86,6 +87,14 @@ func (d *dialler) alone(ctx context.Context, began time.Time, c candidate, mu *s
 	trace := d.n.TraceDial(d.peer, nil)
 	conn, err := d.n.DialAddr(ctx, d.peer, c.addr)
 	now := time.Now()
+	if err == nil && d.n.Answers(ctx, conn) != nil && ctx.Err() == nil {
+		_ = conn.Close()
+		trace.Close()
+		a := Attempt{Addr: c.addr.String()}
+		a.measured(began, trace.Attempts()[0], nil, false)
+		a.settle(Failed, PeerRefused, errTurnedAway)
+		return a
+	}
 	trace.Close()
 	var won ma.Multiaddr
 	if err == nil {

@@ -66,7 +66,7 @@ func telling(r Reason) int {
 		{ConnectionRefused},
 		{Timeout, RelayUnreachable},
 		{NoRoute, NameUnresolved, Unknown},
-		{Gated},
+		{Gated, OwnLimit},
 	} {
 		if slices.Contains(group, r) {
 			return i

@@ -32,7 +32,13 @@ func (d *dialler) describe(c network.Conn) {
 	case d.wasRelay:
 		path = Punched
 	}
+	if c == d.first {
+		remote = d.won
+	}
 	d.r.Path, d.r.Addr = &path, new(remote.String())
+	st := d.n.ConnState(c)
+	d.r.Transport, d.r.EarlyMuxer = new(addr.Transport(remote)), new(st.UsedEarlyMuxerNegotiation)
+	d.r.Security, d.r.Muxer = stackOf(remote, st)
 	d.r.Limited, d.r.Limits = new(c.Stat().Limited), d.limits(c)
 	if d.wasRelay {
 		d.r.Upgrade = &Upgrade{Reason: new("no-direct-connection")}
@@ -91,7 +97,9 @@ func (d *dialler) untilDirect(ctx context.Context) error {
 	defer stop()
 	for {
 		if d.path() && *d.r.Path != Relayed {
-			d.tell(Event{Path: d.change()})
+			if d.wasRelay {
+				d.tell(Event{Path: d.change()})
+			}
 			return nil
 		}
 		select {

@@ -36,6 +36,7 @@ const (
 	RelayFailed       Reason = "relay-failed"        // the relay could not reach the peer
 	NameUnresolved    Reason = "name-unresolved"     // DNS gave no address
 	Gated             Reason = "denied-here"         // our own lists
+	OwnLimit          Reason = "limit-here"          // our own resource limits
 	NoTransport       Reason = "no-transport"        // not among our transports
 	Self              Reason = "own-address"         // it is our own address
 	Unspecified       Reason = "unspecified-address" // 0.0.0.0 and :: name no host
@@ -71,7 +72,7 @@ func reasonOf(err error) Reason {
 		{syscall.ENETUNREACH, NoRoute},
 		{syscall.EHOSTUNREACH, NoRoute},
 		{syscall.EADDRNOTAVAIL, NoRoute},
-		{network.ErrResourceLimitExceeded, Interrupted},
+		{network.ErrResourceLimitExceeded, OwnLimit},
 		{context.Canceled, Interrupted},
 		{context.DeadlineExceeded, Timeout},
 		{os.ErrDeadlineExceeded, Timeout},

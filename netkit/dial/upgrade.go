@@ -25,7 +25,8 @@ const readyTimeout = 2 * time.Second
 // For that a relay must first tell the host its address. What goes wrong here
 // shows in the dial itself.
 func (d *dialler) prepareUpgrade(ctx context.Context, try []ma.Multiaddr) {
-	if !d.cfg.UntilDirect || !slices.ContainsFunc(try, addr.IsRelayed) || d.punchable() {
+	wanted := d.cfg.Upgrade || d.cfg.UntilDirect || d.cfg.Hold != 0
+	if !wanted || !slices.ContainsFunc(try, addr.IsRelayed) || d.punchable() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
@@ -35,21 +36,13 @@ func (d *dialler) prepareUpgrade(ctx context.Context, try []ma.Multiaddr) {
 		return
 	}
 	defer sub.Close()
+	public := false
 	for _, a := range try {
-		relay, ok := relayOf(a)
-		if !ok {
-			continue
-		}
-		c, err := d.n.Dial(ctx, relay.ID, relay.Addrs)
-		if err != nil {
-			continue
-		}
-		select {
-		case <-ctx.Done():
-		case <-d.n.Identified(c):
+		if relay, ok := relayOf(a); ok && d.seenInPublic(ctx, relay) {
+			public = true
 		}
 	}
-	for d.seenInPublic() && !d.punchable() {
+	for public && !d.punchable() {
 		select {
 		case <-ctx.Done():
 			return
@@ -63,9 +56,26 @@ func (d *dialler) punchable() bool {
 	return slices.Contains(d.n.Mux().Protocols(), holepunch.Protocol)
 }
 
-// seenInPublic reports whether anybody sees the host at a public address; libp2p
-// punches no others.
-func (d *dialler) seenInPublic() bool {
+// seenInPublic connects to a relay and reports whether it sees the host at a public
+// address; libp2p punches no others.
+func (d *dialler) seenInPublic(ctx context.Context, relay peer.AddrInfo) bool {
+	ids, err := watchIdentify(d.n, relay.ID)
+	if err != nil {
+		return false
+	}
+	defer ids.close()
+	c, err := d.n.Dial(ctx, relay.ID, relay.Addrs)
+	if err != nil {
+		return false
+	}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-d.n.Identified(c):
+	}
+	if e := ids.last(); e != nil {
+		return e.ObservedAddr != nil && addr.ScopeOf(e.ObservedAddr) == addr.ScopePublic
+	}
 	return slices.ContainsFunc(d.n.Observations(), func(o host.Observation) bool {
 		return addr.ScopeOf(o.Addr) == addr.ScopePublic
 	})

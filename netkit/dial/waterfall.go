@@ -143,6 +143,8 @@ func attemptReason(t host.Attempt) Reason {
 		return PeerRefused // it knew who we are when it hung up
 	case r == Unknown && !t.Connected.IsZero() && t.Secured.IsZero():
 		return HandshakeFailed
+	case r == Unknown && slices.Contains([]string{addr.TransportWS, addr.TransportWSS}, addr.Transport(t.Addr)):
+		return HandshakeFailed // something answers, but no HTTP
 	case r == Timeout && !t.Connected.IsZero():
 		return HandshakeFailed // something accepted and then never spoke libp2p
 	}

@@ -78,7 +78,8 @@ func New(cfg Config) (*Node, error) {
 		return nil, err
 	}
 	if n.Host, err = libp2p.New(opts...); err != nil {
-		return nil, fmt.Errorf("start libp2p host: %w", err)
+		// The library leaves behind what it was given.
+		return nil, errors.Join(fmt.Errorf("start libp2p host: %w", err), n.book.Peerstore.Close())
 	}
 	if n.changed, err = n.EventBus().Emitter(new(event.EvtAutoRelayAddrsUpdated), eventbus.Stateful); err != nil {
 		return nil, errors.Join(fmt.Errorf("address events: %w", err), n.Host.Close())

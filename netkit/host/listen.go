@@ -1,9 +1,12 @@
 package host
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"slices"
+
+	"dibber/netkit/addr"
 
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
@@ -24,19 +27,29 @@ func (e *ListenError) Error() string {
 
 func (e *ListenError) Unwrap() error { return e.Err }
 
-// probeListen binds every fixed port of cfg for a moment. The TCP transport
-// listens with SO_REUSEPORT, with which a second process would share the port in
-// silence and steal half of the connections; a plain bind finds it busy.
+// ErrTransportOff means that an address needs a transport that the host is without:
+// not among Config.Transports, ruled out by a private network, or wss without a
+// certificate.
+var ErrTransportOff = errors.New("its transport is off")
+
+// probeListen makes sure that each address of cfg has a transport, and binds it for
+// a moment. The TCP transport listens with SO_REUSEPORT, with which a second
+// process would share the port in silence and steal half of the connections; a
+// plain bind finds it busy.
 func probeListen(cfg Config) error {
-	if cfg.Sockets != nil {
-		return nil
-	}
 	for _, a := range cfg.Listen {
+		t := Transport(addr.Transport(a))
+		if t == addr.TransportWebRTCDirect {
+			t = WebRTC
+		}
+		if !slices.Contains(cfg.Transports, t) || t == WSS && cfg.TLS == nil {
+			return &ListenError{a, ErrTransportOff}
+		}
 		network, at, err := manet.DialArgs(a)
 		if err != nil {
-			continue // a transport of its own, such as a circuit
+			return &ListenError{a, err}
 		}
-		if _, port, err := net.SplitHostPort(at); err != nil || port == "0" {
+		if cfg.Sockets != nil {
 			continue
 		}
 		if err := bind(network, at); err != nil {

@@ -23,8 +23,10 @@ type Observation struct {
 // observedAddrs remembers what identify says about the host's own address on each
 // open connection. libp2p keeps such addresses to itself until four peers agree.
 type observedAddrs struct {
-	sub  event.Subscription
-	done sync.WaitGroup
+	h     corehost.Host
+	sub   event.Subscription
+	watch *network.NotifyBundle
+	done  sync.WaitGroup
 
 	mu   sync.Mutex // guards following
 	seen map[network.Conn]ma.Multiaddr
@@ -35,7 +37,9 @@ func newObservedAddrs(h corehost.Host) (*observedAddrs, error) {
 	if err != nil {
 		return nil, fmt.Errorf("identify events: %w", err)
 	}
-	o := &observedAddrs{sub: sub, seen: make(map[network.Conn]ma.Multiaddr)}
+	o := &observedAddrs{h: h, sub: sub, seen: make(map[network.Conn]ma.Multiaddr)}
+	o.watch = &network.NotifyBundle{DisconnectedF: o.forget}
+	h.Network().Notify(o.watch)
 	o.done.Go(func() {
 		for e := range sub.Out() {
 			o.add(e.(event.EvtPeerIdentificationCompleted))
@@ -50,15 +54,20 @@ func (o *observedAddrs) add(e event.EvtPeerIdentificationCompleted) {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for c := range o.seen { // closed connections tell nothing any more
-		if c.IsClosed() {
-			delete(o.seen, c)
-		}
+	if !e.Conn.IsClosed() { // else forget came first
+		o.seen[e.Conn] = e.ObservedAddr
 	}
-	o.seen[e.Conn] = e.ObservedAddr
+}
+
+// forget drops what was seen over a connection that closed.
+func (o *observedAddrs) forget(_ network.Network, c network.Conn) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.seen, c)
 }
 
 func (o *observedAddrs) close() {
+	o.h.Network().StopNotify(o.watch)
 	// Close of a subscription ends the range over it; it has no error to tell.
 	_ = o.sub.Close()
 	o.done.Wait()

@@ -9,6 +9,8 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/libp2p/go-libp2p/core/transport"
+	libp2pping "github.com/libp2p/go-libp2p/p2p/protocol/ping"
 	"github.com/multiformats/go-multistream"
 )
 
@@ -45,6 +47,23 @@ func (n *Node) Supports(ctx context.Context, c network.Conn, proto protocol.ID) 
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// Answers proposes a protocol on a connection made by DialAddr. It returns nil if
+// the peer answers at all: one that turns the host away does so after the
+// handshake, which has then succeeded on this side.
+func (n *Node) Answers(ctx context.Context, c transport.CapableConn) error {
+	s, err := c.OpenStream(ctx)
+	if err != nil {
+		return fmt.Errorf("open stream: %w", err)
+	}
+	defer func() { _ = s.Reset() }() // nothing was asked for beyond the answer
+	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
+	defer stop()
+	if err := multistream.SelectProtoOrFail(protocol.ID(libp2pping.ID), s); err != nil && !NotSupported(err) {
+		return fmt.Errorf("propose a protocol: %w", err)
+	}
+	return nil
 }
 
 // NotSupported reports whether err means that the peer does not speak the protocol

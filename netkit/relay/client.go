@@ -119,22 +119,31 @@ func (c *Client) Close() error {
 func (c *Client) run(ctx context.Context) {
 	changed, stop := c.n.Changes(c.cfg.Relay.ID)
 	defer stop()
+	defer c.n.KeepAlive(c.cfg.Relay.ID)()
 	wait := c.cfg.Backoff
-	for kind := "reserved"; ctx.Err() == nil; {
+	var held *Reservation // nil: none, or lost
+	for ctx.Err() == nil {
 		r, err := Reserve(ctx, c.n, c.cfg.Relay)
 		if err != nil {
-			c.gone(ctx, "failed", err)
+			if held != nil && (time.Now().After(held.Expires) || len(c.n.Conns(held.Relay)) == 0) {
+				held = nil
+			}
+			c.failed(ctx, "failed", err, held)
 			host.Pause(ctx, jitter(wait))
-			wait, kind = min(2*wait, c.cfg.MaxBackoff), "reserved"
+			wait = min(2*wait, c.cfg.MaxBackoff)
 			continue
 		}
 		wait = c.cfg.Backoff
+		kind := "reserved"
+		if held != nil {
+			kind = "renewed"
+		}
+		held = &r
 		c.n.SetCircuits(r.Relay, r.Circuits)
 		c.tell(ClientEvent{Kind: kind, Relay: r.Relay, Reservation: r})
-		kind = "renewed"
 		if !c.hold(ctx, r, changed) {
-			kind = "reserved"
-			c.gone(ctx, "lost", ErrRelayLost)
+			held = nil
+			c.failed(ctx, "lost", ErrRelayLost, nil)
 		}
 	}
 }
@@ -159,9 +168,12 @@ func (c *Client) hold(ctx context.Context, r Reservation, changed <-chan struct{
 	return c.n.Network().Connectedness(r.Relay) == network.Connected
 }
 
-// gone withdraws the circuits and tells why, unless the client is being closed.
-func (c *Client) gone(ctx context.Context, kind string, err error) {
-	c.n.SetCircuits(c.cfg.Relay.ID, nil)
+// failed tells what went wrong, unless the client is being closed. The circuits are
+// withdrawn unless the reservation held before is still good.
+func (c *Client) failed(ctx context.Context, kind string, err error, held *Reservation) {
+	if held == nil {
+		c.n.SetCircuits(c.cfg.Relay.ID, nil)
+	}
 	if ctx.Err() == nil {
 		c.tell(ClientEvent{Kind: kind, Relay: c.cfg.Relay.ID, Err: err})
 	}

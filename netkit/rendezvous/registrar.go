@@ -46,6 +46,10 @@ type RegistrarConfig struct {
 	LastRetry  time.Duration
 	// Timeout bounds each attempt; zero means 30 s.
 	Timeout time.Duration
+	// Turn has room for one and is filled from the sealing of a record to its
+	// answer. The registrars of one host at one server must share one: it refuses
+	// a record that is older than another it got before. Nil takes no turns.
+	Turn chan struct{}
 	// CloseTimeout bounds the unregistering in Close; zero means 3 s.
 	CloseTimeout time.Duration
 	// On is told of events, one at a time; nil tells nobody. It must not call
@@ -203,6 +207,14 @@ func (r *Registrar) connect(ctx context.Context) error {
 
 func (r *Registrar) register(ctx context.Context, addrs []ma.Multiaddr) (Registration, error) {
 	r.forgetBackoff()
+	if r.cfg.Turn != nil {
+		select {
+		case r.cfg.Turn <- struct{}{}:
+			defer func() { <-r.cfg.Turn }()
+		case <-ctx.Done():
+			return Registration{}, ctx.Err()
+		}
+	}
 	return Register(ctx, r.host, r.cfg.Server, RegisterRequest{
 		Namespace: r.cfg.Namespace,
 		TTL:       r.cfg.TTL,

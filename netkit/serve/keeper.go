@@ -52,6 +52,7 @@ func (k *keeper) Close() error {
 func (k *keeper) run(ctx context.Context) {
 	changed, stop := k.n.Changes(k.to.ID)
 	defer stop()
+	defer k.n.KeepAlive(k.to.ID)()
 	wait := firstRetry
 	for ctx.Err() == nil {
 		c, err := k.n.Dial(ctx, k.to.ID, k.to.Addrs)

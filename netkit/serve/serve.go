@@ -6,6 +6,7 @@ package serve
 import (
 	"errors"
 	"slices"
+	"sync"
 	"time"
 
 	"dibber/netkit/dialback"
@@ -82,7 +83,8 @@ type Server struct {
 	limits Limits
 	roles  []string
 	points []*rendezvous.Server
-	closes []func() error // in the order of starting
+	forUs  []func() error // ends what the node does for itself
+	forAll []func() error // ends what it does for others, in the order of starting
 }
 
 // Limits are those of the roles for others; nil where the role is off.
@@ -116,7 +118,7 @@ func (s *Server) startServers() error {
 		}
 		l := r.Limits()
 		s.limits.Relay = &l
-		s.add(RoleRelay, r.Close)
+		s.add(&s.forAll, RoleRelay, r.Close)
 	}
 	if s.cfg.Rendezvous != nil {
 		cfg := *s.cfg.Rendezvous
@@ -127,7 +129,7 @@ func (s *Server) startServers() error {
 		}
 		l := p.Limits()
 		s.limits.Rendezvous, s.points = &l, append(s.points, p)
-		s.add(RoleRendezvous, p.Close)
+		s.add(&s.forAll, RoleRendezvous, p.Close)
 	}
 	if s.cfg.DialBack != nil {
 		d, err := dialback.New(s.n, *s.cfg.DialBack)
@@ -136,7 +138,7 @@ func (s *Server) startServers() error {
 		}
 		l := d.Limits()
 		s.limits.AutoNAT = &l
-		s.add(RoleAutoNAT, d.Close)
+		s.add(&s.forAll, RoleAutoNAT, d.Close)
 	}
 	return nil
 }
@@ -149,7 +151,7 @@ func (s *Server) startMDNS() error {
 	if err != nil {
 		return err
 	}
-	s.add(RoleMDNS, m.Close)
+	s.add(&s.forUs, RoleMDNS, m.Close)
 	return nil
 }
 
@@ -160,33 +162,41 @@ func (s *Server) startClients() error {
 			Relay: at, MaxBackoff: s.cfg.Retry,
 			On: func(e relay.ClientEvent) { s.tell(Event{Relay: &e}) },
 		})
-		s.add(RoleRelayed, c.Close)
+		s.add(&s.forUs, RoleRelayed, c.Close)
 	}
+	turns := make(map[peer.ID]chan struct{})
 	for _, r := range s.cfg.Registrations {
+		if turns[r.Server.ID] == nil {
+			turns[r.Server.ID] = make(chan struct{}, 1)
+		}
 		c, err := rendezvous.NewRegistrar(s.n, rendezvous.RegistrarConfig{
 			Server: r.Server, Namespace: r.Namespace, TTL: r.TTL, Format: r.Format,
 			Addrs:    func() []ma.Multiaddr { return s.n.AddrsFor(r.Server.ID) },
-			Debounce: rendezvous.QuickDebounce, LastRetry: s.cfg.Retry,
+			Debounce: rendezvous.QuickDebounce, LastRetry: s.cfg.Retry, Turn: turns[r.Server.ID],
 			On: func(e rendezvous.RegistrarEvent) { s.tell(Event{Registration: &e}) },
 		})
 		if err != nil {
 			return err
 		}
-		s.add(RoleRegistered, c.Close)
+		s.add(&s.forUs, RoleRegistered, c.Close)
+	}
+	for server := range turns {
+		stop := s.n.KeepAlive(server)
+		s.add(&s.forUs, RoleRegistered, func() error { stop(); return nil })
 	}
 	for _, p := range s.cfg.Peers {
 		k := newKeeper(s.n, p, s.cfg.Retry, func(e PeerEvent) { s.tell(Event{Peer: &e}) })
-		s.add(RoleKeeper, k.Close)
+		s.add(&s.forUs, RoleKeeper, k.Close)
 	}
 	return nil
 }
 
 // add notes a role that has started.
-func (s *Server) add(role string, stop func() error) {
+func (s *Server) add(ends *[]func() error, role string, stop func() error) {
 	if !slices.Contains(s.roles, role) {
 		s.roles = append(s.roles, role)
 	}
-	s.closes = append(s.closes, stop)
+	*ends = append(*ends, stop)
 }
 
 func (s *Server) tell(e Event) {
@@ -209,13 +219,19 @@ func (s *Server) Stats() rendezvous.Stats {
 	return s.points[0].Stats()
 }
 
-// Close ends the roles, those for the node itself first: registrations are
-// withdrawn while their servers can still be told.
+// Close ends the roles. Those for the node itself end first and at once, so that
+// registrations are withdrawn while their servers can still be told and one that
+// does not answer holds up no other.
 func (s *Server) Close() error {
-	var errs []error
-	for _, stop := range slices.Backward(s.closes) {
+	errs := make([]error, len(s.forUs))
+	var ended sync.WaitGroup
+	for i, stop := range s.forUs {
+		ended.Go(func() { errs[i] = stop() })
+	}
+	ended.Wait()
+	for _, stop := range slices.Backward(s.forAll) {
 		errs = append(errs, stop())
 	}
-	s.closes = nil
+	s.forUs, s.forAll = nil, nil
 	return errors.Join(errs...)
 }

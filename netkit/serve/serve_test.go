@@ -112,7 +112,7 @@ func TestPeerBehindNATIsFoundAndPunched(t *testing.T) {
 	natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
 		_, server := public(t, lab, "server")
 		cone := natlab.NAT{Filtering: natlab.AddressAndPortDependent}
-		listener, dialler := behind(lab, "listener", cone), behind(lab, "dialler", cone)
+		listener, dialler, asker := behind(lab, "listener", cone), behind(lab, "dialler", cone), behind(lab, "asker", cone)
 		ev := start(t, listener, serve.Config{
 			Relays:        []peer.AddrInfo{info(server)},
 			Registrations: []serve.Registration{{Server: info(server), Namespace: "chat"}},
@@ -121,7 +121,8 @@ func TestPeerBehindNATIsFoundAndPunched(t *testing.T) {
 		ev.await(t, "registration", registered)
 		time.Sleep(20 * time.Second) // virtual: the registration with the circuit address, and DCUtR, are up
 
-		page, err := rendezvous.DiscoverAll(t.Context(), dialler, info(server), rendezvous.DiscoverRequest{Namespace: "chat"})
+		// Another node asks: the dialler is as fresh as the command's.
+		page, err := rendezvous.DiscoverAll(t.Context(), asker, info(server), rendezvous.DiscoverRequest{Namespace: "chat"})
 		if err != nil || len(page.Entries) != 1 {
 			t.Fatalf("discover: %v, %+v", err, page)
 		}
@@ -274,6 +275,36 @@ func TestRendezvousBehindNAT(t *testing.T) {
 		}
 		if !addr.IsRelayed(asker.Conns(point.ID())[0].RemoteMultiaddr()) {
 			t.Error("the point was reached directly; the test shows nothing")
+		}
+	})
+}
+
+func TestManyNamespacesAtOneServer(t *testing.T) {
+	natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
+		_, server := public(t, lab, "server")
+		node := behind(lab, "node", natlab.NAT{})
+		var cfg serve.Config
+		for i := range 20 {
+			cfg.Registrations = append(cfg.Registrations, serve.Registration{Server: info(server), Namespace: fmt.Sprintf("room%d", i)})
+		}
+		ev := start(t, node, cfg)
+		for range cfg.Registrations {
+			ev.await(t, "registration", registered)
+		}
+		if ev.take(func(e serve.Event) bool { return e.Registration != nil && e.Registration.Err != nil }) {
+			t.Error("registrations of one host get in each other's way")
+		}
+	})
+}
+
+func TestDeadRelayIsNoticedSoon(t *testing.T) {
+	natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
+		machine, server := public(t, lab, "server")
+		ev := start(t, behind(lab, "node", natlab.NAT{}), serve.Config{Relays: []peer.AddrInfo{info(server)}})
+		ev.await(t, "reservation", reservation("reserved"))
+		machine.Link().Cut()
+		if took := ev.await(t, "loss", reservation("lost")); took > 10*time.Second {
+			t.Errorf("noticed after %s", took)
 		}
 	})
 }
