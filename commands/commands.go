@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os/signal"
 	"runtime/debug"
+	"syscall"
 	"time"
 
 	"github.com/libp2p/go-libp2p/gologshim"
@@ -103,6 +105,11 @@ func (e *env) runCommand(c *cli.Context, in *invocation) exitCode {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, most, errTimeout)
 		defer cancel()
+	}
+	if in.spec.longLived != nil && in.spec.longLived() {
+		// A reader that goes away is no reason to end, as it is for a one-shot.
+		signal.Ignore(syscall.SIGPIPE)
+		out.pipe = newPipe(e.stdio.Out)
 	}
 	defer e.tuneGC(in.spec)()
 	doc, err := in.spec.run(ctx, out)

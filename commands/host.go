@@ -196,6 +196,9 @@ func (o *hostOptions) open(out *output, def hostDefaults) (*host.Node, error) {
 	return host.New(cfg)
 }
 
+// closing closes something at the end of a function whose error is *err.
+func closing(err *error, stop func() error) { *err = errors.Join(*err, stop()) }
+
 // stateDir is the folder of everything that outlives a run.
 func (o *hostOptions) stateDir(e *env) string {
 	if o.StateDir != "" {

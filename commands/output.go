@@ -33,6 +33,8 @@ type output struct {
 	spec *spec
 	log  *slog.Logger // stderr, as --log-level wants it
 
+	pipe *pipe // to stdout, of a long-lived command; nil writes at once
+
 	mu       sync.Mutex
 	raw      bool // stdout was handed to the command
 	progress bool // a progress line stands on the terminal
@@ -104,6 +106,7 @@ func (o *output) stdin() io.Reader { return o.e.stdio.In }
 func (o *output) finish(doc any, f *failure) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	defer o.flush()
 	o.erase()
 	if f != nil && f.Exit == exitUsage {
 		o.e.usageError(f)
@@ -174,7 +177,22 @@ func (o *output) envelope(name string) envelope {
 // write puts a whole line, or several, on stdout. A reader that went away is not worth a word: the next write would say the same.
 func (o *output) write(b []byte) {
 	o.erase()
+	if o.pipe != nil {
+		o.pipe.put(b)
+		return
+	}
 	_, _ = o.e.stdio.Out.Write(b)
+}
+
+// flush waits for the reader of a long-lived command, within bounds.
+func (o *output) flush() {
+	if o.pipe == nil {
+		return
+	}
+	o.pipe.close()
+	if n := o.pipe.dropped.Load(); n > 0 {
+		o.say("warning: %d lines were dropped, for nobody read them in time", n)
+	}
 }
 
 // say puts a line on stderr.

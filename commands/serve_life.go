@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -14,11 +15,19 @@ import (
 	"dibber/netkit/host"
 )
 
-// closing closes something at the end of a function whose error is *err.
-func closing(err *error, stop func() error) { *err = joinClose(*err, stop) }
+// closers are what a run has opened, in order.
+type closers []func() error
 
-// joinClose adds the error of closing to another.
-func joinClose(err error, stop func() error) error { return errors.Join(err, stop()) }
+func (c *closers) add(stop func() error) { *c = append(*c, stop) }
+
+// close closes everything, the last first.
+func (c closers) close() error {
+	var errs []error
+	for _, stop := range slices.Backward(c) {
+		errs = append(errs, stop())
+	}
+	return errors.Join(errs...)
+}
 
 // announceReady tells that everything listens: on stdout, and to those who wait
 // for the file.

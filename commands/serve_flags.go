@@ -1,0 +1,161 @@
+package commands
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"dibber/netkit/rendezvous"
+
+	"github.com/urfave/cli/v2"
+)
+
+func serveFlags(o *serveOptions) []cli.Flag {
+	boolean := func(name, usage string, dest *bool) cli.Flag {
+		return &cli.BoolFlag{Name: name, Usage: usage, Destination: dest}
+	}
+	count := func(name, usage string, dest *int) cli.Flag {
+		return &cli.IntFlag{Name: name, Usage: usage, Destination: dest}
+	}
+	span := func(name, usage string, dest *time.Duration) cli.Flag {
+		return &cli.DurationFlag{Name: name, Usage: usage, Destination: dest}
+	}
+	return []cli.Flag{
+		boolean("relay", "carry circuits for others (circuit relay v2)", &o.Relay),
+		count("relay-reservations", "hold at most `N` reservations; 0 means 1024", &o.RelayLimits.Reservations),
+		count("relay-reservations-per-ip", "hold at most `N` reservations from one IP address; 0 means 256", &o.RelayLimits.ReservationsPerIP),
+		count("relay-circuits", "carry at most `N` circuits for one peer; 0 means 64", &o.RelayLimits.CircuitsPerPeer),
+		span("relay-duration", "end a circuit after `DURATION`; 0 means 2m", &o.RelayLimits.Duration),
+		&cli.Int64Flag{Name: "relay-bytes", Usage: "end a circuit after `N` bytes one way; 0 means 131072", Destination: &o.RelayLimits.Bytes},
+		boolean("relay-unlimited", "do not limit how long circuits last and what they carry", &o.RelayLimits.Unlimited),
+
+		boolean("rendezvous", "keep registrations for others (libp2p rendezvous)", &o.Rendezvous),
+		span("rendezvous-min-ttl", "grant no registration shorter than `DURATION`, 1m at least; 0 means 2h", &o.RendezvousLimits.MinTTL),
+		span("rendezvous-max-ttl", "grant no registration longer than `DURATION`; 0 means 72h", &o.RendezvousLimits.MaxTTL),
+		count("rendezvous-registrations", "keep at most `N` registrations; 0 means 100000", &o.RendezvousLimits.Total),
+		count("rendezvous-per-peer", "let one peer be in at most `N` namespaces; 0 means 1000", &o.RendezvousLimits.PerPeer),
+
+		boolean("autonat", "tell peers whether they can be reached (AutoNAT v1 and v2); on with --relay", &o.AutoNAT),
+		boolean("no-autonat", "do not, even with --relay", &o.NoAutoNAT),
+		count("autonat-per-minute", "dial back at most `N` times a minute; 0 means 60", &o.DialBack.PerMinute),
+		count("autonat-per-peer", "dial one peer back at most `N` times a minute; 0 means 12", &o.DialBack.PerPeerPerMinute),
+
+		boolean("mdns", "announce the node on the local network", &o.MDNS),
+		listFlag("", "mdns-interface", "announce it on the network of `INTERFACE` only (repeatable)", &o.MDNSInterfaces),
+
+		listFlag("", "use-relay", "keep a reservation on `RELAY` and announce it (repeatable)", &o.UseRelays),
+		listFlag("", "register", "keep registered at `SERVER` in every --namespace (repeatable)", &o.Register),
+		listFlag("", "namespace", "register in `NS` (repeatable)", &o.Namespaces),
+		span("ttl", "ask for registrations of `DURATION`; 0 leaves it to the server", &o.TTL),
+		recordFormatFlag(&o.RecordFormat),
+		listFlag("", "peer", "stay connected to `PEER` (repeatable)", &o.Peers),
+
+		count("conns", "hold at most `N` connections; 0 scales with the memory", &o.Limits.Conns),
+		count("conns-per-ip", "hold at most `N` connections with one IP address; 0 means 256", &o.Limits.ConnsPerIP),
+		&cli.Int64Flag{Name: "memory", Usage: "let libp2p reserve at most `N` bytes; 0 means an eighth of the machine's", Destination: &o.Limits.Memory},
+		&cli.StringFlag{Name: "ready-file", Usage: "write the ready event to `FILE` once everything listens", Destination: &o.ReadyFile},
+		&cli.DurationFlag{Name: "drain", Value: 10 * time.Second, Usage: "end within `DURATION` once told to", Destination: &o.Drain},
+	}
+}
+
+// recordFormatFlag declares the choice of signed record flavours.
+func recordFormatFlag(dest *string) cli.Flag {
+	*dest = "auto"
+	return choiceFlag("", "record-format", "sign records as `FORMAT`: auto, standard as go and js, legacy as rust", dest, "auto", "standard", "legacy")
+}
+
+// recordFormat is the rendezvous client's name for a word of --record-format.
+func recordFormat(word string) rendezvous.Format {
+	if word == "auto" {
+		return rendezvous.FormatAuto
+	}
+	return rendezvous.Format(word)
+}
+
+func (o *serveOptions) validate(e *env, args []string) error {
+	switch {
+	case len(args) > 0:
+		return usagef("serve takes no arguments, but got %q", args[0])
+	case o.AutoNAT && o.NoAutoNAT:
+		return usagef("--autonat and --no-autonat exclude each other")
+	case len(o.Register) > 0 && len(o.Namespaces) == 0:
+		return usagef("--register needs --namespace")
+	case len(o.Namespaces) > 0 && len(o.Register) == 0:
+		return usagef("--namespace needs --register: where should the node be registered?")
+	case o.Rendezvous && o.RendezvousLimits.MinTTL != 0 && o.RendezvousLimits.MinTTL < time.Minute:
+		return usagef("--rendezvous-min-ttl: %s is less than 1m", o.RendezvousLimits.MinTTL)
+	case o.RendezvousLimits.MaxTTL != 0 && o.RendezvousLimits.MaxTTL < cmp.Or(o.RendezvousLimits.MinTTL, 2*time.Hour):
+		return usagef("--rendezvous-max-ttl: %s is less than the shortest registration, %s", o.RendezvousLimits.MaxTTL,
+			cmp.Or(o.RendezvousLimits.MinTTL, 2*time.Hour))
+	case o.TTL != 0 && o.TTL < time.Second, o.TTL%time.Second != 0:
+		return usagef("--ttl: %s is not a number of whole seconds", o.TTL)
+	case o.Drain < 0:
+		return usagef("--drain: %s is negative", o.Drain)
+	case o.Host.NoDiscovery && (o.MDNS || len(o.Register) > 0 || len(o.UseRelays) > 0):
+		return usagef("--no-discovery announces nothing: it excludes --mdns, --register and --use-relay")
+	}
+	for _, ns := range o.Namespaces {
+		if len(ns) > 255 {
+			return usagef("--namespace: %d bytes are more than 255", len(ns))
+		}
+	}
+	if err := o.needs(e); err != nil {
+		return err
+	}
+	if err := o.counts(); err != nil {
+		return err
+	}
+	return o.Host.validate()
+}
+
+// needs refuses flags that would do nothing for want of the role they belong to.
+func (o *serveOptions) needs(e *env) error {
+	for _, n := range []struct {
+		role  string
+		on    bool
+		flags []string
+	}{
+		{"--relay", o.Relay, []string{"relay-reservations", "relay-reservations-per-ip", "relay-circuits", "relay-duration", "relay-bytes", "relay-unlimited"}},
+		{"--rendezvous", o.Rendezvous, []string{"rendezvous-min-ttl", "rendezvous-max-ttl", "rendezvous-registrations", "rendezvous-per-peer"}},
+		{"--autonat or --relay", o.dialsBack(), []string{"autonat-per-minute", "autonat-per-peer"}},
+		{"--mdns", o.MDNS, []string{"mdns-interface"}},
+		{"--register", len(o.Register) > 0, []string{"ttl", "record-format"}},
+	} {
+		for _, f := range n.flags {
+			if !n.on && e.named(f) {
+				return usagef("--%s needs %s", f, n.role)
+			}
+		}
+	}
+	return nil
+}
+
+// dialsBack reports whether the node answers AutoNAT.
+func (o *serveOptions) dialsBack() bool { return o.AutoNAT || o.Relay && !o.NoAutoNAT }
+
+// unique drops repetitions and keeps the order.
+func unique(list []string) []string {
+	var out []string
+	for _, v := range list {
+		if !slices.Contains(out, v) {
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+// counts refuses negative numbers, which no limit can mean.
+func (o *serveOptions) counts() error {
+	for flag, n := range map[string]int64{
+		"relay-reservations": int64(o.RelayLimits.Reservations), "relay-reservations-per-ip": int64(o.RelayLimits.ReservationsPerIP),
+		"relay-circuits": int64(o.RelayLimits.CircuitsPerPeer), "relay-duration": int64(o.RelayLimits.Duration), "relay-bytes": o.RelayLimits.Bytes,
+		"rendezvous-registrations": int64(o.RendezvousLimits.Total), "rendezvous-per-peer": int64(o.RendezvousLimits.PerPeer),
+		"autonat-per-minute": int64(o.DialBack.PerMinute), "autonat-per-peer": int64(o.DialBack.PerPeerPerMinute),
+		"conns": int64(o.Limits.Conns), "conns-per-ip": int64(o.Limits.ConnsPerIP), "memory": o.Limits.Memory,
+	} {
+		if n < 0 {
+			return usagef("--%s must not be negative", flag)
+		}
+	}
+	return nil
+}
