@@ -308,7 +308,7 @@ func (r flagRow) checkTest(t *testing.T, s *spec, f cli.Flag) {
 			return
 		}
 		for line := range strings.Lines(string(data)) {
-			if strings.Contains(line, "dibber ") && (shared(f) || strings.Contains(line, s.fullName())) {
+			if strings.Contains(line, "dibber ") && !strings.HasPrefix(line, "code 2 ") && (shared(f) || strings.Contains(line, s.fullName())) {
 				text += line
 			}
 		}
