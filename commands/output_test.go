@@ -69,18 +69,24 @@ func TestFormats(t *testing.T) {
 		{"text failed", nil, fine, broken, exitRefused, text, "warning: careful\ndibber: no room\nhint: ask later\n"},
 		{"quiet failed", []string{"-q"}, nil, broken, exitRefused, "", "dibber: no room\nhint: ask later\n"},
 		{
-			"json", []string{"--json"}, fine, nil, exitOK,
+			"json",
+			[]string{"--json"},
+			fine, nil, exitOK,
 			`{"schema":"count/1","time":"","elapsed_ms":0,"count":3,"names":[],"size":null,"ok":true,"error":null}`,
 			"warning: careful\n",
 		},
 		{
-			"json failed", []string{"--json"}, nil, broken, exitRefused,
+			"json failed",
+			[]string{"--json"},
+			nil, broken, exitRefused,
 			`{"schema":"count/1","time":"","elapsed_ms":0,"count":0,"names":[],"size":null,"ok":false,"error":` +
 				`{"code":"quota","phase":"reserve","addr":"/ip4/127.0.0.1","message":"no\nroom","hint":"ask\nlater","retryable":false}}`,
 			"warning: careful\ndibber: no room\nhint: ask later\n",
 		},
 		{
-			"ndjson", []string{"--ndjson"}, fine, errors.New("odd"), exitInternal,
+			"ndjson",
+			[]string{"--ndjson"},
+			fine, errors.New("odd"), exitInternal,
 			`{"schema":"count/1","event":"tick","time":"","elapsed_ms":0,"n":7}` + "\n" +
 				`{"schema":"count/1","event":"summary","time":"","elapsed_ms":0,"count":3,"names":[],"size":null,"ok":false,"error":` +
 				`{"code":"internal","phase":null,"addr":null,"message":"odd","hint":null,"retryable":false}}`,
