@@ -96,14 +96,15 @@ func (o *dialOptions) validate(args []string) error {
 		return usagef("--watch and --hold exclude each other")
 	case o.Ping < 0 || o.Interval < 0 || o.Hold < 0:
 		return usagef("--ping, --interval and --hold must not be negative")
-	case (o.Watch || o.Hold != 0) && len(args) > 1:
-		return usagef("--watch and --hold take one target")
 	}
 	if err := o.Sources.validate(); err != nil {
 		return err
 	}
-	return o.Host.needTargets("dial", args, 1000, addr.Options{AllowUnknownPeer: o.AllowUnknown})
+	return o.Host.needTargets("dial", args, addr.Options{AllowUnknownPeer: o.AllowUnknown})
 }
+
+// holds reports whether the connection is to be kept for a while.
+func (o *dialOptions) holds() bool { return o.Watch || o.Hold != 0 }
 
 // dialEvents are the lines of --ndjson before the summary.
 func dialEvents() []event {
@@ -131,7 +132,13 @@ func (p pathLine) line() string {
 }
 
 func runDial(ctx context.Context, out *output, o dialOptions) (any, error) {
-	targets, err := o.Host.targets(out, o.Targets, addr.Options{AllowUnknownPeer: o.AllowUnknown})
+	parse := o.Host.targets
+	if o.holds() {
+		parse = func(out *output, args []string, opts addr.Options) ([]addr.Target, error) {
+			return o.Host.oneTarget(out, "dial with --watch or --hold", args, opts)
+		}
+	}
+	targets, err := parse(out, o.Targets, addr.Options{AllowUnknownPeer: o.AllowUnknown})
 	if err != nil {
 		return nil, err
 	}
@@ -190,13 +197,13 @@ func dialTarget(ctx context.Context, out *output, n *host.Node, find finder, t a
 		t.ID = id
 	}
 	if err := find.complete(ctx, n, &t); err != nil {
-		return dial.Result{Peer: t.ID}, err
+		return dial.Result{Peer: &t.ID}, err
 	}
 	cfg := dial.Config{
 		NoRelay: o.NoRelay, RelayOnly: o.RelayOnly, UntilDirect: o.UntilDirect,
 		Require: protocol.ConvertFromStrings(o.Require), Hold: o.Hold,
 		Ping: ping.Config{Count: o.Ping, Interval: max(o.Interval, time.Microsecond)},
-		On:   func(e dial.Event) { tellDial(out, t, e) },
+		On:   func(e dial.Event) { tellDial(out, t, e, o.holds()) },
 	}
 	if o.Watch {
 		cfg.Hold = -1
@@ -208,13 +215,15 @@ func dialTarget(ctx context.Context, out *output, n *host.Node, find finder, t a
 }
 
 // tellDial turns a step of a dial into an event.
-func tellDial(out *output, t addr.Target, e dial.Event) {
+func tellDial(out *output, t addr.Target, e dial.Event, holds bool) {
 	switch {
 	case e.Resolved != nil:
 		out.event("addr.resolved", *e.Resolved)
 	case e.Attempt != nil:
 		out.event("addr.done", dialAttempt{t.ID.String(), *e.Attempt})
 		out.status("%s %s", e.Attempt.Addr, e.Attempt.Outcome)
+	case e.Connected != nil && holds: // the result comes much later
+		out.event("connected", pathLine{*e.Connected})
 	case e.Connected != nil:
 		out.event("connected", *e.Connected)
 	case e.Identify != nil:
@@ -290,6 +299,10 @@ func unreachableFailure(e *dial.UnreachableError) failure {
 		f.Exit, f.Hint = exitRefused, "the peer hangs up on us: its lists or its limits do not let us in"
 	case dial.RelayRefused:
 		f.Exit, f.Phase, f.Hint = exitRefused, "relay", "the relay's limits or lists do not allow the circuit"
+	case dial.OwnLimit:
+		f.Exit, f.Hint = exitRefused, "too many connections or too little memory on this side"
+	case dial.WantDirect, dial.WantRelay, dial.LinkLocal, dial.Unspecified, dial.Self:
+		f.Retryable = false
 	case dial.Gated:
 		f.Exit, f.Retryable, f.Hint = exitRefused, false, "--deny-peer, --deny-cidr, -4 or -6 of this command rules it out"
 	case dial.NotARelay:

@@ -23,10 +23,12 @@ func (d dialDoc) renderText(t *text) {
 // renderDial shows one peer: the verdict, the waterfall, the stack, the peer.
 func renderDial(t *text, r dial.Result) {
 	switch {
+	case r.Peer == nil:
+		t.line("not connected: nobody told who is there")
 	case r.Path == nil:
-		t.line("%s  not connected", r.Peer)
+		t.line("%s  not connected", *r.Peer)
 	case r.ConnectedMS != nil:
-		t.line("%s  connected in %s, %s", r.Peer, millisText(r.ConnectedMS), pathText(r))
+		t.line("%s  connected in %s, %s", *r.Peer, millisText(r.ConnectedMS), pathText(r))
 	}
 	if len(r.Attempts) > 0 {
 		t.gap()

@@ -233,14 +233,21 @@ func (o *hostOptions) targets(out *output, args []string, opts addr.Options) ([]
 	return list, nil
 }
 
+// oneTarget is the target of a command that takes a single peer, under as many
+// addresses as one likes.
+func (o *hostOptions) oneTarget(out *output, what string, args []string, opts addr.Options) ([]addr.Target, error) {
+	list, err := o.targets(out, args, opts)
+	if err == nil && len(list) > 1 {
+		return nil, usagef("%s takes one peer, but got %d", what, len(list))
+	}
+	return list, err
+}
+
 // needTargets is the validate of commands whose arguments name peers. What needs
 // no file is checked before any I/O.
-func (o *hostOptions) needTargets(command string, args []string, most int, opts addr.Options) error {
-	switch {
-	case len(args) == 0:
+func (o *hostOptions) needTargets(command string, args []string, opts addr.Options) error {
+	if len(args) == 0 {
 		return usagef("%s needs a target: an address that ends with /p2p/PEERID, @name, @file or -", command)
-	case len(args) > most:
-		return usagef("%s takes one target, but got %q too", command, args[most])
 	}
 	for _, a := range args {
 		if a == "-" || strings.HasPrefix(a, "@") {
@@ -266,6 +273,8 @@ func hostFailure(err error) (failure, bool) {
 	switch {
 	case errors.As(err, &locked):
 		return failure{Code: "locked", Phase: "start", Hint: "end the other process, or choose another folder with --state-dir"}, true
+	case errors.Is(err, host.ErrTransportOff):
+		return failure{Exit: exitUsage, Hint: "see --transport, --psk-file and --tls-cert"}, true
 	case errors.As(err, &le):
 		return failure{
 			Code: "listen", Phase: "listen", Addr: le.Addr.String(),

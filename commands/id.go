@@ -27,7 +27,7 @@ type idOptions struct {
 
 // idDoc is the document of id.
 type idDoc struct {
-	Peer         peer.ID        `json:"peer"`
+	Peer         *peer.ID       `json:"peer"` // null: not known
 	IDs          addr.Encodings `json:"ids"`
 	IDRevealsKey bool           `json:"id_reveals_key"`
 	Own          bool           `json:"own"`      // true: this host itself, nobody was asked
@@ -59,7 +59,7 @@ identity is the one that serve keeps in the state folder, made if missing.`,
 			if err := o.Sources.validate(); err != nil {
 				return err
 			}
-			return o.Host.needTargets("id", args, 1, addr.Options{AllowUnknownPeer: o.AllowUnknown})
+			return o.Host.needTargets("id", args, addr.Options{AllowUnknownPeer: o.AllowUnknown})
 		},
 		run: func(ctx context.Context, out *output) (any, error) { return runID(ctx, out, o) },
 	}
@@ -69,12 +69,9 @@ func runID(ctx context.Context, out *output, o idOptions) (any, error) {
 	if len(o.Target) == 0 {
 		return ownID(out, o)
 	}
-	targets, err := o.Host.targets(out, o.Target, addr.Options{AllowUnknownPeer: o.AllowUnknown})
+	targets, err := o.Host.oneTarget(out, "id", o.Target, addr.Options{AllowUnknownPeer: o.AllowUnknown})
 	if err != nil {
 		return nil, err
-	}
-	if len(targets) > 1 {
-		return nil, usagef("id takes one target, but the list names %d peers", len(targets))
 	}
 	find, err := o.Sources.finder(out, &o.Host, targets)
 	if err != nil {
@@ -91,7 +88,7 @@ func runID(ctx context.Context, out *output, o idOptions) (any, error) {
 		return doc, err
 	}
 	if doc.Identify == nil {
-		err = &failure{Exit: exitProtocol, Code: "no_identify", Phase: "identify", Err: fmt.Errorf("peer %s does not answer identify", r.Peer)}
+		err = &failure{Exit: exitProtocol, Code: "no_identify", Phase: "identify", Err: fmt.Errorf("peer %s does not answer identify", *r.Peer)}
 	}
 	return doc.withIDs(), err
 }
@@ -103,7 +100,7 @@ func ownID(out *output, o idOptions) (any, error) {
 		return nil, err
 	}
 	defer n.Close()
-	return idDoc{Peer: n.ID(), Own: true, Identify: ownIdentify(n)}.withIDs(), nil
+	return idDoc{Peer: new(n.ID()), Own: true, Identify: ownIdentify(n)}.withIDs(), nil
 }
 
 // ownIdentify is what identify would tell others about n.
@@ -112,7 +109,9 @@ func ownIdentify(n *host.Node) *dial.Identify {
 		Agent: Agent(), ProtocolVersion: host.ProtocolVersion, SignedRecord: true,
 		Protocols: protocol.ConvertToStrings(n.Mux().Protocols()),
 	}
-	for _, a := range n.ListenAddrs() {
+	addrs := n.Addrs()
+	addr.Sort(addrs)
+	for _, a := range addrs {
 		id.ListenAddrs = append(id.ListenAddrs, a.String())
 	}
 	key := n.Peerstore().PubKey(n.ID())
@@ -129,14 +128,14 @@ func ownIdentify(n *host.Node) *dial.Identify {
 
 // withIDs adds what the peer id itself tells.
 func (d idDoc) withIDs() idDoc {
-	if ids, err := addr.EncodingsOf(d.Peer); err == nil {
+	if ids, err := addr.EncodingsOf(*d.Peer); err == nil {
 		d.IDs = ids
 	}
-	_, d.IDRevealsKey = addr.PublicKey(d.Peer)
+	_, d.IDRevealsKey = addr.PublicKey(*d.Peer)
 	return d
 }
 
-func (d idDoc) quiet() string { return d.Peer.String() }
+func (d idDoc) quiet() string { return d.IDs.Base58 }
 
 func (d idDoc) renderText(t *text) {
 	if d.IDs.Base58 == "" {

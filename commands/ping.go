@@ -26,11 +26,14 @@ type pingOptions struct {
 
 // pingDoc is the document of ping.
 type pingDoc struct {
-	Peer peer.ID `json:"peer"`
+	Peer *peer.ID `json:"peer"` // null: not known yet
 	ping.Result
 	Lost  int         `json:"lost"`
-	Pongs []ping.Pong `json:"pongs"`
+	Pongs []ping.Pong `json:"pongs"` // the last of them
 }
+
+// maxPongs bounds how many pongs the document has: a ping may run for weeks.
+const maxPongs = 1000
 
 func newPing(*env) spec {
 	var o pingOptions
@@ -57,7 +60,7 @@ Ctrl-C prints the statistics.`,
 			if err := o.Sources.validate(); err != nil {
 				return err
 			}
-			return o.Host.needTargets("ping", args, 1, addr.Options{})
+			return o.Host.needTargets("ping", args, addr.Options{})
 		},
 		run: func(ctx context.Context, out *output) (any, error) { return runPing(ctx, out, o) },
 	}
@@ -74,18 +77,16 @@ func (p pongLine) line() string {
 }
 
 func runPing(ctx context.Context, out *output, o pingOptions) (any, error) {
-	targets, err := o.Host.targets(out, o.Target, addr.Options{})
+	targets, err := o.Host.oneTarget(out, "ping", o.Target, addr.Options{})
 	if err != nil {
 		return nil, err
-	}
-	if len(targets) > 1 {
-		return nil, usagef("ping takes one target, but the list names %d peers", len(targets))
 	}
 	find, err := o.Sources.finder(out, &o.Host, targets)
 	if err != nil {
 		return nil, err
 	}
-	doc := pingDoc{Peer: targets[0].ID}
+	id := targets[0].ID
+	doc := pingDoc{Peer: &id}
 	n, err := o.Host.open(out, hostDefaults{})
 	if err != nil {
 		return nil, err
@@ -94,20 +95,23 @@ func runPing(ctx context.Context, out *output, o pingOptions) (any, error) {
 	if err := find.complete(ctx, n, &targets[0]); err != nil {
 		return doc, err
 	}
-	if _, err := dial.Do(ctx, n, doc.Peer, targets[0].Addrs, dial.Config{}); err != nil {
+	if _, err := dial.Do(ctx, n, id, targets[0].Addrs, dial.Config{Upgrade: true}); err != nil {
 		return doc, err
 	}
 	count := o.Count
 	if count == 0 {
 		count = -1
 	}
-	doc.Result, err = ping.Do(ctx, n, doc.Peer, ping.Config{Count: count, Interval: o.Interval, On: func(p ping.Pong) {
+	doc.Result, err = ping.Do(ctx, n, id, ping.Config{Count: count, Interval: o.Interval, On: func(p ping.Pong) {
+		if len(doc.Pongs) == maxPongs {
+			doc.Pongs = slices.Delete(doc.Pongs, 0, 1)
+		}
 		doc.Pongs = append(doc.Pongs, p)
 		out.event("pong", pongLine{p})
 	}})
 	doc.Lost = doc.Sent - doc.Received
 	if err == nil && doc.Received == 0 {
-		err = &failure{Exit: exitUnreachable, Code: "no_pong", Phase: "ping", Retryable: true, Err: fmt.Errorf("ping %s: none of %d came back", doc.Peer, doc.Sent)}
+		err = &failure{Exit: exitUnreachable, Code: "no_pong", Phase: "ping", Retryable: true, Err: fmt.Errorf("ping %s: none of %d came back", id, doc.Sent)}
 	}
 	return doc, err
 }
@@ -135,5 +139,5 @@ func (d pingDoc) renderText(t *text) {
 		return
 	}
 	t.gap()
-	t.line("%s  %s", d.Peer, pingText(d.Result))
+	t.line("%s  %s", *d.Peer, pingText(d.Result))
 }

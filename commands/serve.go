@@ -179,7 +179,7 @@ func runServe(ctx context.Context, out *output, o serveOptions) (doc any, err er
 	stop := reloadOnHangup(out, &o.Host, n)
 	<-ctx.Done()
 	stop()
-	result := serveDoc{Peer: n.ID(), Roles: s.Roles(), UptimeS: time.Since(out.e.start).Round(time.Millisecond).Seconds(), Rendezvous: s.Stats()}
+	result := serveDoc{Peer: new(n.ID()), Roles: s.Roles(), UptimeS: time.Since(out.e.start).Round(time.Millisecond).Seconds(), Rendezvous: s.Stats()}
 	result.Drained, err = drain(out, o.Drain, s.Close)
 	if !result.Drained {
 		// Roles still run: nothing may be closed under them. The process ends now,

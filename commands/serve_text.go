@@ -30,7 +30,7 @@ type readyDoc struct {
 
 // serveDoc is the document of serve, printed at its end.
 type serveDoc struct {
-	Peer       peer.ID          `json:"peer"`
+	Peer       *peer.ID         `json:"peer"` // null: it did not start
 	Roles      []string         `json:"roles"`
 	UptimeS    float64          `json:"uptime_s"`
 	Rendezvous rendezvous.Stats `json:"rendezvous"`

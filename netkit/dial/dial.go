@@ -80,7 +80,7 @@ func Do(ctx context.Context, n *host.Node, p peer.ID, addrs []ma.Multiaddr, cfg 
 	if d.cfg.IdentifyTimeout == 0 {
 		d.cfg.IdentifyTimeout = defaultIdentifyTimeout
 	}
-	d.r = Result{Peer: p, Attempts: []Attempt{}, Pongs: []ping.Pong{}}
+	d.r = Result{Peer: &p, Attempts: []Attempt{}, Pongs: []ping.Pong{}}
 	release := n.HoldStreams()
 	defer release()
 	ids, err := watchIdentify(n, p)

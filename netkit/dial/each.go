@@ -32,7 +32,7 @@ func (e *PartialError) Error() string {
 // *UnreachableError when none worked, *PartialError when some did not, or ctx's.
 func Each(ctx context.Context, n *host.Node, p peer.ID, addrs []ma.Multiaddr, cfg Config) (Result, error) {
 	d := &dialler{n: n, cfg: cfg, peer: p, start: time.Now()}
-	d.r = Result{Peer: p, Attempts: []Attempt{}, Pongs: []ping.Pong{}}
+	d.r = Result{Peer: &p, Attempts: []Attempt{}, Pongs: []ping.Pong{}}
 	cands := d.candidates(ctx, addrs)
 	began := time.Now()
 	d.r.Attempts = make([]Attempt, len(cands))

@@ -17,11 +17,11 @@ const (
 
 // Result is how a peer was reached, or what was tried in vain.
 type Result struct {
-	Peer    peer.ID `json:"peer"`
-	Path    *string `json:"path"`    // direct, relayed or punched; null: not connected
-	Limited *bool   `json:"limited"` // whether the relay limits the connection; null: not connected
-	Limits  *Limits `json:"limits"`  // null: no limits, or not connected
-	Addr    *string `json:"addr"`    // the address that won; null: not connected
+	Peer    *peer.ID `json:"peer"`    // null: nobody told who is there
+	Path    *string  `json:"path"`    // direct, relayed or punched; null: not connected
+	Limited *bool    `json:"limited"` // whether the relay limits the connection; null: not connected
+	Limits  *Limits  `json:"limits"`  // null: no limits, or not connected
+	Addr    *string  `json:"addr"`    // the address that won; null: not connected
 
 	Transport  *string `json:"transport"` // quic, tcp, ws, wss, webtransport, webrtc-direct
 	Security   *string `json:"security"`  // protocol id, such as /noise; tls-1.3 within QUIC

@@ -2,7 +2,9 @@ package host
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -19,8 +21,39 @@ import (
 func (n *Node) Dial(ctx context.Context, p peer.ID, addrs []ma.Multiaddr) (network.Conn, error) {
 	n.swarm().Backoff().Clear(p)
 	n.Remember(p, addrs, peerstore.TempAddrTTL)
-	return n.Network().DialPeer(ctx, p)
+	c, err := n.Network().DialPeer(ctx, p)
+	if err != nil {
+		return nil, &DialError{p, err}
+	}
+	return c, nil
 }
+
+// DialError is why a peer could not be dialled. It tells in one line what the
+// library tells in many.
+type DialError struct {
+	Peer peer.ID
+	Err  error
+}
+
+// dialErrorAddrs is how many addresses the text of a DialError names.
+const dialErrorAddrs = 3
+
+func (e *DialError) Error() string {
+	var all *swarm.DialError
+	if !errors.As(e.Err, &all) || len(all.DialErrors) == 0 {
+		return fmt.Sprintf("dial %s: %v", e.Peer, e.Err)
+	}
+	var parts []string
+	for _, a := range all.DialErrors[:min(len(all.DialErrors), dialErrorAddrs)] {
+		parts = append(parts, fmt.Sprintf("%s: %v", a.Address, a.Cause))
+	}
+	if more := len(all.DialErrors) + all.Skipped - len(parts); more > 0 {
+		parts = append(parts, fmt.Sprintf("and %d more", more))
+	}
+	return fmt.Sprintf("dial %s: %s", e.Peer, strings.Join(parts, "; "))
+}
+
+func (e *DialError) Unwrap() error { return e.Err }
 
 // Forget closes every connection to p and drops what is known of its addresses.
 func (n *Node) Forget(p peer.ID) {

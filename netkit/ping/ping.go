@@ -68,7 +68,7 @@ type Result struct {
 // and picks anew for each ping. It returns what was measured together with the
 // error that ended it: ctx's, or the first ping's when it could not be sent at
 // all. A single lost echo is no error.
-func Do(ctx context.Context, n *host.Node, p peer.ID, cfg Config) (Result, error) {
+func Do(ctx context.Context, n *host.Node, p peer.ID, cfg Config) (r Result, err error) {
 	count, interval, timeout := cfg.Count, cfg.Interval, cfg.Timeout
 	if count == 0 {
 		count = 1
@@ -79,7 +79,8 @@ func Do(ctx context.Context, n *host.Node, p peer.ID, cfg Config) (Result, error
 	if timeout == 0 {
 		timeout = 10 * time.Second
 	}
-	r := Result{RTTs: []float64{}}
+	r.RTTs = []float64{}
+	defer func() { r.sum() }()
 	next := time.NewTimer(0)
 	defer next.Stop()
 	for count < 0 || r.Sent < count {
@@ -96,7 +97,7 @@ func Do(ctx context.Context, n *host.Node, p peer.ID, cfg Config) (Result, error
 		r.Sent++
 		pong.Seq = r.Sent
 		if pong.RTTms != nil {
-			r.add(*pong.RTTms)
+			r.RTTs = append(r.RTTs, *pong.RTTms)
 		}
 		if cfg.On != nil {
 			cfg.On(pong)
@@ -163,16 +164,18 @@ func echo(ctx context.Context, n *host.Node, c network.Conn) (time.Duration, err
 	return took, s.Close()
 }
 
-// add counts one echo and refreshes the statistics.
-func (r *Result) add(ms float64) {
-	r.Received++
-	r.RTTs = append(r.RTTs, ms)
-	sorted := slices.Sorted(slices.Values(r.RTTs))
-	sum := 0.0
-	for _, v := range sorted {
-		sum += v
+// sum fills in the statistics.
+func (r *Result) sum() {
+	r.Received = len(r.RTTs)
+	if r.Received == 0 {
+		return
 	}
-	avg := sum / float64(len(sorted))
+	sorted := slices.Sorted(slices.Values(r.RTTs))
+	total := 0.0
+	for _, v := range sorted {
+		total += v
+	}
+	avg := total / float64(len(sorted))
 	p95 := sorted[int(math.Ceil(0.95*float64(len(sorted))))-1] // nearest rank
 	r.Min, r.Avg, r.Max, r.P95 = &sorted[0], &avg, &sorted[len(sorted)-1], &p95
 }
