@@ -10,16 +10,13 @@ import (
 
 	"dibber/netkit/addr"
 	"dibber/netkit/dial"
-	"dibber/netkit/dialback"
 	"dibber/netkit/host"
 	"dibber/netkit/natlab"
 	"dibber/netkit/relay"
 	"dibber/netkit/rendezvous"
 	"dibber/netkit/serve"
 
-	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/libp2p/go-libp2p/p2p/protocol/autonatv2"
 	ma "github.com/multiformats/go-multiaddr"
 )
 
@@ -186,58 +183,6 @@ func TestKeptPeerIsDialledAgain(t *testing.T) {
 		}
 		ev.await(t, "loss", is("lost"))
 		ev.await(t, "second connection", is("connected"))
-	})
-}
-
-func TestDialBackTellsTheTruth(t *testing.T) {
-	natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
-		server := lab.Internet().Machine("server", natlab.MachineConfig{}).Host(host.Config{})
-		s, err := serve.New(server, serve.Config{DialBack: &dialback.Config{}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer s.Close()
-		open := lab.Internet().Machine("open", natlab.MachineConfig{})
-		home := lab.Internet().Router("home", natlab.RouterConfig{NAT: natlab.NAT{Filtering: natlab.AddressAndPortDependent}})
-		for _, c := range []struct {
-			machine *natlab.Machine
-			want    network.Reachability
-		}{
-			{open, network.ReachabilityPublic},
-			{home.LAN().Machine("shut", natlab.MachineConfig{}), network.ReachabilityPrivate},
-		} {
-			h := c.machine.Host(host.Config{})
-			dialler, err := h.Dialer()
-			if err != nil {
-				t.Fatal(err)
-			}
-			client, err := autonatv2.New(dialler)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := client.Start(h); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := h.Dial(t.Context(), server.ID(), server.ListenAddrs()); err != nil {
-				t.Fatal(err)
-			}
-			time.Sleep(time.Second) // virtual: identify
-			seen := h.Observations()
-			if len(seen) != 1 {
-				t.Fatalf("observations %v", seen)
-			}
-			r, err := client.GetReachability(t.Context(), []autonatv2.Request{{Addr: seen[0].Addr, SendDialData: true}})
-			if err != nil || r.Reachability != c.want {
-				t.Errorf("%s: %v %v, want %v", seen[0].Addr, r.Reachability, err, c.want)
-			}
-			client.Close()
-			if err := dialler.Close(); err != nil {
-				t.Error(err)
-			}
-		}
-		// libp2p's AutoNAT v1 server sits out a failed dial-back for 15 s, whatever
-		// happens to its host, so that nobody uses it to scan ports.
-		time.Sleep(time.Minute)
 	})
 }
 
