@@ -305,6 +305,16 @@ func TestEachAddressInIsolation(t *testing.T) {
 	}
 }
 
+// A peer has more addresses than it serves pings of one peer at once.
+func TestEachOfManyAddresses(t *testing.T) {
+	a, b := node(t, host.Config{}, tcpAddr), node(t, host.Config{}, slices.Repeat([]string{tcpAddr}, 12)...)
+	for range 5 {
+		if r, err := dial.Each(t.Context(), a, b.ID(), b.ListenAddrs(), dial.Config{}); err != nil {
+			t.Fatalf("%v of %+v", err, r.Attempts)
+		}
+	}
+}
+
 func TestEachRelayedAddressInIsolation(t *testing.T) {
 	rn, b := node(t, host.Config{}, quicAddr, tcpAddr), node(t, host.Config{}, tcpAddr)
 	s, err := relay.New(rn, relay.Limits{})

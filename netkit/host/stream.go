@@ -10,7 +10,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/core/transport"
-	libp2pping "github.com/libp2p/go-libp2p/p2p/protocol/ping"
 	"github.com/multiformats/go-multistream"
 )
 
@@ -49,6 +48,10 @@ func (n *Node) Supports(ctx context.Context, c network.Conn, proto protocol.ID) 
 	return err == nil, err
 }
 
+// unspoken is a protocol that no peer has. To say so is an answer, and it counts
+// against no limit: go-libp2p serves two pings of a peer at once and resets more.
+const unspoken protocol.ID = "/dibber/unspoken"
+
 // Answers proposes a protocol on a connection made by DialAddr. It returns nil if
 // the peer answers at all: one that turns the host away does so after the
 // handshake, which has then succeeded on this side.
@@ -60,7 +63,7 @@ func (n *Node) Answers(ctx context.Context, c transport.CapableConn) error {
 	defer func() { _ = s.Reset() }() // nothing was asked for beyond the answer
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	defer stop()
-	if err := multistream.SelectProtoOrFail(protocol.ID(libp2pping.ID), s); err != nil && !NotSupported(err) {
+	if err := multistream.SelectProtoOrFail(unspoken, s); err != nil && !NotSupported(err) {
 		return fmt.Errorf("propose a protocol: %w", err)
 	}
 	return nil
