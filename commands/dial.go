@@ -317,8 +317,6 @@ func unreachableFailure(e *dial.UnreachableError) failure {
 		f.Phase, f.Hint = "relay", "the relay itself cannot be reached; dial it first"
 	case dial.NameUnresolved:
 		f.Phase, f.Hint = "resolve", "the name has no address; check its spelling"
-	case dial.WantDirect, dial.WantRelay:
-		f.Retryable, f.Hint = false, "--no-relay and --relay-only of this command rule out addresses of the other kind"
 	case dial.NoTransport:
 		f.Retryable, f.Hint = false, "the address needs a transport that is off; see --transport"
 	}
