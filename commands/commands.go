@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"syscall"
 	"time"
 
@@ -66,8 +67,8 @@ func (e *env) main(ctx context.Context, args []string) int {
 func (e *env) app(in *invocation, action cli.ActionFunc) *cli.App {
 	onUsageError := func(_ *cli.Context, err error, _ bool) error { return err }
 	var command *cli.Command
-	for i := len(in.spec.path) - 1; i >= 0; i-- {
-		next := &cli.Command{Name: in.spec.path[i], HideHelp: true, OnUsageError: onUsageError}
+	for _, v := range slices.Backward(in.spec.path) {
+		next := &cli.Command{Name: v, HideHelp: true, OnUsageError: onUsageError}
 		if command == nil {
 			next.Flags, next.Action = in.spec.allFlags(e), action
 		} else {

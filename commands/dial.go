@@ -319,6 +319,7 @@ func unreachableFailure(e *dial.UnreachableError) failure {
 		f.Phase, f.Hint = "resolve", "the name has no address; check its spelling"
 	case dial.NoTransport:
 		f.Retryable, f.Hint = false, "the address needs a transport that is off; see --transport"
+	default: // the word says all there is to say
 	}
 	return f
 }

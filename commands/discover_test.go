@@ -22,8 +22,6 @@ const (
 	serverPeer = "12D3KooWDaAnDbAyRbKs5izoL4V1L4g6HBAacyJTFht9TeguCKfi"
 )
 
-func somePtr[T any](v T) *T { return &v }
-
 // sampleDiscover is a result with something in every field; what others wrote tries to steer the terminal.
 func sampleDiscover(t *testing.T) discover.Result {
 	t.Helper()
@@ -34,32 +32,32 @@ func sampleDiscover(t *testing.T) discover.Result {
 	}
 	server := "/dns4/home.example/udp/4001/quic-v1/p2p/" + serverPeer
 	return discover.Result{
-		Namespace: somePtr("chat"), Count: 2,
+		Namespace: new("chat"), Count: 2,
 		Peers: []discover.Peer{
 			{
-				ID: a, Sources: []string{"rendezvous", "mdns"}, Namespace: somePtr("chat"), TTL: somePtr(int64(7199)),
+				ID: a, Sources: []string{"rendezvous", "mdns"}, Namespace: new("chat"), TTL: new(int64(7199)),
 				Addrs: []string{"/ip4/192.0.2.1/udp/4001/quic-v1/p2p/" + foundPeer, server + "/p2p-circuit/p2p/" + foundPeer},
-				Probe: discover.Probe{State: discover.Reachable, RTT: somePtr(1.25), Agent: somePtr("agent\x1b[2J")},
+				Probe: discover.Probe{State: discover.Reachable, RTT: new(1.25), Agent: new("agent\x1b[2J")},
 				Found: []discover.Finding{
-					{Source: "rendezvous", Server: &server, Namespace: somePtr("chat"), TTL: somePtr(int64(7199)), Seq: somePtr(uint64(7)), Record: somePtr("standard"), Newest: true},
-					{Source: "mdns", TTL: somePtr(int64(118)), Newest: true},
+					{Source: "rendezvous", Server: &server, Namespace: new("chat"), TTL: new(int64(7199)), Seq: new(uint64(7)), Record: new("standard"), Newest: true},
+					{Source: "mdns", TTL: new(int64(118)), Newest: true},
 				},
 			},
 			{
 				ID: b, Sources: []string{"table"}, Addrs: []string{"/ip4/192.0.2.2/tcp/1/p2p/" + serverPeer},
-				Probe: discover.Probe{State: discover.Unreachable, Error: somePtr("timeout")},
+				Probe: discover.Probe{State: discover.Unreachable, Error: new("timeout")},
 				Found: []discover.Finding{{Source: "table", Newest: true}},
 			},
 		},
 		Sources: []discover.SourceResult{
-			{Source: "rendezvous", Server: &server, OK: true, MS: somePtr(38.5), Count: 1, Skipped: 2},
-			{Source: "dnsaddr", Server: somePtr("/dnsaddr/nowhere.example"), Error: somePtr("no such\nhost")},
+			{Source: "rendezvous", Server: &server, OK: true, MS: new(38.5), Count: 1, Skipped: 2},
+			{Source: "dnsaddr", Server: new("/dnsaddr/nowhere.example"), Error: new("no such\nhost")},
 			{Source: "mdns", OK: true, Count: 1},
-			{Source: "table", OK: true, MS: somePtr(0.0), Count: 1},
+			{Source: "table", OK: true, MS: new(0.0), Count: 1},
 		},
 		Registrations: []discover.Registered{
-			{Server: server, Namespace: "chat", State: "registered", TTL: somePtr(int64(7200)), Addrs: []string{"/ip4/192.0.2.9/tcp/4001"}},
-			{Server: server, Namespace: "two\nlines", State: "failed", Error: somePtr("rendezvous E_UNAVAILABLE: full")},
+			{Server: server, Namespace: "chat", State: "registered", TTL: new(int64(7200)), Addrs: []string{"/ip4/192.0.2.9/tcp/4001"}},
+			{Server: server, Namespace: "two\nlines", State: "failed", Error: new("rendezvous E_UNAVAILABLE: full")},
 		},
 	}
 }

@@ -57,7 +57,7 @@ func encode(parts ...any) ([]byte, error) {
 
 // withLists returns a copy of v in which every nil slice or map is an empty one. Types that encode themselves are left alone.
 func withLists(v reflect.Value) reflect.Value {
-	if _, custom := v.Interface().(json.Marshaler); custom {
+	if _, custom := reflect.TypeAssert[json.Marshaler](v); custom {
 		return v
 	}
 	switch v.Kind() {

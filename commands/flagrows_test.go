@@ -9,7 +9,10 @@ type flagRow struct {
 }
 
 // flagRows is the table of all flags. TestEveryFlag holds it against the program.
-func flagRows() []flagRow {
+func flagRows() []flagRow { return append(sharedFlagRows(), commandFlagRows()...) }
+
+// sharedFlagRows are the flags that several commands have.
+func sharedFlagRows() []flagRow {
 	return []flagRow{
 		{groupOutput, "json", "JSON", "TestFormats"},
 		{groupOutput, "ndjson", "NDJSON", "TestFormats"},
@@ -40,7 +43,12 @@ func flagRows() []flagRow {
 		{groupSources, "namespace", "Sources.Namespace", "discover.txtar"},
 		{groupSources, "mdns", "Sources.MDNS", "mdns.txtar"},
 		{groupSources, "mdns-interface", "Sources.Interfaces", "mdns.txtar"},
+	}
+}
 
+// commandFlagRows are the flags of one command each.
+func commandFlagRows() []flagRow {
+	return []flagRow{
 		{"serve", "relay", "Relay", "serve.txtar"},
 		{"serve", "relay-reservations", "RelayLimits.Reservations", "serve_flags.txtar"},
 		{"serve", "relay-reservations-per-ip", "RelayLimits.ReservationsPerIP", "serve_flags.txtar"},

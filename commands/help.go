@@ -15,7 +15,7 @@ func (e *env) printHelp(s *spec) int {
 	} else {
 		e.commandHelp(t, s)
 	}
-	fmt.Fprint(e.stdio.Out, string(t.bytes()))
+	_, _ = e.stdio.Out.Write(t.bytes()) // a reader that went away is not worth a word
 	return int(exitOK)
 }
 

@@ -152,6 +152,7 @@ func rendezvousOf(e rendezvous.Event) rendezvousLine {
 	case rendezvous.EventRefused:
 		word := e.Status.String()
 		l.Status, l.Error = &word, known(e.Text)
+	case rendezvous.EventUnregister, rendezvous.EventExpire: // who and where is all
 	}
 	return l
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"dibber/netkit/addr"
 	"dibber/netkit/discover"
@@ -37,10 +38,8 @@ func sourceFlags(o *sourceOptions) []cli.Flag {
 
 // validate finds the usage errors that need no file.
 func (o *sourceOptions) validate() error {
-	for _, v := range o.Rendezvous {
-		if v == "-" {
-			return usagef("--rendezvous: standard input cannot name servers")
-		}
+	if slices.Contains(o.Rendezvous, "-") {
+		return usagef("--rendezvous: standard input cannot name servers")
 	}
 	if len(o.Namespace) > 255 {
 		return usagef("--namespace: %d bytes are more than 255", len(o.Namespace))

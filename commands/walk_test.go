@@ -291,6 +291,7 @@ func sampleValue(f cli.Flag, def string) string {
 				return w
 			}
 		}
+	case kindInt, kindUint, kindFloat:
 	}
 	return "77"
 }

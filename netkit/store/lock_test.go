@@ -34,7 +34,7 @@ func TestLockOfKilledProcess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer stdin.Close() //nolint:errcheck // the test ends
+	defer stdin.Close()
 	stdout, err := other.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -78,7 +78,7 @@ func TestLockedErrorWithoutPID(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer lock.Close() //nolint:errcheck // the test ends
+	defer lock.Close()
 	if err := os.WriteFile(filepath.Join(dir, "lock"), []byte("nonsense"), 0o600); err != nil {
 		t.Fatal(err)
 	}

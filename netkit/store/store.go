@@ -123,7 +123,7 @@ func (d *DB) Write(changes map[string][]byte) error {
 		return err
 	}
 	batch := d.db.NewBatch()
-	defer batch.Close() //nolint:errcheck // a committed batch only goes back to its pool
+	defer batch.Close()
 	for key, value := range changes {
 		if err := stage(batch, key, value); err != nil {
 			return fmt.Errorf("write database: %w", err)

@@ -44,7 +44,7 @@ func TestWriteGetScan(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer db.Close() //nolint:errcheck // the test ends
+	defer db.Close()
 	for _, changes := range []map[string][]byte{
 		{"a/1": []byte("x"), "a/2": {}, "b": []byte("y"), "\xff\xff": []byte("z")},
 		{"a/1": nil, "a/3": []byte("w"), "absent": nil},
@@ -103,7 +103,7 @@ func TestCrash(t *testing.T) {
 			rt.Fatal(err)
 		}
 		survivor := openDB(t, crashed)
-		defer survivor.Close() //nolint:errcheck // the test ends
+		defer survivor.Close()
 		if diff := cmp.Diff(want, contents(t, survivor, "")); diff != "" {
 			rt.Fatal(diff)
 		}

@@ -33,7 +33,7 @@ func TestFramesRoundTrip(t *testing.T) {
 				t.Fatalf("frame %d: %x, %v; want %x", i, got, err, frame)
 			}
 		}
-		if _, err := r.Next(); err != io.EOF {
+		if _, err := r.Next(); !errors.Is(err, io.EOF) {
 			t.Fatalf("at the end: %v", err)
 		}
 	})
