@@ -30,11 +30,11 @@ type readyDoc struct {
 
 // serveDoc is the document of serve, printed at its end.
 type serveDoc struct {
-	Peer       *peer.ID         `json:"peer"` // null: it did not start
-	Roles      []string         `json:"roles"`
-	UptimeS    float64          `json:"uptime_s"`
-	Rendezvous rendezvous.Stats `json:"rendezvous"`
-	Drained    bool             `json:"drained"` // every role ended in time
+	Peer       *peer.ID          `json:"peer"` // null: it did not start
+	Roles      []string          `json:"roles"`
+	UptimeS    float64           `json:"uptime_s"`
+	Rendezvous *rendezvous.Stats `json:"rendezvous"` // what it holds; null: not a role of this node
+	Drained    bool              `json:"drained"`    // every role ended in time
 }
 
 func (d serveDoc) quiet() string { return d.Peer.String() }

@@ -82,9 +82,9 @@ type Server struct {
 	cfg    Config
 	limits Limits
 	roles  []string
-	points []*rendezvous.Server
-	forUs  []func() error // ends what the node does for itself
-	forAll []func() error // ends what it does for others, in the order of starting
+	point  *rendezvous.Server // nil without that role
+	forUs  []func() error     // ends what the node does for itself
+	forAll []func() error     // ends what it does for others, in the order of starting
 }
 
 // Limits are those of the roles for others; nil where the role is off.
@@ -128,7 +128,7 @@ func (s *Server) startServers() error {
 			return err
 		}
 		l := p.Limits()
-		s.limits.Rendezvous, s.points = &l, append(s.points, p)
+		s.limits.Rendezvous, s.point = &l, p
 		s.add(&s.forAll, RoleRendezvous, p.Close)
 	}
 	if s.cfg.DialBack != nil {
@@ -211,12 +211,12 @@ func (s *Server) Roles() []string { return slices.Clone(s.roles) }
 // Limits are the limits in force.
 func (s *Server) Limits() Limits { return s.limits }
 
-// Stats counts what the rendezvous role holds; zero without it.
-func (s *Server) Stats() rendezvous.Stats {
-	if len(s.points) == 0 {
-		return rendezvous.Stats{}
+// Stats counts what the rendezvous role holds; nil without it.
+func (s *Server) Stats() *rendezvous.Stats {
+	if s.point == nil {
+		return nil
 	}
-	return s.points[0].Stats()
+	return new(s.point.Stats())
 }
 
 // Close ends the roles. Those for the node itself end first and at once, so that
