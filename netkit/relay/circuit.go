@@ -119,11 +119,11 @@ func (c *circuit) run() {
 	c.end(ReasonFinished) // both directions have, unless they said otherwise
 	c.hangUp()
 	c.s.unregister(c)
-	c.abandon(c.source(), c.destination())
 	c.s.emit(Event{
 		Kind: EventCircuitClosed, Peer: c.source(), Destination: c.destination(), Circuit: c.id, Reason: c.why,
 		Sent: c.there.moved.Load(), Received: c.back.moved.Load(), Age: time.Since(c.opened),
 	})
+	c.abandon(c.source(), c.destination())
 }
 
 // carry moves one direction's bytes until its end, which ends the circuit unless

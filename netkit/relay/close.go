@@ -52,7 +52,6 @@ func (s *Server) Close() error {
 		return nil
 	}
 	s.closed = true
-	circuits := s.list()
 	opening := make([]network.Stream, 0, len(s.opening))
 	for st := range s.opening {
 		opening = append(opening, st)
@@ -62,7 +61,7 @@ func (s *Server) Close() error {
 	s.host.RemoveStreamHandler(proto.ProtoIDv2Hop)
 	s.host.Network().StopNotify(s.notifiee)
 	s.cancel()
-	for _, c := range circuits {
+	for _, c := range s.open() {
 		c.end(ReasonShutdown)
 	}
 	for _, st := range opening {

@@ -46,7 +46,7 @@ func (s *Server) connect(st network.Stream, msg *pb.HopMessage) *circuit {
 		s.refuse(st, r)
 		return nil
 	}
-	c, why := s.open(st, dst.ID)
+	c, why := s.join(st, dst.ID)
 	if why != "" {
 		r.why = why
 		s.refuse(st, r)
@@ -55,9 +55,9 @@ func (s *Server) connect(st network.Stream, msg *pb.HopMessage) *circuit {
 	return c
 }
 
-// open makes the circuit from st to dst and tells the source, or says why there
+// join makes the circuit from st to dst and tells the source, or says why there
 // is none.
-func (s *Server) open(st network.Stream, dst peer.ID) (*circuit, Reason) {
+func (s *Server) join(st network.Stream, dst peer.ID) (*circuit, Reason) {
 	src := st.Conn().RemotePeer()
 	limits, why := s.admit(src, dst)
 	if why != "" {

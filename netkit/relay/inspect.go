@@ -27,16 +27,32 @@ type Slot struct {
 
 // Reservations lists those that stand now, oldest first.
 func (s *Server) Reservations() []Slot {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	out := make([]Slot, 0, len(s.table.slots))
-	for p, held := range s.table.slots {
-		out = append(out, Slot{
-			Peer: p, Addr: held.from.String(), Transport: addr.Transport(held.from),
-			Opened: held.opened, Renewed: held.renewed, Expires: held.expires, Circuits: s.table.perPeer[p],
-		})
+	held := s.held()
+	out := make([]Slot, len(held))
+	for i, h := range held {
+		out[i] = Slot{
+			Peer: h.peer, Addr: h.from.String(), Transport: addr.Transport(h.from),
+			Opened: h.opened, Renewed: h.renewed, Expires: h.expires, Circuits: h.circuits,
+		}
 	}
 	slices.SortFunc(out, func(a, b Slot) int { return a.Opened.Compare(b.Opened) })
+	return out
+}
+
+// heldSlot is a reservation as it stands at one moment.
+type heldSlot struct {
+	slot
+	circuits int
+}
+
+// held copies what the table has, so that nobody waits while it is written out.
+func (s *Server) held() []heldSlot {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make([]heldSlot, 0, len(s.table.slots))
+	for p, held := range s.table.slots {
+		out = append(out, heldSlot{*held, s.table.perPeer[p]})
+	}
 	return out
 }
 
@@ -65,8 +81,10 @@ type Circuit struct {
 	ReceivedLeft *int64   `json:"received_left"`
 }
 
-// list returns the open circuits. The caller holds s.mu.
-func (s *Server) list() []*circuit {
+// open returns the circuits that are open now.
+func (s *Server) open() []*circuit {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	out := make([]*circuit, 0, len(s.circuits))
 	for _, c := range s.circuits {
 		out = append(out, c)
@@ -77,11 +95,10 @@ func (s *Server) list() []*circuit {
 // Circuits lists those that are open now, oldest first.
 func (s *Server) Circuits() []Circuit {
 	now := time.Now()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	out := make([]Circuit, 0, len(s.circuits))
-	for _, c := range s.circuits {
-		out = append(out, c.snapshot(now))
+	open := s.open()
+	out := make([]Circuit, len(open))
+	for i, c := range open {
+		out[i] = c.snapshot(now)
 	}
 	slices.SortFunc(out, func(a, b Circuit) int { return cmp.Compare(a.ID, b.ID) })
 	return out
@@ -124,10 +141,7 @@ func (s *Server) EndCircuit(id uint64, why Reason) bool {
 // come back unless Config.AllowReserve and Config.AllowConnect deny it.
 func (s *Server) EndPeer(p peer.ID, why Reason) (circuits int, reservation bool) {
 	reservation = s.release(p, why)
-	s.mu.Lock()
-	all := s.list()
-	s.mu.Unlock()
-	for _, c := range all {
+	for _, c := range s.open() {
 		if c.source() == p || c.destination() == p {
 			c.end(why)
 			circuits++

@@ -22,8 +22,9 @@ import (
 )
 
 // ServiceName is what streams and buffers of the relay are counted under at the
-// resource manager; it is the name that go-libp2p has limits for.
-const ServiceName = "libp2p.relay/v2"
+// resource manager. It is not that of go-libp2p's relay, whose limits of 64 streams
+// a peer and 1 MiB would be reached before any of [Limits].
+const ServiceName = "dibber.relay"
 
 // Server is a running relay.
 type Server struct {

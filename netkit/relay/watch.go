@@ -17,7 +17,8 @@ func (s *Server) disconnected(p peer.ID) {
 	defer s.mu.Unlock()
 	// Asked under the lock, so that a reservation made at this moment either sees
 	// that the peer is gone or is seen here.
-	if len(s.direct(p)) == 0 && s.table.drop(p) {
+	if s.table.slots[p] != nil && len(s.direct(p)) == 0 {
+		s.table.drop(p)
 		s.over(ReasonDisconnected, p)
 	}
 }
@@ -70,10 +71,7 @@ func (s *Server) watch() {
 
 // endStalled ends circuits one side of which reads nothing.
 func (s *Server) endStalled() {
-	s.mu.Lock()
-	all := s.list()
-	s.mu.Unlock()
-	for _, c := range all {
+	for _, c := range s.open() {
 		if c.there.stalled() || c.back.stalled() {
 			c.end(ReasonStalled)
 		}

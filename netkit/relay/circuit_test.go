@@ -1,0 +1,415 @@
+package relay_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"testing"
+	"time"
+
+	"dibber/netkit/addr"
+	"dibber/netkit/relay"
+
+	"github.com/google/go-cmp/cmp"
+	corehost "github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	pb "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+// joined is a relay with a circuit from b to a.
+type joined struct {
+	s     *relay.Server
+	story *story
+	at    peer.AddrInfo
+	a, b  corehost.Host
+	near  network.Stream // b's end
+	far   network.Stream // a's end
+	more  <-chan network.Stream
+}
+
+func join(t *testing.T, listen string, cfg relay.Config) joined {
+	t.Helper()
+	var j joined
+	j.s, j.story, j.at = start(t, stock(t, listen), cfg)
+	j.a, j.b = stock(t, listen), stock(t, listen)
+	j.more = accept(j.a)
+	reserve(t, j.a, j.at)
+	j.near = circuit(t, j.b, j.at, j.a.ID())
+	j.far = <-j.more
+	return j
+}
+
+func bothTransports(t *testing.T, f func(t *testing.T, listen string)) {
+	for _, listen := range []string{quicAddr, tcpAddr} {
+		t.Run(addr.Transport(ma.StringCast(listen)), func(t *testing.T) { f(t, listen) })
+	}
+}
+
+// pass sends data one way and reads it at the other end.
+func pass(t *testing.T, from, to network.Stream, data []byte) {
+	t.Helper()
+	sent := make(chan error, 1)
+	go func() {
+		_, err := from.Write(data)
+		sent <- err
+	}()
+	got := make([]byte, len(data))
+	if _, err := io.ReadFull(to, got); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-sent; err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, data) {
+		t.Error("the bytes changed on their way")
+	}
+}
+
+// noise is n bytes that do not repeat soon.
+func noise(n int) []byte {
+	out := make([]byte, n)
+	x := uint32(1)
+	for i := range out {
+		x = x*1664525 + 1013904223
+		out[i] = byte(x >> 24)
+	}
+	return out
+}
+
+// TestBytesArriveWhole: more than any buffer, both ways, ended one side at a time.
+func TestBytesArriveWhole(t *testing.T) {
+	bothTransports(t, func(t *testing.T, listen string) {
+		j := join(t, listen, relay.Config{Limits: unlimited()})
+		data := noise(3<<20 + 7)
+		pass(t, j.near, j.far, data)
+		if err := j.near.CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := j.far.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+			t.Fatal("the end of one direction was not passed on:", err)
+		}
+		pass(t, j.far, j.near, data[:1<<20])
+		if err := j.far.CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := j.near.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+			t.Fatal("the end of the other direction was not passed on:", err)
+		}
+		e := j.story.await(t, relay.EventCircuitClosed)
+		if e.Reason != relay.ReasonFinished || e.Sent != int64(len(data)) || e.Received != 1<<20 {
+			t.Errorf("%+v", e)
+		}
+		if got := j.s.Stats(); got.Bytes != e.Sent+e.Received || got.Closed[relay.ReasonFinished] != 1 || got.Opened != 1 {
+			t.Errorf("%+v", got)
+		}
+	})
+}
+
+// TestLimitOfBytes: as much as the limit passes each way and not a byte more.
+func TestLimitOfBytes(t *testing.T) {
+	const limit = 100_000
+	bothTransports(t, func(t *testing.T, listen string) {
+		j := join(t, listen, relay.Config{Limits: relay.Limits{Bytes: limit}})
+		data := noise(limit + 1)
+		pass(t, j.near, j.far, data[:limit])
+		pass(t, j.far, j.near, data[:limit]) // counted for itself
+		if got := j.s.Circuits(); len(got) != 1 || *got[0].SentLeft != 0 {
+			t.Fatalf("%+v", got)
+		}
+		if _, err := j.far.Write(data[limit:]); err != nil {
+			t.Fatal(err)
+		}
+		e := j.story.await(t, relay.EventCircuitClosed)
+		if e.Reason != relay.ReasonBytes || e.Sent != limit || e.Received != limit {
+			t.Errorf("%+v", e)
+		}
+		if _, err := j.near.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+			t.Errorf("the reader got %v beyond the limit", err)
+		}
+		if _, err := j.far.Read(make([]byte, 1)); !errors.Is(err, network.ErrReset) {
+			t.Errorf("the writer got %v", err)
+		}
+	})
+}
+
+// TestLimitInOneWrite: what is allowed arrives although more was sent with it.
+func TestLimitInOneWrite(t *testing.T) {
+	const limit = 50_000
+	bothTransports(t, func(t *testing.T, listen string) {
+		j := join(t, listen, relay.Config{Limits: relay.Limits{Bytes: limit}})
+		data := noise(3 * limit)
+		go func() { _, _ = j.near.Write(data) }() // fails when the limit is reached
+		got, err := io.ReadAll(j.far)
+		if err != nil || !bytes.Equal(got, data[:limit]) {
+			t.Errorf("%d bytes arrived, then %v", len(got), err)
+		}
+		if e := j.story.await(t, relay.EventCircuitClosed); e.Reason != relay.ReasonBytes || e.Sent != limit {
+			t.Errorf("%+v", e)
+		}
+	})
+}
+
+// TestExactlyTheLimitIsFine: a stream of just the limit ends in good order.
+func TestExactlyTheLimitIsFine(t *testing.T) {
+	const limit = 1000
+	j := join(t, quicAddr, relay.Config{Limits: relay.Limits{Bytes: limit}})
+	for _, d := range [][2]network.Stream{{j.near, j.far}, {j.far, j.near}} {
+		pass(t, d[0], d[1], noise(limit))
+		if err := d[0].CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := d[1].Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+			t.Fatal(err)
+		}
+	}
+	if e := j.story.await(t, relay.EventCircuitClosed); e.Reason != relay.ReasonFinished {
+		t.Errorf("%+v", e)
+	}
+}
+
+// TestResetIsPassedOn: from either side, and with the word for which.
+func TestResetIsPassedOn(t *testing.T) {
+	bothTransports(t, func(t *testing.T, listen string) {
+		for _, c := range []struct {
+			why  relay.Reason
+			ends func(joined) (from, to network.Stream)
+		}{
+			{relay.ReasonSourceGone, func(j joined) (from, to network.Stream) { return j.near, j.far }},
+			{relay.ReasonDestinationGone, func(j joined) (from, to network.Stream) { return j.far, j.near }},
+		} {
+			j := join(t, listen, relay.Config{})
+			from, to := c.ends(j)
+			pass(t, from, to, []byte("before"))
+			if err := from.Reset(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := to.Read(make([]byte, 1)); !errors.Is(err, network.ErrReset) {
+				t.Errorf("%s: the other side got %v", c.why, err)
+			}
+			if e := j.story.await(t, relay.EventCircuitClosed); e.Reason != c.why {
+				t.Errorf("%+v", e)
+			}
+		}
+	})
+}
+
+// TestCircuitsAreListed with all that a person wants to know of them.
+func TestCircuitsAreListed(t *testing.T) {
+	j := join(t, quicAddr, relay.Config{})
+	pass(t, j.near, j.far, noise(1000))
+	pass(t, j.far, j.near, noise(300))
+	got := j.s.Circuits()
+	if len(got) != 1 {
+		t.Fatalf("%+v", got)
+	}
+	c := got[0]
+	if c.AgeMS <= 0 || c.LeftMS == nil || *c.LeftMS > 120_000 || *c.LeftMS+c.AgeMS < 119_999 || *c.LeftMS+c.AgeMS > 120_001 {
+		t.Errorf("times: %+v", c)
+	}
+	at := func(h corehost.Host) string { return h.Addrs()[0].String() }
+	left := func(n int64) *int64 { return &n }
+	want := relay.Circuit{
+		ID: 1, Source: j.b.ID(), Destination: j.a.ID(), SourceAddr: at(j.b), DestinationAddr: at(j.a),
+		SourceTransport: "quic", DestinationTransport: "quic",
+		Opened: c.Opened, AgeMS: c.AgeMS, LeftMS: c.LeftMS,
+		Sent: 1000, Received: 300, SentLeft: left(128<<10 - 1000), ReceivedLeft: left(128<<10 - 300),
+	}
+	if diff := cmp.Diff(want, c); diff != "" {
+		t.Error(diff)
+	}
+	slots := j.s.Reservations()
+	if len(slots) != 1 || slots[0].Peer != j.a.ID() || slots[0].Addr != at(j.a) || slots[0].Transport != "quic" || slots[0].Circuits != 1 ||
+		!slots[0].Renewed.Equal(slots[0].Opened) || slots[0].Expires.Sub(slots[0].Opened) != time.Hour {
+		t.Errorf("%+v", slots)
+	}
+	if got := j.s.Stats(); got.Bytes != 1300 || got.Circuits != 1 || got.Reservations != 1 {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestUnlimitedCircuitHasNothingLeftToTell(t *testing.T) {
+	j := join(t, quicAddr, relay.Config{Limits: unlimited()})
+	if c := j.s.Circuits()[0]; c.LeftMS != nil || c.SentLeft != nil || c.ReceivedLeft != nil {
+		t.Errorf("%+v", c)
+	}
+}
+
+// TestEndCircuit and TestEndPeer: what an operator ends, ends for both sides with
+// the operator's word, and nothing else does.
+func TestEndCircuit(t *testing.T) {
+	bothTransports(t, func(t *testing.T, listen string) {
+		j := join(t, listen, relay.Config{})
+		second := circuit(t, j.b, j.at, j.a.ID())
+		<-j.more
+		id := j.s.Circuits()[0].ID
+		if !j.s.EndCircuit(id, "asked-to") {
+			t.Fatal("no such circuit")
+		}
+		for _, st := range []network.Stream{j.near, j.far} {
+			if _, err := st.Read(make([]byte, 1)); !errors.Is(err, network.ErrReset) {
+				t.Error("an end got", err)
+			}
+		}
+		if e := j.story.await(t, relay.EventCircuitClosed); e.Reason != "asked-to" || e.Circuit != id {
+			t.Errorf("%+v", e)
+		}
+		if j.s.EndCircuit(id, "again") {
+			t.Error("it ended twice")
+		}
+		if got := j.s.Circuits(); len(got) != 1 || got[0].ID == id {
+			t.Errorf("left: %+v", got)
+		}
+		_ = second.Reset()
+	})
+}
+
+func TestEndPeer(t *testing.T) {
+	j := join(t, quicAddr, relay.Config{})
+	c := stock(t, quicAddr)
+	accept(c)
+	reserve(t, c, j.at)
+	circuit(t, j.b, j.at, c.ID())
+	if n, reserved := j.s.EndPeer(j.a.ID(), "banned"); n != 1 || !reserved {
+		t.Errorf("%d circuits, reservation %v", n, reserved)
+	}
+	if e := j.story.await(t, relay.EventReservationClosed); e.Reason != "banned" || e.Peer != j.a.ID() {
+		t.Errorf("%+v", e)
+	}
+	if e := j.story.await(t, relay.EventCircuitClosed); e.Reason != "banned" {
+		t.Errorf("%+v", e)
+	}
+	if got := status(t, send(t, j.b, j.at, connectTo(j.a.ID()))).GetStatus(); got != pb.Status_NO_RESERVATION {
+		t.Error("afterwards:", got)
+	}
+	if n, reserved := j.s.EndPeer(j.b.ID(), "banned"); n != 1 || reserved {
+		t.Errorf("of the other: %d circuits, reservation %v", n, reserved)
+	}
+}
+
+// TestNewLimitsCutNothing: what stands stays as it was granted, what is new obeys.
+func TestNewLimitsCutNothing(t *testing.T) {
+	j := join(t, quicAddr, relay.Config{})
+	want := relay.Limits{Reservations: 1, CircuitsPerPeer: 1, Bytes: 10, Duration: time.Hour}
+	if err := j.s.SetLimits(want); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.s.SetLimits(relay.Limits{PrefixLength: 300}); err == nil {
+		t.Error("a prefix of 300 bits was accepted")
+	}
+	if got := j.s.Limits(); got.Reservations != 1 || got.Bytes != 10 || got.Circuits != 1024 {
+		t.Errorf("in force: %+v", got)
+	}
+	pass(t, j.near, j.far, noise(1000))
+	if got := status(t, send(t, j.b, j.at, connectTo(j.a.ID()))).GetStatus(); got != pb.Status_RESOURCE_LIMIT_EXCEEDED {
+		t.Error("a second circuit:", got)
+	}
+	reserve(t, j.a, j.at) // needs no room
+	msg := status(t, send(t, stock(t, quicAddr), j.at, &pb.HopMessage{Type: pb.HopMessage_RESERVE.Enum()}))
+	if msg.GetStatus() != pb.Status_RESERVATION_REFUSED {
+		t.Error("a second reservation:", msg.GetStatus())
+	}
+	_ = j.near.Reset()
+	j.story.await(t, relay.EventCircuitClosed)
+	for len(j.s.Circuits()) > 0 || j.s.Stats().Circuits > 0 {
+		select {
+		case <-time.After(time.Millisecond):
+		case <-t.Context().Done():
+			t.Fatal("the circuit did not end")
+		}
+	}
+	next := status(t, send(t, j.b, j.at, connectTo(j.a.ID())))
+	if got := next.GetLimit(); got.GetData() != 10 || got.GetDuration() != 3600 {
+		t.Errorf("a new circuit has %v", got)
+	}
+}
+
+// TestDrain: nothing new, nothing cut; reservations last until their circuits end.
+func TestDrain(t *testing.T) {
+	j := join(t, quicAddr, relay.Config{})
+	idle := stock(t, quicAddr)
+	reserve(t, idle, j.at)
+	j.s.Drain()
+	j.s.Drain() // is no error
+	if e := j.story.await(t, relay.EventReservationClosed); e.Peer != idle.ID() || e.Reason != relay.ReasonDraining {
+		t.Errorf("%+v", e)
+	}
+	if got := j.s.Reservations(); len(got) != 1 || got[0].Peer != j.a.ID() || !j.s.Draining() {
+		t.Errorf("draining %v, held: %+v", j.s.Draining(), got)
+	}
+	pass(t, j.near, j.far, noise(1000))
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := j.s.Wait(ended); !errors.Is(err, context.Canceled) {
+		t.Error("waiting with a circuit open:", err)
+	}
+	waited := make(chan error, 1)
+	go func() { waited <- j.s.Wait(t.Context()) }()
+	if err := j.near.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.far.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-waited; err != nil {
+		t.Error("waiting for the last circuit:", err)
+	}
+	if e := j.story.await(t, relay.EventReservationClosed); e.Peer != j.a.ID() || e.Reason != relay.ReasonDraining {
+		t.Errorf("%+v", e)
+	}
+	if got := j.s.Reservations(); len(got) != 0 {
+		t.Errorf("held after the last circuit: %+v", got)
+	}
+}
+
+// TestCloseEndsCircuits: both ends learn of it, and it is told what ended.
+func TestCloseEndsCircuits(t *testing.T) {
+	bothTransports(t, func(t *testing.T, listen string) {
+		j := join(t, listen, relay.Config{})
+		if err := j.s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for _, st := range []network.Stream{j.near, j.far} {
+			if _, err := st.Read(make([]byte, 1)); !errors.Is(err, network.ErrReset) {
+				t.Error("an end got", err)
+			}
+		}
+		if e := j.story.await(t, relay.EventCircuitClosed); e.Reason != relay.ReasonShutdown {
+			t.Errorf("%+v", e)
+		}
+		if e := j.story.await(t, relay.EventReservationClosed); e.Reason != relay.ReasonShutdown {
+			t.Errorf("%+v", e)
+		}
+		if got := j.s.Stats(); got.Circuits != 0 || got.Reservations != 0 {
+			t.Errorf("%+v", got)
+		}
+	})
+}
+
+// TestEndWithFullBuffers: a circuit whose reader does not read can be ended.
+func TestEndWithFullBuffers(t *testing.T) {
+	bothTransports(t, func(t *testing.T, listen string) {
+		j := join(t, listen, relay.Config{Limits: unlimited()})
+		sent := make(chan error, 1)
+		go func() {
+			for data := noise(1 << 20); ; {
+				if _, err := j.near.Write(data); err != nil {
+					sent <- err
+					return
+				}
+			}
+		}()
+		pass(t, j.far, j.near, []byte("the other direction goes on"))
+		if !j.s.EndCircuit(1, "stuck") {
+			t.Fatal("no such circuit")
+		}
+		if err := <-sent; !errors.Is(err, network.ErrReset) {
+			t.Error("the writer got", err)
+		}
+		if e := j.story.await(t, relay.EventCircuitClosed); e.Reason != "stuck" {
+			t.Errorf("%+v", e)
+		}
+	})
+}
