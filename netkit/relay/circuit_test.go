@@ -16,6 +16,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	pb "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/util"
 	ma "github.com/multiformats/go-multiaddr"
 )
 
@@ -289,6 +291,33 @@ func TestEndPeer(t *testing.T) {
 	}
 }
 
+// TestPeerSentAwayWhileACircuitOpens does not get the circuit.
+func TestPeerSentAwayWhileACircuitOpens(t *testing.T) {
+	s, story, at := start(t, stock(t, quicAddr), relay.Config{})
+	a, b := stock(t, quicAddr), stock(t, quicAddr)
+	asked := make(chan network.Stream)
+	a.SetStreamHandler(proto.ProtoIDv2Stop, func(st network.Stream) { asked <- st })
+	reserve(t, a, at)
+	st := send(t, b, at, connectTo(a.ID()))
+	far := <-asked
+	if n, reserved := s.EndPeer(a.ID(), "banned"); n != 0 || !reserved {
+		t.Errorf("%d circuits, reservation %v", n, reserved)
+	}
+	ok := &pb.StopMessage{Type: pb.StopMessage_STATUS.Enum(), Status: pb.Status_OK.Enum()}
+	if err := util.NewDelimitedWriter(far).WriteMsg(ok); err != nil {
+		t.Fatal(err)
+	}
+	if got := status(t, st).GetStatus(); got != pb.Status_NO_RESERVATION {
+		t.Error("answered", got)
+	}
+	if e := story.await(t, relay.EventCircuitRefused); e.Reason != relay.ReasonNoReservation {
+		t.Errorf("%+v", e)
+	}
+	if got := s.Stats(); got.Circuits != 0 || got.Opened != 0 {
+		t.Errorf("%+v", got)
+	}
+}
+
 // TestNewLimitsCutNothing: what stands stays as it was granted, what is new obeys.
 func TestNewLimitsCutNothing(t *testing.T) {
 	j := join(t, quicAddr, relay.Config{})
@@ -313,13 +342,7 @@ func TestNewLimitsCutNothing(t *testing.T) {
 	}
 	_ = j.near.Reset()
 	j.story.await(t, relay.EventCircuitClosed)
-	for len(j.s.Circuits()) > 0 || j.s.Stats().Circuits > 0 {
-		select {
-		case <-time.After(time.Millisecond):
-		case <-t.Context().Done():
-			t.Fatal("the circuit did not end")
-		}
-	}
+	eventually(t, "an end of the circuit", func() bool { return j.s.Stats().Circuits == 0 })
 	next := status(t, send(t, j.b, j.at, connectTo(j.a.ID())))
 	if got := next.GetLimit(); got.GetData() != 10 || got.GetDuration() != 3600 {
 		t.Errorf("a new circuit has %v", got)

@@ -18,7 +18,9 @@ import (
 	corehost "github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/core/record"
+	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
 	pb "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
@@ -178,6 +180,18 @@ func status(t *testing.T, st network.Stream) *pb.HopMessage {
 
 func connectTo(p peer.ID) *pb.HopMessage {
 	return &pb.HopMessage{Type: pb.HopMessage_CONNECT.Enum(), Peer: util.PeerInfoToPeerV2(peer.AddrInfo{ID: p})}
+}
+
+// eventually waits for what nobody tells of.
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for !is() {
+		select {
+		case <-time.After(time.Millisecond):
+		case <-t.Context().Done():
+			t.Fatal("there was never", what)
+		}
+	}
 }
 
 // circuit opens a circuit from one host to another, which accepts.
@@ -546,13 +560,7 @@ func TestReservationEndsWithTheLastConnection(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for len(h.Network().ConnsToPeer(a.ID())) < 2 {
-		select {
-		case <-time.After(time.Millisecond):
-		case <-t.Context().Done():
-			t.Fatal("no second connection")
-		}
-	}
+	eventually(t, "a second connection", func() bool { return len(h.Network().ConnsToPeer(a.ID())) == 2 })
 	gone := make(chan struct{}, 2)
 	h.Network().Notify(&network.NotifyBundle{DisconnectedF: func(network.Network, network.Conn) { gone <- struct{}{} }})
 	if err := a.Network().ClosePeer(at.ID); err != nil {
@@ -573,37 +581,51 @@ func TestReservationEndsWithTheLastConnection(t *testing.T) {
 	}
 }
 
-// TestNoMemoryNoCircuit: what the resource manager does not give is not taken.
-func TestNoMemoryNoCircuit(t *testing.T) {
-	_, story, at := start(t, stockWithin(t, &poorManager{}, quicAddr), relay.Config{})
-	a, b := stock(t, quicAddr), stock(t, quicAddr)
-	accept(a)
-	reserve(t, a, at)
-	if got := status(t, send(t, b, at, connectTo(a.ID()))).GetStatus(); got != pb.Status_RESOURCE_LIMIT_EXCEEDED {
-		t.Error("answered", got)
+// TestResourceManager: what it does not give is not taken, and the answer says so.
+func TestResourceManager(t *testing.T) {
+	service := func(l rcmgr.ResourceLimits) rcmgr.PartialLimitConfig {
+		return rcmgr.PartialLimitConfig{Service: map[string]rcmgr.ResourceLimits{relay.ServiceName: l}}
 	}
-	if e := story.await(t, relay.EventCircuitRefused); e.Reason != relay.ReasonResources {
-		t.Errorf("%+v", e)
+	for _, c := range []struct {
+		name   string
+		limits rcmgr.PartialLimitConfig
+		kind   relay.EventKind
+	}{
+		{"requests", service(rcmgr.ResourceLimits{StreamsInbound: rcmgr.BlockAllLimit}), relay.EventRefused},
+		{"buffers", service(rcmgr.ResourceLimits{Memory: 40 << 10}), relay.EventCircuitRefused},
+		{"streams to the destination", service(rcmgr.ResourceLimits{StreamsOutbound: rcmgr.BlockAllLimit}), relay.EventCircuitRefused},
+		{
+			"streams of the protocol",
+			rcmgr.PartialLimitConfig{Protocol: map[protocol.ID]rcmgr.ResourceLimits{proto.ProtoIDv2Stop: {StreamsOutbound: rcmgr.BlockAllLimit}}},
+			relay.EventCircuitRefused,
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			rm, err := rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(c.limits.Build(rcmgr.InfiniteLimits)), rcmgr.WithMetricsDisabled())
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, story, at := start(t, stockWithin(t, rm, quicAddr), relay.Config{})
+			a, b := stock(t, quicAddr), stock(t, quicAddr)
+			accept(a)
+			if c.kind == relay.EventCircuitRefused {
+				reserve(t, a, at)
+			}
+			if got := status(t, send(t, b, at, connectTo(a.ID()))).GetStatus(); got != pb.Status_RESOURCE_LIMIT_EXCEEDED {
+				t.Error("answered", got)
+			}
+			if e := story.await(t, c.kind); e.Reason != relay.ReasonResources {
+				t.Errorf("%+v", e)
+			}
+		})
 	}
 }
-
-// poorManager has no memory for services.
-type poorManager struct{ network.NullResourceManager }
-
-func (m *poorManager) ViewService(_ string, f func(network.ServiceScope) error) error {
-	return f(&poorScope{})
-}
-
-type poorScope struct{ network.NullScope }
-
-func (s *poorScope) BeginSpan() (network.ResourceScopeSpan, error) { return s, nil }
-
-func (*poorScope) ReserveMemory(int, uint8) error { return network.ErrResourceLimitExceeded }
 
 // TestCloseWakesRequests: neither a client that says nothing nor a destination
 // that does not answer holds up the end.
 func TestCloseWakesRequests(t *testing.T) {
-	s, _, at := start(t, stock(t, quicAddr), relay.Config{})
+	h := stock(t, quicAddr)
+	s, _, at := start(t, h, relay.Config{})
 	a, b := stock(t, quicAddr), stock(t, quicAddr)
 	asked := make(chan network.Stream, 1)
 	a.SetStreamHandler(proto.ProtoIDv2Stop, func(st network.Stream) { asked <- st })
@@ -617,6 +639,15 @@ func TestCloseWakesRequests(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-asked
+	eventually(t, "two requests under way", func() bool {
+		n := 0
+		for _, st := range h.Network().ConnsToPeer(b.ID())[0].GetStreams() {
+			if st.Protocol() == proto.ProtoIDv2Hop {
+				n++
+			}
+		}
+		return n == 2
+	})
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -268,7 +269,7 @@ func TestManyCircuitsToOnePeer(t *testing.T) {
 		s, story, at := start(t, site(lab, "relay"), relay.Config{Limits: l, Requests: 1000, Burst: 1000})
 		busy := lab.Internet().Machine("busy", natlab.MachineConfig{}).Host(host.Config{})
 		first := dialBare(t, busy, at)
-		reserveBare(t, first)
+		reserveBare(t, first.CapableConn)
 		var sources []corehost.Host
 		for i := range 3 {
 			sources = append(sources, site(lab, fmt.Sprint("source ", i)))
@@ -286,10 +287,13 @@ func TestManyCircuitsToOnePeer(t *testing.T) {
 		if e := story.await(t, relay.EventCircuitRefused); e.Reason != relay.ReasonStreams {
 			t.Errorf("%+v", e)
 		}
-		dialBare(t, busy, at)
+		second := dialBare(t, busy, at)
 		time.Sleep(time.Second) // the relay takes it a little later than the dialer
 		for range 50 {
 			circuit(t, sources[2], at, busy.ID())
+		}
+		if first, second := first.circuits.Load(), second.circuits.Load(); first != perConn || second != 50 {
+			t.Errorf("%d circuits came over the first connection, %d over the second", first, second)
 		}
 		if got := len(s.Circuits()); got != perConn+50 {
 			t.Errorf("%d circuits are open", got)
@@ -316,14 +320,39 @@ func TestPeerWithAllItsCircuitsCanRenew(t *testing.T) {
 	})
 }
 
+// TestCircuitsAreSpread over the connections of their destination.
+func TestCircuitsAreSpread(t *testing.T) {
+	natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
+		_, _, at := start(t, site(lab, "relay"), relay.Config{})
+		busy := lab.Internet().Machine("busy", natlab.MachineConfig{}).Host(host.Config{})
+		first, second := dialBare(t, busy, at), dialBare(t, busy, at)
+		reserveBare(t, first.CapableConn)
+		time.Sleep(time.Minute) // until nobody asks any more who is there
+		src := site(lab, "source")
+		for range 20 {
+			circuit(t, src, at, busy.ID())
+		}
+		if first, second := first.circuits.Load(), second.circuits.Load(); first != 10 || second != 10 {
+			t.Errorf("%d circuits came over the first connection, %d over the second", first, second)
+		}
+	})
+}
+
+// bareConn is a connection that belongs to no host.
+type bareConn struct {
+	transport.CapableConn
+	circuits atomic.Int64 // accepted
+}
+
 // dialBare opens one more connection to a relay, accepts circuits on it, and
 // refuses all other streams.
-func dialBare(t *testing.T, n *host.Node, at peer.AddrInfo) transport.CapableConn {
+func dialBare(t *testing.T, n *host.Node, at peer.AddrInfo) *bareConn {
 	t.Helper()
-	conn, err := n.DialAddr(t.Context(), at.ID, at.Addrs[0])
+	opened, err := n.DialAddr(t.Context(), at.ID, at.Addrs[0])
 	if err != nil {
 		t.Fatal(err)
 	}
+	conn := &bareConn{CapableConn: opened}
 	mux := multistream.NewMultistreamMuxer[protocol.ID]()
 	mux.AddHandler(proto.ProtoIDv2Stop, nil)
 	var done sync.WaitGroup
@@ -342,6 +371,7 @@ func dialBare(t *testing.T, n *host.Node, at peer.AddrInfo) transport.CapableCon
 				rd := util.NewDelimitedReader(st, 4096)
 				defer rd.Close()
 				if rd.ReadMsg(&msg) == nil {
+					conn.circuits.Add(1)
 					_ = util.NewDelimitedWriter(st).WriteMsg(&pb.StopMessage{Type: pb.StopMessage_STATUS.Enum(), Status: pb.Status_OK.Enum()})
 				}
 			})

@@ -13,7 +13,6 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"runtime"
@@ -62,7 +61,7 @@ func run(ctx context.Context, o options) error {
 	if o.role != "" {
 		return serveChild(ctx, o)
 	}
-	res, err := measure(ctx, o, os.Stdout)
+	res, err := measure(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -78,7 +77,7 @@ type result struct {
 }
 
 // measure runs the parts that were asked for and tells each as it is done.
-func measure(ctx context.Context, o options, out io.Writer) (result, error) {
+func measure(ctx context.Context, o options) (result, error) {
 	res := result{CPUs: runtime.NumCPU()}
 	wanted := func(part string) bool {
 		return o.only == "" || strings.Contains(","+o.only+",", ","+part+",")
@@ -92,7 +91,7 @@ func measure(ctx context.Context, o options, out io.Writer) (result, error) {
 			if err != nil {
 				return res, fmt.Errorf("throughput over %s: %w", transport, err)
 			}
-			fmt.Fprintln(out, t)
+			fmt.Println(t)
 			res.Throughput = append(res.Throughput, t)
 		}
 		if wanted("fairness") {
@@ -100,7 +99,7 @@ func measure(ctx context.Context, o options, out io.Writer) (result, error) {
 			if err != nil {
 				return res, fmt.Errorf("fairness over %s: %w", transport, err)
 			}
-			fmt.Fprintln(out, f)
+			fmt.Println(f)
 			res.Fairness = append(res.Fairness, f)
 		}
 	}
@@ -109,7 +108,7 @@ func measure(ctx context.Context, o options, out io.Writer) (result, error) {
 		if err != nil {
 			return res, fmt.Errorf("reservations: %w", err)
 		}
-		fmt.Fprintln(out, r)
+		fmt.Println(r)
 		res.Reservations = append(res.Reservations, r)
 	}
 	return res, nil

@@ -148,18 +148,25 @@ func ownUsage() (usage, error) {
 		return usage{}, err
 	}
 	u := usage{CPU: (time.Duration(r.Utime.Nano()) + time.Duration(r.Stime.Nano())).Seconds()}
+	u.RSS = ownRSS()
+	return u, nil
+}
+
+// ownRSS is the resident memory of this process in MiB; 0 where /proc does not
+// tell it.
+func ownRSS() float64 {
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
-		return u, nil //nolint:nilerr // not Linux
+		return 0
 	}
 	for line := range bytes.Lines(status) {
 		if rest, ok := bytes.CutPrefix(line, []byte("VmRSS:")); ok {
 			kib, err := strconv.ParseFloat(string(bytes.Fields(rest)[0]), 64)
 			if err != nil {
-				return u, err
+				return 0
 			}
-			u.RSS = kib / 1024
+			return kib / 1024
 		}
 	}
-	return u, nil
+	return 0
 }
