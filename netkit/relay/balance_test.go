@@ -117,11 +117,10 @@ func checkBalance(t *testing.T, s *relay.Server, story *story) {
 	for _, e := range story.events {
 		n[e.Kind]++
 		bytes += e.Sent + e.Received
-		switch e.Kind {
-		case relay.EventCircuitClosed:
-			closed[e.Reason]++
-		case relay.EventReservationRefused, relay.EventCircuitRefused, relay.EventRefused:
+		if e.Status != 0 {
 			refused[e.Reason]++
+		} else if e.Kind == relay.EventCircuitClosed {
+			closed[e.Reason]++
 		}
 	}
 	if n[relay.EventCircuitOpened] == 0 || n[relay.EventCircuitOpened] != n[relay.EventCircuitClosed] ||

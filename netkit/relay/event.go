@@ -159,6 +159,8 @@ func (r Reason) status(request pb.HopMessage_Type) Status {
 		if request == pb.HopMessage_RESERVE {
 			return ReservationRefused
 		}
+		return ResourceLimitExceeded
+	default:
+		return ResourceLimitExceeded
 	}
-	return ResourceLimitExceeded
 }

@@ -23,14 +23,18 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/transport/quicreuse"
 	"github.com/multiformats/go-multistream"
 	"github.com/quic-go/quic-go"
+	"golang.org/x/sync/errgroup"
 )
 
 // crowd is many peers with a reservation each, on one UDP socket: whole hosts
 // would need more memory than a machine has.
 type crowd struct {
-	quic  *quicreuse.ConnManager
+	quic *quicreuse.ConnManager
+	done sync.WaitGroup
+
+	mu    sync.Mutex
 	conns []transport.CapableConn
-	done  sync.WaitGroup
+	lost  map[string]int // connections that ended, by the error
 }
 
 func newCrowd() (*crowd, error) {
@@ -38,7 +42,7 @@ func newCrowd() (*crowd, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &crowd{quic: m}, nil
+	return &crowd{quic: m, lost: make(map[string]int)}, nil
 }
 
 // crowdArgs ask for Count more peers with reservations.
@@ -47,7 +51,8 @@ type crowdArgs struct {
 	Count int           `json:"count"`
 }
 
-// joining is how many peers of a crowd reserve at the same time.
+// joining is how many peers of a crowd reserve at the same time. A listener of
+// go-libp2p refuses more than 16 connections that wait to be accepted.
 const joining = 16
 
 func (c *crowd) do(ctx context.Context, op string, args json.RawMessage) (any, error) {
@@ -57,71 +62,79 @@ func (c *crowd) do(ctx context.Context, op string, args json.RawMessage) (any, e
 		if err := json.Unmarshal(args, &a); err != nil {
 			return nil, err
 		}
-		began := time.Now()
-		err := c.join(ctx, a)
-		return time.Since(began).Seconds(), err
+		return c.join(ctx, a)
 	case "lost":
-		lost := 0
-		for _, conn := range c.conns {
-			if conn.IsClosed() {
-				lost++
-			}
-		}
-		return lost, nil
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.lost, nil
 	default:
 		return nil, fmt.Errorf("a crowd does not %s", op)
 	}
 }
 
-func (c *crowd) join(ctx context.Context, a crowdArgs) error {
-	var mu sync.Mutex
-	var errs []error
-	left := a.Count
-	var workers sync.WaitGroup
+// join lets that many peers come and reserve, and returns how many seconds it
+// took.
+func (c *crowd) join(ctx context.Context, a crowdArgs) (float64, error) {
+	members := make(chan member, a.Count)
+	for range a.Count { // before the clock runs: identities are no work of the relay's
+		m, err := c.member()
+		if err != nil {
+			return 0, err
+		}
+		members <- m
+	}
+	close(members)
+	began := time.Now()
+	var workers errgroup.Group
 	for range joining {
-		workers.Go(func() {
-			for {
-				mu.Lock()
-				left--
-				more := left >= 0 && len(errs) == 0
-				mu.Unlock()
-				if !more {
-					return
+		workers.Go(func() error {
+			for m := range members {
+				if err := c.enter(ctx, m, a.Relay); err != nil {
+					return err
 				}
-				conn, err := c.member(ctx, a.Relay)
-				mu.Lock()
-				if err != nil {
-					errs = append(errs, err)
-				} else {
-					c.conns = append(c.conns, conn)
-				}
-				mu.Unlock()
 			}
+			return nil
 		})
 	}
-	workers.Wait()
-	return errors.Join(errs...)
+	err := workers.Wait()
+	return time.Since(began).Seconds(), err
 }
 
-// member connects a peer of its own identity and reserves.
-func (c *crowd) member(ctx context.Context, relay peer.AddrInfo) (transport.CapableConn, error) {
+// member is a peer before it has joined.
+type member struct {
+	key  crypto.PubKey
+	quic transport.Transport
+}
+
+// member makes a peer of its own identity.
+func (c *crowd) member() (member, error) {
 	key, _, err := crypto.GenerateEd25519Key(rand.Reader)
 	if err != nil {
-		return nil, err
+		return member{}, err
 	}
 	t, err := libp2pquic.NewTransport(key, c.quic, nil, nil, nil)
+	return member{key.GetPublic(), t}, err
+}
+
+// enter connects a peer to the relay and reserves.
+func (c *crowd) enter(ctx context.Context, m member, relay peer.AddrInfo) error {
+	conn, err := m.quic.Dial(ctx, relay.Addrs[0], relay.ID)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	conn, err := t.Dial(ctx, relay.Addrs[0], relay.ID)
-	if err != nil {
-		return nil, err
-	}
-	c.done.Go(func() { answer(conn, key.GetPublic()) })
+	c.done.Go(func() {
+		err := answer(conn, m.key)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.lost[err.Error()]++
+	})
 	if err := reserve(ctx, conn); err != nil {
-		return nil, errors.Join(err, conn.Close())
+		return errors.Join(err, conn.Close())
 	}
-	return conn, nil
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.conns = append(c.conns, conn)
+	return nil
 }
 
 // reserve asks for a reservation, as the specification has it.
@@ -147,14 +160,15 @@ func reserve(ctx context.Context, conn transport.CapableConn) error {
 	return nil
 }
 
-// answer tells the relay who this is when it asks, and nothing else.
-func answer(conn transport.CapableConn, key crypto.PubKey) {
+// answer tells the relay who this is when it asks, and nothing else, until the
+// connection ends with an error.
+func answer(conn transport.CapableConn, key crypto.PubKey) error {
 	mux := multistream.NewMultistreamMuxer[protocol.ID]()
 	mux.AddHandler(identify.ID, nil)
 	for {
 		st, err := conn.AcceptStream()
 		if err != nil {
-			return
+			return err
 		}
 		if err := introduce(mux, st, key); err != nil {
 			_ = st.Reset()

@@ -18,16 +18,19 @@ type reservations struct {
 	PerSecondLast  float64 `json:"per_second_last"`
 	CPUFirst       float64 `json:"cpu_ms_first"`
 	CPULast        float64 `json:"cpu_ms_last"`
-	Flat           float64 `json:"flat"` // CPULast / CPUFirst
-	HoldSeconds    float64 `json:"hold_s"`
-	IdleCPU        float64 `json:"idle_cpu"` // share of one core while they are held
-	RSS            float64 `json:"rss_mib"`  // at the end of that
-	Lost           int     `json:"lost"`
+	// Flat is CPULast, without what keeping the others alive takes meanwhile, over
+	// CPUFirst.
+	Flat        float64 `json:"flat"`
+	HoldSeconds float64 `json:"hold_s"`
+	IdleCPU     float64 `json:"idle_cpu"` // share of one core while they are held
+	RSS         float64 `json:"rss_mib"`  // at the end of that
+	// Lost counts connections that ended meanwhile, by the error.
+	Lost map[string]int `json:"lost"`
 }
 
 func (r reservations) String() string {
-	return fmt.Sprintf("reservations      %d: %.0f/s and %.1f ms CPU each at first, %.0f/s and %.1f ms at last; held %.0f s: %.0f %% of a core, %.0f MiB, %d lost",
-		r.Count, r.PerSecondFirst, r.CPUFirst, r.PerSecondLast, r.CPULast, r.HoldSeconds, 100*r.IdleCPU, r.RSS, r.Lost)
+	return fmt.Sprintf("reservations      %d: %.0f/s and %.1f ms CPU each at first, %.0f/s and %.1f ms at last (ratio %.2f); held %.0f s: %.0f %% of a core, %.0f MiB, lost %v",
+		r.Count, r.PerSecondFirst, r.CPUFirst, r.PerSecondLast, r.CPULast, r.Flat, r.HoldSeconds, 100*r.IdleCPU, r.RSS, r.Lost)
 }
 
 // step is how many reservations are timed together.
@@ -62,8 +65,11 @@ func measureReservations(ctx context.Context, o options) (r reservations, err er
 		}
 		r.Count += n
 	}
-	r.Flat = r.CPULast / r.CPUFirst
-	return r, held(ctx, o, relay, crowd, &r)
+	if err := held(ctx, o, relay, crowd, &r); err != nil {
+		return r, err
+	}
+	r.Flat = (r.CPULast - 1000*r.IdleCPU/r.PerSecondLast) / r.CPUFirst
+	return r, nil
 }
 
 // held measures what it costs to keep them.
