@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,9 +34,10 @@ type crowd struct {
 	quic *quicreuse.ConnManager
 	done sync.WaitGroup
 
-	mu    sync.Mutex
-	conns []transport.CapableConn
-	lost  map[string]int // connections that ended, by the error
+	mu      sync.Mutex
+	conns   map[transport.CapableConn]struct{} // of those who have reserved
+	lost    map[string]int                     // such connections that ended, by the error
+	retries int
 }
 
 func newCrowd() (*crowd, error) {
@@ -42,7 +45,13 @@ func newCrowd() (*crowd, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &crowd{quic: m, lost: make(map[string]int)}, nil
+	return &crowd{quic: m, conns: make(map[transport.CapableConn]struct{}), lost: make(map[string]int)}, nil
+}
+
+// lostReply tells what did not go well.
+type lostReply struct {
+	Lost    map[string]int `json:"lost"`
+	Retries int            `json:"retries"`
 }
 
 // crowdArgs ask for Count more peers with reservations.
@@ -66,7 +75,7 @@ func (c *crowd) do(ctx context.Context, op string, args json.RawMessage) (any, e
 	case "lost":
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		return c.lost, nil
+		return lostReply{c.lost, c.retries}, nil
 	default:
 		return nil, fmt.Errorf("a crowd does not %s", op)
 	}
@@ -89,7 +98,7 @@ func (c *crowd) join(ctx context.Context, a crowdArgs) (float64, error) {
 	for range joining {
 		workers.Go(func() error {
 			for m := range members {
-				if err := c.enter(ctx, m, a.Relay); err != nil {
+				if err := c.insist(ctx, m, a.Relay); err != nil {
 					return err
 				}
 			}
@@ -116,6 +125,25 @@ func (c *crowd) member() (member, error) {
 	return member{key.GetPublic(), t}, err
 }
 
+// attempts is how often a peer tries, as peers do on a busy machine.
+const attempts = 5
+
+// insist lets a peer join, at once or later.
+func (c *crowd) insist(ctx context.Context, m member, relay peer.AddrInfo) error {
+	for n := 1; ; n++ {
+		err := c.enter(ctx, m, relay)
+		if err == nil || n == attempts {
+			return err
+		}
+		c.mu.Lock()
+		c.retries++
+		c.mu.Unlock()
+		if err := pause(ctx, 100*time.Millisecond); err != nil {
+			return err
+		}
+	}
+}
+
 // enter connects a peer to the relay and reserves.
 func (c *crowd) enter(ctx context.Context, m member, relay peer.AddrInfo) error {
 	conn, err := m.quic.Dial(ctx, relay.Addrs[0], relay.ID)
@@ -126,14 +154,16 @@ func (c *crowd) enter(ctx context.Context, m member, relay peer.AddrInfo) error 
 		err := answer(conn, m.key)
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.lost[err.Error()]++
+		if _, ok := c.conns[conn]; ok {
+			c.lost[err.Error()]++
+		}
 	})
 	if err := reserve(ctx, conn); err != nil {
 		return errors.Join(err, conn.Close())
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.conns = append(c.conns, conn)
+	c.conns[conn] = struct{}{}
 	return nil
 }
 
@@ -199,7 +229,10 @@ func introduce(mux *multistream.MultistreamMuxer[protocol.ID], st network.MuxedS
 }
 
 func (c *crowd) close() error {
-	for _, conn := range c.conns {
+	c.mu.Lock()
+	conns := slices.Collect(maps.Keys(c.conns))
+	c.mu.Unlock()
+	for _, conn := range conns {
 		_ = conn.Close()
 	}
 	err := c.quic.Close()
