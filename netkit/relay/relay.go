@@ -1,102 +1,113 @@
 // Package relay serves and uses circuit relay v2 (libp2p/specs
-// relay/circuit-v2.md): a relay that works on any network, reservations that are
-// kept alive, and the words for what a relay refused.
+// relay/circuit-v2.md): a relay that works on any network and tells what it
+// carries, reservations that are kept alive, and the words for what a relay
+// refused.
 package relay
 
 import (
+	"context"
+	"errors"
 	"fmt"
-	"time"
+	"net"
+	"net/netip"
+	"sync"
 
+	"dibber/netkit/wire"
+
+	asnutil "github.com/libp2p/go-libp2p-asn-util"
+	"github.com/libp2p/go-libp2p/core/crypto"
 	corehost "github.com/libp2p/go-libp2p/core/host"
-	librelay "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
-	ma "github.com/multiformats/go-multiaddr"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
 )
 
-// Limits bound what a relay gives away. Zero fields take their default.
-type Limits struct {
-	// Reservations is the most peers reachable through the relay at once; 0 means
-	// 1,024.
-	Reservations int
-	// ReservationsPerIP is the most reservations from one IP address; 0 means 256,
-	// because a carrier's NAT puts many peers behind one address.
-	ReservationsPerIP int
-	// CircuitsPerPeer is the most circuits open to or from one peer; 0 means 64.
-	CircuitsPerPeer int
-	// Duration is how long a circuit may last; 0 means 2 min.
-	Duration time.Duration
-	// Bytes is how much a circuit may carry each way; 0 means 128 KiB.
-	Bytes int64
-	// Unlimited lifts Duration and Bytes, so that circuits are no longer marked
-	// limited.
-	Unlimited bool
-}
-
-// Defaults of Limits. Duration and bytes are those of the specification's
-// reference relay.
-const (
-	defaultReservations      = 1024
-	defaultReservationsPerIP = 256
-	defaultCircuitsPerPeer   = 64
-	defaultDuration          = 2 * time.Minute
-	defaultBytes             = 128 << 10
-	reservationTTL           = time.Hour
-	// copyBuffer is eight times the library's, which spends most of its time in
-	// system calls.
-	copyBuffer = 16 << 10
-)
-
-// WithDefaults returns l with every zero field filled.
-func (l Limits) WithDefaults() Limits {
-	fill := func(v *int, def int) {
-		if *v == 0 {
-			*v = def
-		}
-	}
-	fill(&l.Reservations, defaultReservations)
-	fill(&l.ReservationsPerIP, defaultReservationsPerIP)
-	fill(&l.CircuitsPerPeer, defaultCircuitsPerPeer)
-	if l.Duration == 0 {
-		l.Duration = defaultDuration
-	}
-	if l.Bytes == 0 {
-		l.Bytes = defaultBytes
-	}
-	return l
-}
+// ServiceName is what streams and buffers of the relay are counted under at the
+// resource manager. It is not that of go-libp2p's relay, whose limits of 64 streams
+// a peer and 1 MiB would be reached before any of [Limits].
+const ServiceName = "dibber.relay"
 
 // Server is a running relay.
 type Server struct {
-	relay  *librelay.Relay
-	limits Limits
+	host     corehost.Host
+	cfg      Config // but for Limits, which the table has
+	key      crypto.PrivKey
+	scope    network.ResourceScopeSpan
+	rate     *wire.Limiter
+	buffers  sync.Pool // of *[]byte
+	notifiee *network.NotifyBundle
+	ctx      context.Context // until Close
+	cancel   context.CancelFunc
+	running  sync.WaitGroup
+	wake     chan struct{} // a reservation is the only one
+
+	mu       sync.Mutex // guards what follows
+	closed   bool
+	table    *table
+	circuits map[uint64]*circuit
+	opening  map[network.Stream]struct{} // of requests being handled
+	none     chan struct{}               // closed when the last circuit has left; nil while there is none
+	stats    Stats                       // but for what is counted elsewhere
 }
 
 // New starts relaying on h at once, whatever is known about h's reachability.
-func New(h corehost.Host, l Limits) (*Server, error) {
-	l = l.WithDefaults()
-	res := librelay.Resources{
-		Limit:                 &librelay.RelayLimit{Duration: l.Duration, Data: l.Bytes},
-		ReservationTTL:        reservationTTL,
-		MaxReservations:       l.Reservations,
-		MaxCircuits:           l.CircuitsPerPeer,
-		BufferSize:            copyBuffer,
-		MaxReservationsPerIP:  l.ReservationsPerIP,
-		MaxReservationsPerASN: l.Reservations,
-	}
-	if l.Unlimited {
-		res.Limit = nil
-	}
-	r, err := librelay.New(h, librelay.WithResources(res),
-		// Without this a relay on a LAN or on loopback hands out no addresses, and
-		// rust-libp2p clients refuse such a reservation.
-		librelay.WithReservationAddressFilter(func(ma.Multiaddr) bool { return true }))
+func New(h corehost.Host, cfg Config) (*Server, error) {
+	cfg, err := cfg.withDefaults()
 	if err != nil {
-		return nil, fmt.Errorf("relay: %w", err)
+		return nil, err
 	}
-	return &Server{r, l}, nil
+	s := &Server{
+		host: h, cfg: cfg, key: h.Peerstore().PrivKey(h.ID()),
+		rate:     wire.NewLimiter(cfg.Requests, cfg.Burst, ratedPeers),
+		buffers:  sync.Pool{New: func() any { return new(make([]byte, bufferSize)) }},
+		wake:     make(chan struct{}, 1),
+		table:    newTable(cfg.Limits, cfg.TTL, asnOf),
+		circuits: make(map[uint64]*circuit),
+		opening:  make(map[network.Stream]struct{}),
+		stats:    Stats{Refused: make(map[Reason]uint64), Closed: make(map[Reason]uint64)},
+	}
+	if s.key == nil {
+		return nil, errors.New("relay: the host has no key to sign vouchers with")
+	}
+	err = h.Network().ResourceManager().ViewService(ServiceName, func(scope network.ServiceScope) (err error) {
+		s.scope, err = scope.BeginSpan()
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("relay: resource manager: %w", err)
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.notifiee = &network.NotifyBundle{DisconnectedF: func(_ network.Network, c network.Conn) { s.disconnected(c.RemotePeer()) }}
+	h.Network().Notify(s.notifiee)
+	h.SetStreamHandler(proto.ProtoIDv2Hop, s.handle)
+	s.running.Go(s.watch)
+	return s, nil
 }
 
-// Limits returns the limits in force.
-func (s *Server) Limits() Limits { return s.limits }
+// asnOf tells the autonomous system of an IPv6 address; 0 when it is not known.
+func asnOf(ip netip.Addr) uint32 { return asnutil.AsnForIPv6(net.IP(ip.AsSlice())) }
 
-// Close ends the relay and with it every reservation.
-func (s *Server) Close() error { return s.relay.Close() }
+// Limits returns the limits in force, every field filled.
+func (s *Server) Limits() Limits {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.table.limits
+}
+
+// SetLimits replaces the limits. Reservations and circuits that stand are not
+// cut; new ones obey.
+func (s *Server) SetLimits(l Limits) error {
+	l, err := l.WithDefaults()
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.table.setLimits(l)
+	return nil
+}
+
+func (s *Server) emit(e Event) {
+	if s.cfg.On != nil {
+		s.cfg.On(e)
+	}
+}

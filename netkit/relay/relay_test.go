@@ -31,7 +31,7 @@ func node(t *testing.T) *host.Node {
 
 func serve(t *testing.T, n *host.Node, l relay.Limits) peer.AddrInfo {
 	t.Helper()
-	s, err := relay.New(n, l)
+	s, err := relay.New(n, relay.Config{Limits: l})
 	if err != nil {
 		t.Fatal(err)
 	}
