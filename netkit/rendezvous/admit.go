@@ -48,7 +48,7 @@ func (s *Server) admit(p peer.ID, from prefix, m *registerMessage) (claim, *Stat
 // the cache of verified envelopes, as large as what they hold and warm after a
 // restart.
 func (s *Server) admitRecords(c *claim, m *registerMessage, limits *Limits) *StatusError {
-	if newest, _ := s.reg.peer(c.peer); newest != nil && newest.same(c, m) {
+	if newest := s.reg.newest(c.peer); newest != nil && newest.same(c, m) {
 		s.counters.cacheHits.Add(1)
 		return nil
 	}

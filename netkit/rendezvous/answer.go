@@ -150,8 +150,8 @@ func (s *Server) choose(ctx context.Context, req wire.Request, ns string, m *dis
 	if m.both {
 		return choice{both: true}
 	}
-	if newest, primary := s.reg.peer(req.Peer); newest != nil {
-		return choice{flavour: primary}
+	if newest := s.reg.newest(req.Peer); newest != nil {
+		return choice{flavour: newest.primary}
 	}
 	if legacyOnly("", ns) || legacyOnly(s.agent(ctx, req), ns) {
 		return choice{flavour: Legacy}

@@ -33,13 +33,40 @@ type entry struct {
 
 	// gone is set when it leaves the registry.
 	gone bool
-	// before is the registration it takes the place of, until that is
-	// settled, and after the one that takes its own.
-	before, after *entry
+	// swap is nil but while a registration takes the place of another.
+	swap *swap
 	// Places in the timing wheel and in the list of its owner's entries.
 	wheelNext    *entry
 	wheelAt      **entry
 	older, newer *entry
+}
+
+// swap is an entry's part in a registration's taking the place of another.
+type swap struct {
+	// before is the one it takes the place of, until that is settled, and
+	// after the one that takes its own.
+	before, after *entry
+}
+
+func (e *entry) before() *entry {
+	if e.swap == nil {
+		return nil
+	}
+	return e.swap.before
+}
+
+func (e *entry) after() *entry {
+	if e.swap == nil {
+		return nil
+	}
+	return e.swap.after
+}
+
+// setSwap sets its part; one of two nils is none.
+func (e *entry) setSwap(before, after *entry) {
+	if e.swap = nil; before != nil || after != nil {
+		e.swap = &swap{before: before, after: after}
+	}
 }
 
 func (e *entry) key() entryKey { return entryKey{ns: e.space.ns, peer: e.owner.id} }

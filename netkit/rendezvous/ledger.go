@@ -14,14 +14,13 @@ type owner struct {
 	home *subnet
 	// held is its place among the owners of its network.
 	held mark[*owner]
-	// oldest and newest are the ends of the list of its entries, by seq.
-	oldest, newest *entry
+	// oldest is the first of the ring of its entries, in the order in which
+	// they came; the one older than it is the newest.
+	oldest *entry
 	// recordSeqs are the newest record seqs accepted, by flavour: an
 	// implementation that counts in seconds and one that counts in
 	// nanoseconds may share an identity.
 	recordSeqs [2]uint64
-	// primary is the flavour of the last registration.
-	primary Flavour
 }
 
 func (o *owner) mark() *mark[*owner] { return &o.held }
@@ -88,27 +87,22 @@ func (l *ledger) hold(o *owner, n int) {
 // list appends e to the entries of its owner.
 func (l *ledger) list(e *entry) {
 	o := e.owner
-	e.older, e.newer = o.newest, nil
-	if o.newest == nil {
-		o.oldest = e
-	} else {
-		o.newest.newer = e
+	if o.oldest == nil {
+		o.oldest, e.older, e.newer = e, e, e
+		return
 	}
-	o.newest = e
+	e.older, e.newer = o.oldest.older, o.oldest
+	e.older.newer, e.newer.older = e, e
 }
 
 func (l *ledger) unlist(e *entry) {
 	o := e.owner
-	if e.older == nil {
+	if e.newer == e {
+		o.oldest = nil
+	} else if o.oldest == e {
 		o.oldest = e.newer
-	} else {
-		e.older.newer = e.newer
 	}
-	if e.newer == nil {
-		o.newest = e.older
-	} else {
-		e.newer.older = e.older
-	}
+	e.older.newer, e.newer.older = e.newer, e.older
 	e.older, e.newer = nil, nil
 }
 

@@ -89,27 +89,27 @@ func (r *registry) readChunk(sh *shard, p *page, after uint64, visible func() ui
 	// Read under the lock: what an entry here took the place of is still
 	// there, unless the entry is visible.
 	top := visible()
-	slots, passed, more := source.next(after, p.want)
-	if passed > top {
-		return batch, max(after, top), false
-	}
-	return readSlots(slots, p, top, passed, more, batch)
-}
-
-func readSlots(slots []slot, p *page, top, passed uint64, more bool, batch []*entry) ([]*entry, uint64, bool) {
-	for _, s := range slots {
-		if s.seq > top {
+	slots, passed, end, more := source.next(after, p.want)
+	for _, e := range slots {
+		if e == nil {
+			continue
+		}
+		if e.seq > top {
 			return batch, passed, false
 		}
-		if e := s.e; e != nil && e.live(p.now) && p.want.takes(e.packed) && (e.after == nil || e.after.seq > top) {
+		if e.live(p.now) && p.want.takes(e.packed) && (e.after() == nil || e.after().seq > top) {
 			if len(batch) == cap(batch) {
 				return batch, passed, true
 			}
 			batch = append(batch, e)
 		}
-		passed = s.seq
+		passed = e.seq
 	}
-	return batch, passed, more
+	if end >= top {
+		// Beyond is only what nobody is shown yet.
+		return batch, max(after, top), false
+	}
+	return batch, end, more
 }
 
 // shardBatch is how many entries are read ahead of each shard.

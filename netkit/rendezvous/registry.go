@@ -205,7 +205,6 @@ func (r *registry) insert(sh *shard, now time.Duration, c claim, old *entry) *ch
 		primary: c.primary,
 		kinds:   c.kinds,
 	}
-	e.owner.primary = c.primary
 	for flavour, seq := range c.recordSeqs {
 		e.owner.recordSeqs[flavour] = max(e.owner.recordSeqs[flavour], seq)
 	}
@@ -218,7 +217,8 @@ func (r *registry) insert(sh *shard, now time.Duration, c claim, old *entry) *ch
 		}
 		r.ledger.renew(e, old)
 		sh.due.remove(old)
-		e.before, old.after = old, e
+		e.setSwap(old, nil)
+		old.setSwap(old.before(), e)
 		done.dead = []uint64{old.seq}
 	}
 	r.number(done)
@@ -269,8 +269,8 @@ func (r *registry) settleLocked(c *change) {
 	if c.e.gone {
 		return
 	}
-	if old := c.e.before; old != nil {
-		c.e.before = nil
+	if old := c.e.before(); old != nil {
+		c.e.setSwap(nil, c.e.after())
 		r.unorder(old)
 		if r.record != nil && c.dead[0] != old.seq {
 			// The write that was to delete it has failed.
@@ -299,11 +299,11 @@ func (r *registry) undo(now time.Time, c *change) {
 	if e.gone {
 		return
 	}
-	old := e.before
-	if later := e.after; later != nil {
-		later.before = old
+	old := e.before()
+	if later := e.after(); later != nil {
+		later.setSwap(old, later.after())
 		if old != nil {
-			old.after = later
+			old.setSwap(old.before(), later)
 		}
 		r.unorder(e)
 		return
@@ -317,7 +317,7 @@ func (r *registry) undo(now time.Time, c *change) {
 		}
 		return
 	}
-	old.after = nil
+	old.setSwap(old.before(), nil)
 	r.unorder(e)
 	sh.due.remove(e)
 	r.ledger.renew(old, e)
@@ -333,7 +333,7 @@ func (r *registry) drop(e *entry) (dead []uint64) {
 	r.ledger.part(e)
 	e.space.unset(e)
 	sh.due.remove(e)
-	for at := e; at != nil; at = at.before {
+	for at := e; at != nil; at = at.before() {
 		dead = append(dead, at.seq)
 		r.unorder(at)
 	}
@@ -383,7 +383,7 @@ func (r *registry) evict(now time.Duration, e *entry) *change {
 	defer sh.mu.Unlock()
 	r.ledger.mu.Lock()
 	defer r.ledger.mu.Unlock()
-	if e.gone || e.after != nil {
+	if e.gone || e.after() != nil {
 		return nil
 	}
 	if !e.live(now) {
@@ -464,16 +464,15 @@ func (r *registry) current(key entryKey) *entry {
 	return sh.spaces[key.ns].find(r.ledger.owners[key.peer])
 }
 
-// peer returns what is known of a peer: the flavour of its last registration
-// and the registration itself.
-func (r *registry) peer(id peer.ID) (newest *entry, primary Flavour) {
+// newest returns the last registration of a peer that there is, or nil.
+func (r *registry) newest(id peer.ID) *entry {
 	r.ledger.mu.Lock()
 	defer r.ledger.mu.Unlock()
 	o := r.ledger.owners[id]
 	if o == nil {
-		return nil, Standard
+		return nil
 	}
-	return o.newest, o.primary
+	return o.oldest.older
 }
 
 // counts returns how many namespaces, registrations and peers there are.

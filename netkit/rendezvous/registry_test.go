@@ -319,7 +319,7 @@ func TestPagesOfOneFlavour(t *testing.T) {
 	}
 	o := &r.shard("ns").spaces["ns"].order
 	for after, steps := uint64(0), 0; ; steps++ {
-		slots, passed, more := o.next(after, wanted{Legacy: true})
+		slots, passed, end, more := o.next(after, wanted{Legacy: true})
 		if !more {
 			break
 		}
@@ -328,7 +328,7 @@ func TestPagesOfOneFlavour(t *testing.T) {
 		}
 		after = passed
 		if len(slots) > 0 {
-			after = slots[len(slots)-1].seq
+			after = end
 		}
 	}
 }

@@ -20,9 +20,9 @@ type level[T any] struct {
 
 // mark is a holder's place in a tally.
 type mark[T any] struct {
-	count      int
 	level      *level[T]
 	prev, next T
+	count      int
 }
 
 // set makes x's count n and puts it last of its equals; 0 takes it out.

@@ -1,6 +1,7 @@
 package rendezvous
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -144,7 +145,7 @@ func readWatch(self peer.ID, ns string, frame []byte) (WatchEvent, error) {
 	}
 	page := readPage(self, ns, &m.entries)
 	e := WatchEvent{
-		Kind: m.kind.word(), Entries: page.Entries, Skipped: page.Skipped, Cookie: m.cookie,
+		Kind: m.kind.word(), Entries: page.Entries, Skipped: page.Skipped, Cookie: bytes.Clone(m.cookie),
 		Namespace: *orEmpty(m.ns), Peer: peer.ID(*orEmpty(m.peer)), Seq: *orEmpty(m.seq),
 	}
 	switch e.Kind {
