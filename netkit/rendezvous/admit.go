@@ -1,7 +1,6 @@
 package rendezvous
 
 import (
-	"bytes"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -88,12 +87,7 @@ func (e *entry) same(c *claim, m *registerMessage) bool {
 	if (m.other != nil) != (e.packed.has(Standard) && e.packed.has(Legacy)) {
 		return false
 	}
-	var room [512]byte
-	equal := func(f Flavour, envelope []byte) bool {
-		part := e.packed.part(f)
-		return part.shape != shapeNone && part.size(f) == len(envelope) &&
-			bytes.Equal(part.appendTo(room[:0], id, f), envelope)
-	}
+	equal := func(f Flavour, envelope []byte) bool { return e.packed.part(f).is(envelope, id, f) }
 	c.primary = Standard
 	if !equal(Standard, m.record) {
 		if !equal(Legacy, m.record) {

@@ -136,14 +136,38 @@ func (p part) appendTo(out []byte, id peer.ID, flavour Flavour) []byte {
 	case shapeRaw:
 		return append(out, p.rest...)
 	}
-	out = appendHead(out, id, flavour)
-	out = append(out, tagPayload)
-	out = binary.AppendUvarint(out, uint64(2+idBytes+len(p.rest)))
-	out = append(out, tagPayloadPeer, idBytes)
-	out = append(out, id...)
+	out = appendFront(out, id, flavour, len(p.rest))
 	out = append(out, p.rest...)
 	out = append(out, tagSignature, signatureBytes)
 	return append(out, p.signature...)
+}
+
+// appendFront appends what comes before the rest of so many bytes.
+func appendFront(out []byte, id peer.ID, flavour Flavour, rest int) []byte {
+	out = appendHead(out, id, flavour)
+	out = append(out, tagPayload)
+	out = binary.AppendUvarint(out, uint64(2+idBytes+rest))
+	out = append(out, tagPayloadPeer, idBytes)
+	return append(out, id...)
+}
+
+// is reports whether the part is of this envelope. It takes little stack: every
+// stream has one of its own, that would have to grow.
+func (p part) is(envelope []byte, id peer.ID, flavour Flavour) bool {
+	if p.shape == shapeNone || len(envelope) != p.size(flavour) {
+		return false
+	}
+	if p.shape == shapeRaw {
+		return string(envelope) == p.rest
+	}
+	tail := len(envelope) - signatureBytes
+	rest := tail - 2 - len(p.rest)
+	if string(envelope[tail:]) != p.signature || string(envelope[rest:tail-2]) != p.rest {
+		return false
+	}
+	var room [128]byte
+	front := appendFront(room[:0], id, flavour, len(p.rest))
+	return bytes.Equal(front, envelope[:rest]) && envelope[tail-2] == tagSignature && envelope[tail-1] == signatureBytes
 }
 
 // seq is the record's seq as the payload begins with it; false for an envelope

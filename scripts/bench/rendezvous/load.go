@@ -70,20 +70,27 @@ func echoLoad(request, reply int) load {
 // streams is how many requests each client has under way. A REGISTER waits for the disk, with all that came meanwhile.
 const streams = 8
 
-// run has each client make requests and returns how many a second were answered.
-func (l load) run(ctx context.Context, clients []*client, each int) (float64, error) {
+// speed is how many requests a second were answered, and how many a second of processor time, of client and server together.
+type speed struct{ perS, perCPU float64 }
+
+// run has each client make requests of p.
+func (l load) run(ctx context.Context, p *process, clients []*client, each int) (speed, error) {
 	requests := make([][][]byte, len(clients))
 	for w, c := range clients {
 		for i := range each {
 			request, err := l.prepare(c, w, i)
 			if err != nil {
-				return 0, err
+				return speed{}, err
 			}
 			requests[w] = append(requests[w], request)
 		}
 	}
 	var failed atomic.Pointer[error]
 	var workers sync.WaitGroup
+	cpu, err := p.cpu()
+	if err != nil {
+		return speed{}, err
+	}
 	begun := time.Now()
 	for w, c := range clients {
 		var next atomic.Int64
@@ -101,9 +108,11 @@ func (l load) run(ctx context.Context, clients []*client, each int) (float64, er
 	workers.Wait()
 	took := time.Since(begun).Seconds()
 	if err := failed.Load(); err != nil {
-		return 0, fmt.Errorf("%s: %w", l.name, *err)
+		return speed{}, fmt.Errorf("%s: %w", l.name, *err)
 	}
-	return float64(len(clients)*each) / took, nil
+	used, err := p.cpu()
+	n := float64(len(clients) * each)
+	return speed{perS: n / took, perCPU: n / (used - cpu)}, err
 }
 
 func (l load) one(ctx context.Context, c *client, request []byte) error {

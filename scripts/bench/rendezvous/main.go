@@ -113,7 +113,7 @@ func (r *result) hold(ok bool, name, figure, limit string) {
 
 func (r *result) print() error {
 	for _, row := range r.rows {
-		fmt.Printf("%-44s %-28s %s\n", row[0], row[1], row[2])
+		fmt.Printf("%-40s %-44s %s\n", row[0], row[1], row[2])
 	}
 	line, err := json.Marshal(r)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"dibber/netkit/rendezvous"
@@ -96,4 +97,27 @@ func (p *process) memory(field string) (float64, error) {
 		}
 	}
 	return 0, errors.New("no " + field)
+}
+
+// cpu is the processor time in seconds that this process and p have used.
+func (p *process) cpu() (float64, error) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	// The fields after the name, which is in brackets: utime and stime, in hundredths of a second, are the 12th and 13th.
+	_, rest, _ := strings.Cut(string(data), ") ")
+	var sum float64
+	for _, field := range strings.Fields(rest)[11:13] {
+		ticks, err := strconv.ParseFloat(field, 64)
+		if err != nil {
+			return 0, err
+		}
+		sum += ticks / 100
+	}
+	var own syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &own); err != nil {
+		return 0, err
+	}
+	return sum + time.Duration(own.Utime.Nano()+own.Stime.Nano()).Seconds(), nil
 }
