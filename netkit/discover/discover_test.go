@@ -54,7 +54,9 @@ func infoOf(n *host.Node) peer.AddrInfo { return peer.AddrInfo{ID: n.ID(), Addrs
 func point(t *testing.T, cfg rendezvous.ServerConfig) peer.AddrInfo {
 	t.Helper()
 	n := node(t, host.Config{}, quicAddr)
-	cfg.Rate, cfg.Burst = 1e6, 1e6
+	fast := rendezvous.Rate{PerSecond: 1e6, Burst: 1e6}
+	cfg.Limits.PeerRegister, cfg.Limits.PeerDiscover = fast, fast
+	cfg.Limits.PrefixRegister, cfg.Limits.PrefixDiscover = fast, fast
 	s, err := rendezvous.NewServer(n, cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -2,188 +2,159 @@ package rendezvous
 
 import (
 	"context"
+	"slices"
 	"time"
 
-	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"dibber/netkit/wire"
 )
-
-// identifyWait is how long after a connection opened a DISCOVER waits to learn
-// the requester's implementation.
-const identifyWait = time.Second
 
 // entryOverhead is what an entry costs in an answer besides namespace and
 // records: tags, lengths and TTL.
 const entryOverhead = 40
 
+// choice is which records a reader is given.
+type choice struct {
+	// flavour is the only one, or with both the one in the specification's
+	// own field.
+	flavour Flavour
+	both    bool
+}
+
+func (c choice) wanted() wanted {
+	if c.both {
+		return wanted{true, true}
+	}
+	var w wanted
+	w[c.flavour] = true
+	return w
+}
+
 func (s *Server) discover(ctx context.Context, req wire.Request, m *discoverMessage) []byte {
 	ns := *orEmpty(m.ns)
-	after, why := s.checkDiscover(req.Peer, ns, m)
+	after, why := s.checkDiscover(req.Peer, ns, m.cookie)
 	if why != nil {
 		return s.refuse(req.Peer, typeDiscover, ns, why)
 	}
-	reply := discoverResponse{status: ptr(StatusOK)}
-	flavour := s.flavourFor(ctx, req, ns, m)
-	now := time.Now()
-	s.mu.Lock()
-	found, last := s.reg.page(now, ns, after, s.pageLimit(m.limit), pageBytes, func(e *entry) int {
-		if ns == "" && s.allow(req.Peer, e.ns) != nil {
-			return 0
-		}
-		return e.cost(flavour, m.both)
-	})
-	s.mu.Unlock()
-	for _, e := range found {
-		reply.registrations = append(reply.registrations, e.answer(flavour, m.both, now))
-	}
-	reply.cookie = s.key.mint(ns, last)
+	records := s.choose(ctx, req, ns, m)
+	now := s.reg.clock(time.Now())
+	found, last := s.reg.page(s.query(req.Peer, ns, after, s.pageLimit(m.limit), records, now))
+	reply := discoverResponse{cookie: s.key.mint(ns, last), status: ptr(StatusOK)}
+	reply.encoded = appendEntries(nil, fieldDiscoverRegistrations, found, records, now)
+	s.counters.count(typeDiscover, StatusOK)
 	s.emit(Event{Kind: EventDiscover, Peer: req.Peer, Namespace: ns, Count: len(found)})
 	return message{kind: ptr(typeDiscoverResponse), discoverResponse: &reply}.encode()
 }
 
+// query asks for what a reader may be shown.
+func (s *Server) query(p peer.ID, ns string, after uint64, limit int, records choice, now time.Duration) query {
+	return query{
+		now: now, ns: ns, after: after, limit: limit, budget: pageBytes, want: records.wanted(),
+		size: func(e *entry) int {
+			if ns == "" && s.allow(p, e.space.ns) != nil {
+				return 0
+			}
+			return records.cost(e)
+		},
+	}
+}
+
 // checkDiscover refuses a bad DISCOVER, and returns the seq its cookie stands
 // for.
-func (s *Server) checkDiscover(p peer.ID, ns string, m *discoverMessage) (after uint64, why *StatusError) {
+func (s *Server) checkDiscover(p peer.ID, ns string, cookie []byte) (after uint64, why *StatusError) {
 	if len(ns) > maxNamespace {
-		return 0, refusal(StatusInvalidNamespace, "namespace is longer than %d bytes", maxNamespace)
+		return 0, refusal(reasonNamespace, "namespace is longer than %d bytes", maxNamespace)
 	}
 	if why := s.allow(p, ns); why != nil {
 		return 0, why
 	}
-	if len(m.cookie) == 0 {
+	if len(cookie) == 0 {
 		return 0, nil
 	}
-	after, ok := s.key.open(ns, m.cookie)
-	if !ok || after > s.lastSeq() {
-		return 0, refusal(StatusInvalidCookie, "cookie is not of this server and namespace")
+	after, ok := s.key.open(ns, cookie)
+	if !ok || after > s.reg.lastSeq() {
+		return 0, refusal(reasonCookie, "cookie is not of this server and namespace")
 	}
 	return after, nil
 }
 
-func (s *Server) lastSeq() uint64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.reg.seq
-}
-
 func (s *Server) pageLimit(asked *uint64) int {
+	limits := s.reg.limits.Load()
 	if asked == nil || *asked == 0 {
-		return s.cfg.Limits.PageDefault
+		return limits.PageDefault
 	}
-	return int(min(*asked, uint64(s.cfg.Limits.PageMax)))
+	return int(min(*asked, uint64(limits.PageMax)))
 }
 
-// cost is the size of the entry in an answer of a flavour, or 0 when it has
-// no record of that flavour.
-func (e *entry) cost(flavour Flavour, both bool) int {
-	size := entryOverhead + len(e.ns)
-	if both {
-		return size + len(e.records[0]) + len(e.records[1])
+// cost is the size of an entry in an answer, at least, or 0 when it has no
+// record the reader wants.
+func (c choice) cost(e *entry) int {
+	size := 0
+	for f := range 2 {
+		if c.both || Flavour(f) == c.flavour {
+			size += e.packed.part(Flavour(f)).size(Flavour(f))
+		}
 	}
-	if e.records[flavour] == nil {
+	if size == 0 {
 		return 0
 	}
-	return size + len(e.records[flavour])
+	return entryOverhead + len(e.space.ns) + size
 }
 
-// answer is the entry as an answer of a flavour holds it.
-func (e *entry) answer(flavour Flavour, both bool, now time.Time) registerMessage {
-	out := registerMessage{ns: &e.ns, record: e.records[flavour], ttl: ptr(e.remaining(now))}
-	switch {
-	case !both:
-	case out.record == nil:
-		out.record = e.records[flavour.other()]
-	default:
-		out.other = e.records[flavour.other()]
+// appendEntries appends entries as registrations in field num.
+func appendEntries(out []byte, num protowire.Number, entries []*entry, c choice, now time.Duration) []byte {
+	size := 0
+	for _, e := range entries {
+		size += c.cost(e)
+	}
+	out = slices.Grow(out, size)
+	for _, e := range entries {
+		out = c.appendEntry(out, num, e, now)
 	}
 	return out
 }
 
-// flavourFor chooses the records a requester is given. One it cannot read
-// would cost a rust client the whole answer, so they are never mixed, save for
-// a requester that asked for both.
-func (s *Server) flavourFor(ctx context.Context, req wire.Request, ns string, m *discoverMessage) Flavour {
+// appendEntry appends an entry as a registration in field num.
+func (c choice) appendEntry(out []byte, num protowire.Number, e *entry, now time.Duration) []byte {
+	first, second := c.flavour, c.flavour.other()
+	if c.both && !e.packed.has(first) {
+		first, second = second, first
+	}
+	one, other := e.packed.part(first), part{}
+	if c.both {
+		other = e.packed.part(second)
+	}
+	ttl := e.remaining(now)
+	size := 1 + protowire.SizeBytes(len(e.space.ns)) + 1 + protowire.SizeBytes(one.size(first)) + 1 + protowire.SizeVarint(ttl)
+	if other.shape != shapeNone {
+		size += protowire.SizeTag(fieldRegisterOther) + protowire.SizeBytes(other.size(second))
+	}
+	out = protowire.AppendVarint(protowire.AppendTag(out, num, protowire.BytesType), uint64(size))
+	out = appendString(out, fieldRegisterNS, &e.space.ns)
+	out = protowire.AppendTag(out, fieldRegisterRecord, protowire.BytesType)
+	out = one.appendTo(protowire.AppendVarint(out, uint64(one.size(first))), e.owner.id, first)
+	out = appendUint(out, fieldRegisterTTL, &ttl)
+	if other.shape != shapeNone {
+		out = protowire.AppendTag(out, fieldRegisterOther, protowire.BytesType)
+		out = other.appendTo(protowire.AppendVarint(out, uint64(other.size(second))), e.owner.id, second)
+	}
+	return out
+}
+
+// choose chooses the records a requester is given. One it cannot read would
+// cost a rust client the whole answer, so they are never mixed, save for a
+// requester that asked for both.
+func (s *Server) choose(ctx context.Context, req wire.Request, ns string, m *discoverMessage) choice {
 	if m.both {
-		return Standard
+		return choice{both: true}
 	}
-	s.mu.Lock()
-	state := s.reg.peers[req.Peer]
-	var own Flavour
-	if state != nil {
-		own = state.primary
-	}
-	s.mu.Unlock()
-	if state != nil {
-		return own
+	if newest := s.reg.newest(req.Peer); newest != nil {
+		return choice{flavour: newest.primary}
 	}
 	if legacyOnly("", ns) || legacyOnly(s.agent(ctx, req), ns) {
-		return Legacy
+		return choice{flavour: Legacy}
 	}
-	return Standard
-}
-
-// agent returns the requester's agent. Its first request may come before its
-// identify message does, so on a young connection that is waited for.
-func (s *Server) agent(ctx context.Context, req wire.Request) string {
-	left := identifyWait - time.Since(req.Conn.Stat().Opened)
-	if agent := knownAgent(s.host.Peerstore(), req.Peer); agent != "" || left <= 0 {
-		return agent
-	}
-	identified, err := s.host.EventBus().Subscribe(
-		[]any{new(event.EvtPeerIdentificationCompleted), new(event.EvtPeerIdentificationFailed)},
-		eventbus.Name("rendezvous"))
-	if err != nil {
-		return ""
-	}
-	defer identified.Close() //nolint:errcheck // closing a subscription cannot fail
-	ctx, cancel := context.WithTimeout(ctx, left)
-	defer cancel()
-	// Again, for what came before the subscription.
-	for agent := knownAgent(s.host.Peerstore(), req.Peer); ; agent = knownAgent(s.host.Peerstore(), req.Peer) {
-		if agent != "" || !awaitPeer(ctx, identified.Out(), req.Peer) {
-			return agent
-		}
-	}
-}
-
-// awaitPeer waits for an event about p and reports whether to look again.
-func awaitPeer(ctx context.Context, events <-chan any, p peer.ID) bool {
-	for {
-		select {
-		case <-ctx.Done():
-			return false
-		case e, ok := <-events:
-			if !ok {
-				return false
-			}
-			switch e := e.(type) {
-			case event.EvtPeerIdentificationCompleted:
-				if e.Peer == p {
-					return true
-				}
-			case event.EvtPeerIdentificationFailed:
-				if e.Peer == p {
-					return false
-				}
-			}
-		}
-	}
-}
-
-// agentStore is the part of a peerstore that holds what identify said.
-type agentStore interface {
-	Get(p peer.ID, key string) (any, error)
-}
-
-// knownAgent returns the agent identify reported for p, or "".
-func knownAgent(store agentStore, p peer.ID) string {
-	value, err := store.Get(p, "AgentVersion")
-	if err != nil {
-		return ""
-	}
-	agent, _ := value.(string)
-	return agent
+	return choice{}
 }

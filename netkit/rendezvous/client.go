@@ -134,11 +134,15 @@ func Unregister(ctx context.Context, h host.Host, server peer.AddrInfo, namespac
 // open connects to the server and opens a stream for one request. Limited
 // connections, through a relay, will do.
 func open(ctx context.Context, h host.Host, server peer.AddrInfo) (network.Stream, error) {
+	return openProtocol(ctx, h, server, ProtocolID)
+}
+
+func openProtocol(ctx context.Context, h host.Host, server peer.AddrInfo, id protocol.ID) (network.Stream, error) {
 	ctx = network.WithAllowLimitedConn(ctx, "rendezvous")
 	if err := h.Connect(ctx, server); err != nil {
 		return nil, fmt.Errorf("connect to rendezvous server: %w", err)
 	}
-	st, err := h.NewStream(ctx, server.ID, ProtocolID)
+	st, err := h.NewStream(ctx, server.ID, id)
 	if err != nil {
 		return nil, fmt.Errorf("open rendezvous stream: %w", unsupported(err))
 	}

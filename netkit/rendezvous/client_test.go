@@ -219,9 +219,9 @@ func TestDiscoverAllFollowsPages(t *testing.T) {
 	s := newServer(t, point, ServerConfig{})
 	record := sealFor(t, owner, 1, Standard)
 	for i := range 25 {
-		e := testEntry(string(owner.ID()), fmt.Sprintf("ns%02d", i), 2*time.Hour)
-		e.records[Standard] = record
-		if _, why := s.put(e); why != nil {
+		c := testClaim(string(owner.ID()), fmt.Sprintf("ns%02d", i), 2*time.Hour)
+		c.packed = pack(owner.ID(), [2][]byte{record, nil})
+		if _, why := s.put(c); why != nil {
 			t.Fatal(why)
 		}
 	}
@@ -243,10 +243,10 @@ func TestAnswersStayBelowOneMiB(t *testing.T) {
 	point, owner, reader := newHost(t), newHost(t), newHost(t)
 	s := newServer(t, point, ServerConfig{})
 	for i := range 1000 {
-		e := testEntry(string(owner.ID()), fmt.Sprintf("ns%03d", i), 2*time.Hour)
+		c := testClaim(string(owner.ID()), fmt.Sprintf("ns%03d", i), 2*time.Hour)
 		padding := appendBytes(nil, 99, make([]byte, 2000))
-		e.records[Standard] = append(sealFor(t, owner, 1, Standard), padding...)
-		if _, why := s.put(e); why != nil {
+		c.packed = pack(owner.ID(), [2][]byte{append(sealFor(t, owner, 1, Standard), padding...), nil})
+		if _, why := s.put(c); why != nil {
 			t.Fatal(why)
 		}
 	}

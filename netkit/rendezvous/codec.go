@@ -91,13 +91,14 @@ func consumeUint[T ~uint64](typ protowire.Type, value []byte, into **T) (int, er
 	return n, nil
 }
 
+// consumeBytes reads bytes, which stay part of value.
 func consumeBytes(typ protowire.Type, value []byte, into *[]byte) (int, error) {
 	v, n := protowire.ConsumeBytes(value)
 	if typ != protowire.BytesType || n < 0 {
 		return 0, errMalformed
 	}
 	// Not nil even when empty: nil is a field that was not sent.
-	*into = append([]byte{}, v...)
+	*into = v[:len(v):len(v)]
 	return n, nil
 }
 

@@ -1,6 +1,7 @@
 package rendezvous
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -90,7 +91,8 @@ func Discover(ctx context.Context, h host.Host, server peer.AddrInfo, req Discov
 }
 
 func readPage(self peer.ID, ns string, answer *discoverResponse) Page {
-	page := Page{Cookie: answer.cookie, empty: len(answer.registrations) == 0}
+	// A copy, which does not keep the whole answer.
+	page := Page{Cookie: bytes.Clone(answer.cookie), empty: len(answer.registrations) == 0}
 	for i := range answer.registrations {
 		entry, err := readEntry(ns, &answer.registrations[i])
 		switch {

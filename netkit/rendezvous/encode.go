@@ -1,6 +1,11 @@
 package rendezvous
 
-import "google.golang.org/protobuf/encoding/protowire"
+import (
+	"encoding/binary"
+	"slices"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
 
 // encode returns the message as protobuf, fields in the order of their
 // numbers. Whoever builds a message sets its type and statuses: rust and Nim
@@ -26,7 +31,9 @@ func (m message) encode() []byte {
 }
 
 func appendPart(out []byte, num protowire.Number, body func([]byte) []byte) []byte {
-	return protowire.AppendBytes(protowire.AppendTag(out, num, protowire.BytesType), body(nil))
+	part := body(nil)
+	out = slices.Grow(out, 2*binary.MaxVarintLen32+len(part))
+	return protowire.AppendBytes(protowire.AppendTag(out, num, protowire.BytesType), part)
 }
 
 func (r *registerMessage) appendTo(out []byte) []byte {
@@ -57,9 +64,11 @@ func (d *discoverMessage) appendTo(out []byte) []byte {
 }
 
 func (d *discoverResponse) appendTo(out []byte) []byte {
+	out = slices.Grow(out, len(d.encoded)+len(d.cookie)+8)
 	for i := range d.registrations {
 		out = appendPart(out, fieldDiscoverRegistrations, d.registrations[i].appendTo)
 	}
+	out = append(out, d.encoded...)
 	out = appendBytes(out, fieldDiscoverResponseCookie, d.cookie)
 	out = appendUint(out, fieldDiscoverStatus, d.status)
 	return appendString(out, fieldDiscoverStatusText, d.text)

@@ -17,6 +17,8 @@ const (
 	EventRefresh EventKind = "refresh"
 	// EventUnregister is a registration ended by its peer.
 	EventUnregister EventKind = "unregister"
+	// EventEvict is a registration that had to make room for another.
+	EventEvict EventKind = "evict"
 	// EventExpire is a registration whose TTL ran out.
 	EventExpire EventKind = "expire"
 	// EventDiscover is an answered DISCOVER.
@@ -40,14 +42,4 @@ type Event struct {
 	// Status and Text are the answer of a refused request.
 	Status Status `json:"status"`
 	Text   string `json:"text,omitempty"`
-}
-
-// Stats counts what a server holds.
-type Stats struct {
-	// Namespaces is how many have registrations.
-	Namespaces int `json:"namespaces"`
-	// Registrations is how many there are, of all peers.
-	Registrations int `json:"registrations"`
-	// Peers is how many have registrations.
-	Peers int `json:"peers"`
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
 
 	"dibber/netkit/wire"
 )
@@ -105,3 +106,5 @@ type youngConn struct{ network.Conn }
 func (youngConn) Stat() network.ConnStats {
 	return network.ConnStats{Stats: network.Stats{Opened: time.Now().Add(time.Hour)}}
 }
+
+func (youngConn) RemoteMultiaddr() ma.Multiaddr { return nil }

@@ -17,14 +17,14 @@ func (s *Server) handle(ctx context.Context, req wire.Request) ([]byte, error) {
 	m, err := decodeMessage(req.Body)
 	kind, known := requestType(m, err)
 	if !known {
-		return s.refuse(req.Peer, typeRegister, "", refusal(StatusInternalError, "unknown message type")), nil
+		return s.refuse(req.Peer, typeRegister, "", refusal(reasonUnknownType, "unknown message type")), nil
 	}
 	if err != nil {
 		return s.refuse(req.Peer, kind, "", decodeRefusal(kind, err)), nil
 	}
 	switch kind {
 	case typeRegister:
-		return s.register(req.Peer, orEmpty(m.register)), nil
+		return s.register(req, orEmpty(m.register)), nil
 	case typeUnregister:
 		return nil, s.unregister(req.Peer, orEmpty(m.unregister))
 	default:
@@ -68,32 +68,60 @@ func decodeRefusal(kind messageType, err error) *StatusError {
 		switch {
 		case kind == typeRegister && field.field == fieldRegisterNS,
 			kind == typeDiscover && field.field == fieldDiscoverNS:
-			return refusal(StatusInvalidNamespace, "malformed namespace")
+			return malformed(StatusInvalidNamespace, "malformed namespace")
 		case kind == typeRegister && field.field == fieldRegisterTTL:
-			return refusal(StatusInvalidTTL, "malformed ttl")
+			return malformed(StatusInvalidTTL, "malformed ttl")
 		case kind == typeDiscover && field.field == fieldDiscoverCookie:
-			return refusal(StatusInvalidCookie, "malformed cookie")
+			return malformed(StatusInvalidCookie, "malformed cookie")
 		}
 	}
 	if kind == typeRegister {
-		return refusal(StatusInvalidSignedPeerRecord, "malformed request")
+		return malformed(StatusInvalidSignedPeerRecord, "malformed request")
 	}
-	return refusal(StatusInvalidNamespace, "malformed request")
+	return malformed(StatusInvalidNamespace, "malformed request")
 }
 
-// limited answers a request over the rate limit. Of the request it reads the
-// first field alone, in which every implementation sends the type.
-func (s *Server) limited(req wire.Request) []byte {
-	kind := typeRegister
-	if num, typ, n := protowire.ConsumeTag(req.Body); n > 0 && num == fieldType && typ == protowire.VarintType {
-		v, _ := protowire.ConsumeVarint(req.Body[n:])
-		kind = messageType(v)
+// peekType reads the type of a request, and of the request the first field
+// alone, in which every implementation sends it.
+func peekType(body []byte) messageType {
+	if num, typ, n := protowire.ConsumeTag(body); n > 0 && num == fieldType && typ == protowire.VarintType {
+		v, _ := protowire.ConsumeVarint(body[n:])
+		return messageType(v)
 	}
-	return s.refuse(req.Peer, kind, "", refusal(StatusUnavailable, "too many requests"))
+	return typeRegister
+}
+
+// admitRate takes a token for a request, of its peer and of its network, or says
+// which has none. The peer's comes first: what it sends beyond its own rate must
+// not use up its neighbours'.
+func (s *Server) admitRate(req wire.Request, kind messageType) *StatusError {
+	limits, now := s.reg.limits.Load(), s.reg.clock(time.Now())
+	peers, prefixes, perPeer, perPrefix := s.registers.peers, s.registers.prefixes, limits.PeerRegister, limits.PrefixRegister
+	if kind == typeDiscover {
+		peers, prefixes, perPeer, perPrefix = s.discovers.peers, s.discovers.prefixes, limits.PeerDiscover, limits.PrefixDiscover
+	}
+	if !peers.take(now, req.Peer, perPeer) {
+		return refusal(reasonPeerRate, "too many requests")
+	}
+	if !prefixes.take(now, prefixOf(req.Conn.RemoteMultiaddr()), perPrefix) {
+		return refusal(reasonPrefixRate, "too many requests from your network")
+	}
+	return nil
+}
+
+// screen refuses a request above a rate, before anything of it but the type is
+// read.
+func (s *Server) screen(req wire.Request) (reply []byte, refused bool) {
+	kind := peekType(req.Body)
+	if why := s.admitRate(req, kind); why != nil {
+		return s.refuse(req.Peer, kind, "", why), true
+	}
+	return nil, false
 }
 
 // refuse reports a refusal and returns its reply, nil for UNREGISTER.
 func (s *Server) refuse(p peer.ID, kind messageType, ns string, why *StatusError) []byte {
+	s.counters.refuse(kind, why)
 	s.emit(Event{Kind: EventRefused, Peer: p, Namespace: ns, Status: why.Status, Text: why.Text})
 	switch kind {
 	case typeUnregister:
@@ -117,85 +145,67 @@ func (s *Server) allow(p peer.ID, ns string) *StatusError {
 		return nil
 	}
 	if err := s.cfg.Allow(p, ns); err != nil {
-		return refusal(StatusNotAuthorized, "%v", err)
+		return refusal(reasonAccess, "%v", err)
 	}
 	return nil
 }
 
-func (s *Server) register(p peer.ID, m *registerMessage) []byte {
-	e, why := s.admit(p, m)
+func (s *Server) register(req wire.Request, m *registerMessage) []byte {
+	p := req.Peer
+	c, why := s.admit(p, prefixOf(req.Conn.RemoteMultiaddr()), m)
 	if why != nil {
-		return s.refuse(p, typeRegister, e.ns, why)
+		return s.refuse(p, typeRegister, c.ns, why)
 	}
-	kind, why := s.put(e)
+	kind, why := s.put(c)
 	if why != nil {
-		return s.refuse(p, typeRegister, e.ns, why)
+		return s.refuse(p, typeRegister, c.ns, why)
 	}
-	s.emit(Event{Kind: kind, Peer: p, Namespace: e.ns, TTL: e.ttl})
+	s.counters.count(typeRegister, StatusOK)
+	s.emit(Event{Kind: kind, Peer: p, Namespace: c.ns, TTL: c.ttl})
 	return message{
 		kind: ptr(typeRegisterResponse),
 		registerResponse: &registerResponse{
 			status: ptr(StatusOK),
-			ttl:    ptr(uint64(e.ttl / time.Second)),
+			ttl:    ptr(uint64(c.ttl / time.Second)),
 		},
 	}.encode()
 }
 
-// put stores e and waits until that is durable. A refusal may be due to
+// put stores a claim and waits until that is durable. A refusal may be due to
 // registrations that have expired but are not swept yet, hence the second try.
-func (s *Server) put(e *entry) (EventKind, *StatusError) {
-	kind, pending, why := s.tryPut(e)
+func (s *Server) put(c claim) (EventKind, *StatusError) {
+	done, why := s.reg.put(time.Now(), c)
 	if why != nil && s.sweep(time.Now()) {
-		kind, pending, why = s.tryPut(e)
+		done, why = s.reg.put(time.Now(), c)
 	}
-	if why == nil && pending != nil && pending.wait() != nil {
-		return kind, refusal(StatusInternalError, "registration could not be stored")
-	}
-	return kind, why
-}
-
-func (s *Server) tryPut(e *entry) (kind EventKind, pending *commit, why *StatusError) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now := time.Now()
-	replaced, why := s.reg.put(now, e)
 	if why != nil {
-		return "", nil, why
+		return "", why
 	}
-	kind = EventRegister
-	var gone []*entry
-	if replaced != nil {
-		gone = append(gone, replaced)
-		if replaced.expires.After(now) {
-			kind = EventRefresh
-		}
+	s.tellGone(done.evicted)
+	if done.commit != nil && done.commit.wait() != nil {
+		return "", refusal(reasonStorage, "registration could not be stored")
 	}
-	if s.journal != nil {
-		pending = s.journal.record(e, gone...)
+	if done.kind == changeRefresh {
+		return EventRefresh, nil
 	}
-	return kind, pending, nil
+	return EventRegister, nil
 }
 
 // unregister ends a registration. The stream is dropped when that could not
 // be stored, since the protocol has no answer to say so.
 func (s *Server) unregister(p peer.ID, m *unregisterMessage) error {
 	if m.ns == nil {
-		s.emit(Event{Kind: EventRefused, Peer: p, Status: StatusInvalidNamespace, Text: "no namespace"})
+		s.refuse(p, typeUnregister, "", refusal(reasonNamespace, "no namespace"))
 		return nil
 	}
-	s.mu.Lock()
+	s.counters.count(typeUnregister, StatusOK)
 	gone := s.reg.remove(entryKey{ns: *m.ns, peer: p})
-	var pending *commit
-	if gone != nil && s.journal != nil {
-		pending = s.journal.record(nil, gone)
-	}
-	s.mu.Unlock()
 	if gone == nil {
 		return nil
 	}
-	s.emit(Event{Kind: EventUnregister, Peer: p, Namespace: gone.ns})
-	if pending != nil {
-		return pending.wait()
+	s.emit(Event{Kind: EventUnregister, Peer: p, Namespace: *m.ns})
+	if gone.commit != nil {
+		return gone.commit.wait()
 	}
 	return nil
 }

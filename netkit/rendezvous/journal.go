@@ -1,8 +1,9 @@
 package rendezvous
 
 import (
-	"encoding/binary"
+	"slices"
 	"sync"
+	"time"
 )
 
 // DB is what a server keeps its registrations in. Its keys all begin
@@ -17,9 +18,11 @@ type DB interface {
 }
 
 // journal makes changes durable in the order they are recorded, many with one
-// Write: whatever comes while one is under way shares the next.
+// Write: whatever comes while one is under way shares the next. What has been
+// written is then settled in the registry, what could not be is undone.
 type journal struct {
 	db   DB
+	reg  *registry
 	wake chan struct{}
 	done chan struct{}
 
@@ -30,14 +33,12 @@ type journal struct {
 
 // commit is one Write, waited for by everyone whose changes are in it.
 type commit struct {
-	changes map[string][]byte
+	changes []*change
 	done    chan struct{}
 	err     error
 }
 
-func newCommit() *commit {
-	return &commit{changes: make(map[string][]byte), done: make(chan struct{})}
-}
+func newCommit() *commit { return &commit{done: make(chan struct{})} }
 
 // wait blocks until the changes are durable, or could not be made so.
 func (c *commit) wait() error {
@@ -45,42 +46,66 @@ func (c *commit) wait() error {
 	return c.err
 }
 
-func startJournal(db DB) *journal {
-	j := &journal{db: db, wake: make(chan struct{}, 1), done: make(chan struct{}), pending: newCommit()}
+// startJournal has the changes of reg recorded in db.
+func startJournal(db DB, reg *registry) *journal {
+	j := &journal{db: db, reg: reg, wake: make(chan struct{}, 1), done: make(chan struct{}), pending: newCommit()}
+	reg.record = j.record
 	go j.run()
 	return j
 }
 
-// record adds changes to the next Write: e is stored and gone are deleted.
-// The caller holds the lock under which it changed the registry.
-func (j *journal) record(e *entry, gone ...*entry) *commit {
+// record adds a change to the next Write. Changes come in the order of their
+// numbers: the caller holds the lock under which it gave that.
+func (j *journal) record(c *change) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	c := j.pending
-	for _, old := range gone {
-		c.changes[storedKey(old.seq)] = nil
-	}
-	if e != nil {
-		c.changes[storedKey(e.seq)] = encodeEntry(e)
-		c.changes[keySeq] = binary.BigEndian.AppendUint64(nil, e.seq)
-	}
+	c.commit = j.pending
+	j.pending.changes = append(j.pending.changes, c)
 	select {
 	case j.wake <- struct{}{}:
 	default:
 	}
-	return c
 }
+
+// A Write costs a sync, however little is in it. Where many changes come at
+// once, gather is waited for more, so that the syncs do not take the processor
+// from the requests; a lone change never waits.
+const (
+	gather     = 2 * time.Millisecond
+	gatherFrom = 16
+)
 
 func (j *journal) run() {
 	defer close(j.done)
 	for range j.wake {
 		for c := j.take(); c != nil; c = j.take() {
-			c.err = j.db.Write(c.changes)
+			now := time.Now()
+			c.err = j.db.Write(encodeChanges(c.changes, now, j.reg.clock(now)))
+			j.end(c)
 			close(c.done)
+			if len(c.changes) >= gatherFrom {
+				time.Sleep(gather)
+			}
 		}
 		if j.finished() {
 			return
 		}
+	}
+}
+
+// end settles or undoes what a Write held.
+func (j *journal) end(c *commit) {
+	last := c.changes[len(c.changes)-1].seq
+	if c.err != nil {
+		for _, change := range slices.Backward(c.changes) {
+			j.reg.undo(time.Now(), change)
+		}
+		j.reg.visible.Store(last)
+		return
+	}
+	j.reg.visible.Store(last)
+	for _, change := range c.changes {
+		j.reg.settle(change)
 	}
 }
 

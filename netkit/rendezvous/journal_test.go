@@ -118,7 +118,8 @@ func TestCrashUnderLoad(t *testing.T) {
 	fs := vfs.NewCrashableMem()
 	db := openStore(t, fs)
 	defer db.Close() //nolint:errcheck // the disk it is on has crashed
-	s := &Server{reg: newRegistry(testLimits(t, Limits{}), time.Now()), journal: startJournal(db)}
+	s := &Server{reg: newRegistry(testLimits(t, Limits{}), time.Now())}
+	s.journal = startJournal(db, s.reg)
 	defer s.journal.close()
 
 	var mu sync.Mutex
@@ -130,7 +131,7 @@ func TestCrashUnderLoad(t *testing.T) {
 		workers.Go(func() {
 			for i := range 50 {
 				name := fmt.Sprintf("%d-%d", worker, i)
-				if _, why := s.put(testEntry(name, "ns", 2*time.Hour)); why != nil {
+				if _, why := s.put(testClaim(name, "ns", 2*time.Hour)); why != nil {
 					t.Error(why)
 				}
 				mu.Lock()
@@ -150,12 +151,13 @@ func TestCrashUnderLoad(t *testing.T) {
 
 	survivor := openStore(t, crashed)
 	defer survivor.Close() //nolint:errcheck // the test ends
-	reg := newRegistry(testLimits(t, Limits{}), time.Now())
-	if _, _, err := load(survivor, reg, time.Now()); err != nil {
+	now := time.Now()
+	reg := newRegistry(testLimits(t, Limits{}), now)
+	if _, _, err := load(survivor, reg, now); err != nil {
 		t.Fatal(err)
 	}
 	for name := range must {
-		if reg.entries[entryKey{"ns", peer.ID(name)}] == nil {
+		if reg.current(entryKey{"ns", peer.ID(name)}) == nil {
 			t.Errorf("%s was acknowledged and is lost", name)
 		}
 	}
@@ -217,15 +219,9 @@ func TestFailedWriteIsNotAcknowledged(t *testing.T) {
 func TestLoadAtAnotherTime(t *testing.T) {
 	now := time.Unix(1_000_000_000, 0)
 	reg := newRegistry(testLimits(t, Limits{}), now)
-	short, long := testEntry("a", "ns", 2*time.Hour), testEntry("b", "ns", 4*time.Hour)
-	mustPut(t, reg, now, short)
-	mustPut(t, reg, now, long)
-	fill := func() *memDB {
-		return &memDB{data: map[string][]byte{
-			storedKey(short.seq): encodeEntry(short),
-			storedKey(long.seq):  encodeEntry(long),
-		}}
-	}
+	short := mustPut(t, reg, now, testClaim("a", "ns", 2*time.Hour))
+	long := mustPut(t, reg, now, testClaim("b", "ns", 4*time.Hour))
+	fill := func() *memDB { return &memDB{data: encodeChanges([]*change{short, long}, now, 0)} }
 	tests := []struct {
 		name   string
 		passed time.Duration
@@ -245,13 +241,13 @@ func TestLoadAtAnotherTime(t *testing.T) {
 				t.Fatal(err)
 			}
 			got := make(map[string]uint64)
-			for key, e := range reg.entries {
-				got[string(key.peer)] = e.remaining(then)
+			for _, e := range everything(reg) {
+				got[string(e.owner.id)] = e.remaining(0)
 			}
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Error(diff)
 			}
-			if left := len(reg.entries) - len(reg.sweep(then.Add(4*time.Hour))); left != 0 {
+			if left := len(everything(reg)) - len(reg.sweep(then.Add(4*time.Hour))); left != 0 {
 				t.Errorf("%d registrations outlive their ttl", left)
 			}
 			if err := db.Write(changes); err != nil {
@@ -271,17 +267,19 @@ func TestLoadResolvesDuplicates(t *testing.T) {
 	now := time.Unix(1_000_000_000, 0)
 	db := &memDB{data: make(map[string][]byte)}
 	for seq, text := range map[uint64]string{1: "old", 2: "new"} {
-		e := testEntry("a", "ns", 2*time.Hour)
-		e.seq, e.expires, e.records[0] = seq, now.Add(2*time.Hour), []byte(text)
-		db.data[storedKey(seq)] = encodeEntry(e)
+		other := newRegistry(testLimits(t, Limits{}), now)
+		c := testClaim("a", "ns", 2*time.Hour)
+		c.packed = pack(c.peer, [2][]byte{[]byte(text), nil})
+		db.data[storedKey(seq)] = encodeEntry(mustPut(t, other, now, c), now.Add(2*time.Hour))
 	}
 	reg := newRegistry(testLimits(t, Limits{}), now)
 	_, changes, err := load(db, reg, now)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if e := reg.entries[entryKey{"ns", "a"}]; e == nil || string(e.records[0]) != "new" || len(reg.entries) != 1 {
-		t.Errorf("loaded %+v", reg.entries)
+	e := reg.current(entryKey{"ns", "a"})
+	if e == nil || string(e.packed.envelope("a", Standard)) != "new" || len(everything(reg)) != 1 {
+		t.Errorf("loaded %v, %+v", names(everything(reg)), e)
 	}
 	if _, deleted := changes[storedKey(1)]; !deleted {
 		t.Error("the old entry stays on disk")
@@ -295,7 +293,7 @@ func TestLoadReportsDamage(t *testing.T) {
 		"seq":        {keySeq: []byte("short")},
 		"cookie key": {keyCookie: []byte("short")},
 	} {
-		_, _, err := load(&memDB{data: data}, newRegistry(Limits{}, time.Now()), time.Now())
+		_, _, err := load(&memDB{data: data}, newRegistry(testLimits(t, Limits{}), time.Now()), time.Now())
 		if !errors.Is(err, errMalformed) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -315,7 +313,7 @@ func TestSeqsOfLostWritesAreNotUsedAgain(t *testing.T) {
 	if err := db.Write(changes); err != nil {
 		t.Fatal(err)
 	}
-	mustPut(t, reg, now, testEntry("lost", "ns", 2*time.Hour))
+	mustPut(t, reg, now, testClaim("lost", "ns", 2*time.Hour))
 	cookie := key.mint("ns", reg.seq)
 
 	again := newRegistry(testLimits(t, Limits{}), now)
@@ -324,8 +322,8 @@ func TestSeqsOfLostWritesAreNotUsedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	after, ok := key.open("ns", cookie)
-	mustPut(t, again, now, testEntry("new", "ns", 2*time.Hour))
-	found, _ := again.page(now, "ns", after, 10, pageBytes, one)
+	mustPut(t, again, now, testClaim("new", "ns", 2*time.Hour))
+	found, _ := again.page(queryOf(again, now, "ns", after, 10))
 	if !ok || len(found) != 1 {
 		t.Errorf("cookie known: %v; it hides the new registration: found %v", ok, names(found))
 	}

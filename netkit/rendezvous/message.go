@@ -51,7 +51,10 @@ type discoverMessage struct {
 
 type discoverResponse struct {
 	registrations []registerMessage
-	cookie        []byte
-	status        *Status
-	text          *string
+	// encoded are registrations that are encoded already; a decoder sets
+	// none.
+	encoded []byte
+	cookie  []byte
+	status  *Status
+	text    *string
 }

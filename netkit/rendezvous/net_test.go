@@ -31,8 +31,10 @@ func newHost(t *testing.T, opts ...libp2p.Option) host.Host {
 
 func newServer(t *testing.T, h host.Host, cfg ServerConfig) *Server {
 	t.Helper()
-	if cfg.Rate == 0 {
-		cfg.Rate, cfg.Burst = 1e6, 1e6
+	for _, r := range []*Rate{&cfg.Limits.PeerRegister, &cfg.Limits.PeerDiscover, &cfg.Limits.PrefixRegister, &cfg.Limits.PrefixDiscover} {
+		if *r == (Rate{}) {
+			*r = Rate{PerSecond: 1e6, Burst: 1e6}
+		}
 	}
 	s, err := NewServer(h, cfg)
 	if err != nil {

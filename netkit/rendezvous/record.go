@@ -26,8 +26,9 @@ const (
 )
 
 const (
-	legacyDomain      = "libp2p-routing-state"
-	legacyPayloadType = "/libp2p/routing-state-record"
+	standardPayloadType = "\x03\x01"
+	legacyDomain        = "libp2p-routing-state"
+	legacyPayloadType   = "/libp2p/routing-state-record"
 )
 
 // String returns "standard" or "legacy".
@@ -42,6 +43,14 @@ func (f Flavour) String() string {
 func (f Flavour) MarshalText() ([]byte, error) { return []byte(f.String()), nil }
 
 func (f Flavour) other() Flavour { return 1 - f }
+
+// payloadType is the type of an envelope of the flavour.
+func payloadType(f Flavour) string {
+	if f == Legacy {
+		return legacyPayloadType
+	}
+	return standardPayloadType
+}
 
 // Errors of records, wrapped by [OpenRecord].
 var (
@@ -115,23 +124,43 @@ func OpenRecord(envelope []byte) (*Record, error) {
 
 // envelopeFlavour reads the payload type, field 2 of the envelope.
 func envelopeFlavour(envelope []byte) (Flavour, error) {
-	var payloadType []byte
+	var kind []byte
 	err := walk(envelope, func(num protowire.Number, typ protowire.Type, value []byte) (int, error) {
 		if num == 2 {
-			return consumeBytes(typ, value, &payloadType)
+			return consumeBytes(typ, value, &kind)
 		}
 		return 0, nil
 	})
 	switch {
 	case err != nil:
 		return 0, err
-	case string(payloadType) == string(peer.PeerRecordEnvelopePayloadType):
+	case string(kind) == payloadType(Standard):
 		return Standard, nil
-	case string(payloadType) == legacyPayloadType:
+	case string(kind) == payloadType(Legacy):
 		return Legacy, nil
 	default:
 		return 0, ErrRecordFlavour
 	}
+}
+
+// envelopeSeq reads the seq, field 2 of the payload, field 3 of an envelope that
+// was verified before; 0 where there is none.
+func envelopeSeq(envelope []byte) uint64 {
+	var payload []byte
+	var seq *uint64
+	_ = walk(envelope, func(num protowire.Number, typ protowire.Type, value []byte) (int, error) {
+		if num == 3 {
+			return consumeBytes(typ, value, &payload)
+		}
+		return 0, nil
+	})
+	_ = walk(payload, func(num protowire.Number, typ protowire.Type, value []byte) (int, error) {
+		if num == 2 {
+			return consumeUint(typ, value, &seq)
+		}
+		return 0, nil
+	})
+	return *orEmpty(seq)
 }
 
 // legacyOnly reports whether a peer with this agent, or a peer met in this

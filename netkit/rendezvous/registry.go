@@ -1,226 +1,488 @@
 package rendezvous
 
 import (
+	"hash/maphash"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 )
 
-// entryKey names a registration: a peer has one a namespace.
-type entryKey struct {
-	ns   string
-	peer peer.ID
-}
+// shardCount is how many parts the namespaces are spread over.
+const shardCount = 256
 
-// entry is one registration. It does not change once it is in a registry: a
-// refresh puts another in its place, so entries may be read without the
-// registry's lock.
-type entry struct {
-	entryKey
-	// seq is the place in the registry's order.
-	seq uint64
-	// records holds the envelopes by flavour; at least one is there.
-	records [2][]byte
-	// recordSeqs are the seqs inside the envelopes.
-	recordSeqs [2]uint64
-	// primary is the flavour the peer sent in the specification's own field.
-	primary Flavour
-	// ttl is what was granted, expires when it ends.
-	ttl     time.Duration
-	expires time.Time
-}
-
-// remaining is the TTL left at now, in whole seconds rounded up, so that a
-// live entry never shows 0. It is never above what was granted, even if the
-// clock was set back.
-func (e *entry) remaining(now time.Time) uint64 {
-	left := min(e.expires.Sub(now), e.ttl)
-	return uint64(max(left+time.Second-1, 0) / time.Second)
-}
-
-// peerState is what a registry knows of a peer while it has registrations.
-type peerState struct {
-	count int
-	// recordSeqs are the newest record seqs accepted, by flavour: an
-	// implementation that counts in seconds and one that counts in
-	// nanoseconds may share an identity.
-	recordSeqs [2]uint64
-	// primary is the flavour of the last registration.
-	primary Flavour
+// shard is the part of a registry that holds some of the namespaces.
+type shard struct {
+	mu     sync.RWMutex
+	spaces map[string]*space
+	// all orders the entries of all the shard's namespaces.
+	all order
+	due wheel
 }
 
 // registry is the state of a rendezvous server: registrations ordered by one
-// sequence that every registration and every refresh takes the next number
-// of, so that a cookie can say "everything up to here". It is pure: time is an
-// argument and nothing blocks. It is not safe for concurrent use.
+// sequence that every registration and every refresh takes the next number of,
+// so that a cookie can say "everything up to here". Nothing in it blocks and
+// time is an argument. It is safe for concurrent use.
+//
+// A registration is put first and settled once it is durable. Until then nobody
+// is shown it, and whom it refreshes keeps the place: numbers above visible are
+// passed by. Locks are taken in the order shard, ledger, sequence; none while
+// another of its kind is held.
 type registry struct {
-	limits  Limits
-	seq     uint64
-	entries map[entryKey]*entry
-	spaces  map[string]*order
-	all     order
-	peers   map[peer.ID]*peerState
-	due     *calendar
+	limits atomic.Pointer[Limits]
+	start  time.Time
+	seed   maphash.Seed
+	shards [shardCount]shard
+	ledger *ledger
+	// visible is the number up to which changes are shown.
+	visible atomic.Uint64
+
+	// record is told of each change, in the order of their numbers; nil has
+	// changes settled at once.
+	record func(*change)
+	// publish is told of each change that is shown, in the order of their
+	// numbers within a namespace; nil tells nobody.
+	publish func(*change)
+
+	numbering sync.Mutex
+	seq       uint64
+}
+
+// changeKind says what happened to a registration.
+type changeKind uint8
+
+const (
+	changeAdd changeKind = iota
+	changeRefresh
+	changeRemove
+	changeExpire
+	changeEvict
+)
+
+// change is a numbered change of a registry.
+type change struct {
+	kind changeKind
+	seq  uint64
+	// e is the registration that came, or went, and from where it came.
+	e    *entry
+	from prefix
+	// dead are the numbers of registrations that end with it.
+	dead []uint64
+	// evicted are the registrations that made room for it.
+	evicted []*change
+	// commit is the write it is part of; nil without a database.
+	commit *commit
+}
+
+// put reports whether the change is of a registration that came.
+func (c *change) put() bool { return c.kind == changeAdd || c.kind == changeRefresh }
+
+// claim is a registration asked for.
+type claim struct {
+	entryKey
+	from       prefix
+	packed     packed
+	recordSeqs [2]uint64
+	primary    Flavour
+	kinds      AddrKinds
+	ttl        time.Duration
 }
 
 func newRegistry(limits Limits, start time.Time) *registry {
-	return &registry{
-		limits:  limits,
-		entries: make(map[entryKey]*entry),
-		spaces:  make(map[string]*order),
-		peers:   make(map[peer.ID]*peerState),
-		due:     newCalendar(start),
+	r := &registry{start: start, seed: maphash.MakeSeed(), ledger: newLedger()}
+	r.limits.Store(&limits)
+	for i := range r.shards {
+		r.shards[i].spaces = make(map[string]*space)
 	}
+	return r
 }
 
-// put registers e for its ttl, or refreshes the registration it already is.
-// It assigns seq and expires, and returns the registration replaced, if any.
-func (r *registry) put(now time.Time, e *entry) (replaced *entry, err *StatusError) {
-	if err := r.checkTTL(e.ttl); err != nil {
-		return nil, err
-	}
-	known := r.peers[e.peer]
-	for flavour, record := range e.records {
-		if record != nil && known != nil && e.recordSeqs[flavour] < known.recordSeqs[flavour] {
-			return nil, refusal(StatusInvalidSignedPeerRecord, "record is older than the last one accepted")
-		}
-	}
-	replaced = r.entries[e.entryKey]
-	if replaced == nil {
-		if err := r.checkQuota(e.peer); err != nil {
-			return nil, err
-		}
-	} else {
-		r.drop(replaced)
-	}
-	r.seq++
-	e.seq = r.seq
-	e.expires = now.Add(e.ttl)
-	r.insert(e, known)
-	return replaced, nil
+// clock is the time since the registry's start. The times it is given may carry
+// a monotonic reading, which then decides, so that setting the wall clock moves
+// no expiry.
+func (r *registry) clock(now time.Time) time.Duration { return now.Sub(r.start) }
+
+func (r *registry) shard(ns string) *shard {
+	return &r.shards[maphash.String(r.seed, ns)%shardCount]
 }
 
-// restore inserts an entry read from disk, in order of seq. It takes no
-// notice of limits: what was acknowledged is kept.
-func (r *registry) restore(e *entry) (replaced *entry) {
-	known := r.peers[e.peer]
-	if replaced = r.entries[e.entryKey]; replaced != nil {
-		r.drop(replaced)
+// evictions is how many registrations one may push out: more than one only
+// while others take the place it made.
+const evictions = 64
+
+// put registers a claim for its ttl, or refreshes the registration it already
+// is. When the registry is full, another has to go.
+func (r *registry) put(now time.Time, c claim) (*change, *StatusError) {
+	if why := r.checkTTL(c.ttl); why != nil {
+		return nil, why
 	}
-	r.seq = max(r.seq, e.seq)
-	r.insert(e, known)
-	return replaced
+	var evicted []*change
+	for range evictions {
+		done, victim, why := r.tryPut(now, c)
+		if why != nil {
+			return nil, why
+		}
+		if victim == nil {
+			done.evicted = evicted
+			return done, nil
+		}
+		if gone := r.evict(r.clock(now), victim); gone != nil {
+			evicted = append(evicted, gone)
+		}
+	}
+	return nil, refusal(reasonFull, "registry is full")
+}
+
+// tryPut puts a claim if there is room, or returns whom to evict.
+func (r *registry) tryPut(now time.Time, c claim) (*change, *entry, *StatusError) {
+	sh := r.shard(c.ns)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	r.ledger.mu.Lock()
+	defer r.ledger.mu.Unlock()
+	known := r.ledger.owners[c.peer]
+	for flavour, seq := range c.recordSeqs {
+		if known != nil && c.packed.has(Flavour(flavour)) && seq < known.recordSeqs[flavour] {
+			return nil, nil, refusal(reasonOldRecord, "record is older than the last one accepted")
+		}
+	}
+	old := sh.spaces[c.ns].find(known)
+	if old == nil {
+		if why := r.checkQuota(sh, c); why != nil {
+			return nil, nil, why
+		}
+		if r.ledger.total >= r.limits.Load().Total {
+			return nil, r.ledger.victim(c.peer, c.from), nil
+		}
+	}
+	done := r.insert(sh, r.clock(now), c, old)
+	if r.record == nil {
+		r.settleLocked(done)
+	}
+	return done, nil, nil
 }
 
 func (r *registry) checkTTL(ttl time.Duration) *StatusError {
-	if ttl < r.limits.MinTTL || ttl > r.limits.MaxTTL {
-		return refusal(StatusInvalidTTL, "ttl must be %d to %d s", r.limits.MinTTL/time.Second, r.limits.MaxTTL/time.Second)
+	limits := r.limits.Load()
+	if ttl < limits.MinTTL || ttl > limits.MaxTTL {
+		return refusal(reasonTTL, "ttl must be %d to %d s", limits.MinTTL/time.Second, limits.MaxTTL/time.Second)
 	}
 	return nil
 }
 
 // checkQuota refuses a new registration that is one too many. A refresh is
 // never checked: a peer at its limit can keep what it has.
-func (r *registry) checkQuota(p peer.ID) *StatusError {
-	if known := r.peers[p]; known != nil && known.count >= r.limits.PerPeer {
-		return refusal(StatusNotAuthorized, "at most %d registrations a peer", r.limits.PerPeer)
+func (r *registry) checkQuota(sh *shard, c claim) *StatusError {
+	limits := r.limits.Load()
+	if o := r.ledger.owners[c.peer]; o != nil && o.held.count >= limits.PerPeer {
+		return refusal(reasonPeerQuota, "at most %d registrations a peer", limits.PerPeer)
 	}
-	if len(r.entries) >= r.limits.Total {
-		return refusal(StatusUnavailable, "registry is full")
+	if limits.PerNamespace > 0 && sh.spaces[c.ns].count() >= limits.PerNamespace {
+		return refusal(reasonNamespaceQuota, "at most %d registrations a namespace", limits.PerNamespace)
+	}
+	if n := r.ledger.subnets[c.from]; limits.PerPrefix > 0 && n != nil && n.held.count >= limits.PerPrefix {
+		return refusal(reasonPrefixQuota, "at most %d registrations from a network", limits.PerPrefix)
 	}
 	return nil
 }
 
-// insert adds e to every index. known is what the registry knew of the peer
-// before the entry e replaces was dropped, and may be nil.
-func (r *registry) insert(e *entry, known *peerState) {
-	state := r.peers[e.peer]
-	if state == nil {
-		state = new(peerState)
-		if known != nil {
-			state.recordSeqs = known.recordSeqs
-		}
-		r.peers[e.peer] = state
+// insert adds the entry of a claim to every index, in place of old, which may
+// be nil. The shard and the ledger are locked.
+func (r *registry) insert(sh *shard, now time.Duration, c claim, old *entry) *change {
+	sp := sh.spaces[c.ns]
+	if sp == nil {
+		sp = &space{ns: c.ns, shard: sh}
+		sh.spaces[c.ns] = sp
 	}
-	state.count++
-	state.primary = e.primary
-	for flavour, seq := range e.recordSeqs {
-		state.recordSeqs[flavour] = max(state.recordSeqs[flavour], seq)
+	e := &entry{
+		space:   sp,
+		owner:   r.ledger.settle(c.peer, c.from),
+		expires: now + c.ttl,
+		packed:  c.packed,
+		ttl:     uint32(c.ttl / time.Second),
+		primary: c.primary,
+		kinds:   c.kinds,
 	}
-	space := r.spaces[e.ns]
-	if space == nil {
-		space = new(order)
-		r.spaces[e.ns] = space
+	for flavour, seq := range c.recordSeqs {
+		e.owner.recordSeqs[flavour] = max(e.owner.recordSeqs[flavour], seq)
 	}
-	r.entries[e.entryKey] = e
-	space.push(e)
-	r.all.push(e)
-	r.due.add(e)
-}
-
-// drop takes e out of every index.
-func (r *registry) drop(e *entry) {
-	delete(r.entries, e.entryKey)
-	r.due.remove(e)
-	r.all.remove(e.seq)
-	if space := r.spaces[e.ns]; space.remove(e.seq) == 0 {
-		delete(r.spaces, e.ns)
-	}
-	if state := r.peers[e.peer]; state.count > 1 {
-		state.count--
+	done := &change{kind: changeAdd, e: e, from: c.from}
+	if old == nil {
+		r.ledger.join(e)
 	} else {
-		delete(r.peers, e.peer)
+		if old.live(now) {
+			done.kind = changeRefresh
+		}
+		r.ledger.renew(e, old)
+		sh.due.remove(old)
+		e.setSwap(old, nil)
+		old.setSwap(old.before(), e)
+		done.dead = []uint64{old.seq}
+	}
+	r.number(done)
+	sp.set(e)
+	sp.order.push(e)
+	sh.all.push(e)
+	sh.due.add(e)
+	return done
+}
+
+// number gives a change the next number of the sequence.
+func (r *registry) number(c *change) {
+	r.numbering.Lock()
+	defer r.numbering.Unlock()
+	r.seq++
+	c.seq = r.seq
+	if c.put() {
+		c.e.seq = c.seq
+	}
+	if r.record != nil {
+		r.record(c)
+		return
+	}
+	// A reader that sees this number waits for the shard's lock, and by then
+	// the entry is there.
+	r.visible.Store(c.seq)
+}
+
+// lastSeq is the last number given.
+func (r *registry) lastSeq() uint64 {
+	r.numbering.Lock()
+	defer r.numbering.Unlock()
+	return r.seq
+}
+
+// settle ends what a change that is durable and visible took the place of.
+func (r *registry) settle(c *change) {
+	if !c.put() {
+		return
+	}
+	sh := c.e.space.shard
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	r.settleLocked(c)
+}
+
+func (r *registry) settleLocked(c *change) {
+	if c.e.gone {
+		return
+	}
+	if old := c.e.before(); old != nil {
+		c.e.setSwap(nil, c.e.after())
+		r.unorder(old)
+		if r.record != nil && c.dead[0] != old.seq {
+			// The write that was to delete it has failed.
+			r.number(&change{kind: changeEvict, e: old, dead: []uint64{old.seq}})
+		}
+	}
+	r.tell(c)
+}
+
+// unorder takes an entry out of the orders for good.
+func (r *registry) unorder(e *entry) {
+	e.gone = true
+	e.space.order.remove(e)
+	e.space.shard.all.remove(e)
+}
+
+// undo takes back a registration that could not be made durable.
+func (r *registry) undo(now time.Time, c *change) {
+	e := c.e
+	if !c.put() {
+		return
+	}
+	sh := e.space.shard
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if e.gone {
+		return
+	}
+	old := e.before()
+	if later := e.after(); later != nil {
+		later.setSwap(old, later.after())
+		if old != nil {
+			old.setSwap(old.before(), later)
+		}
+		r.unorder(e)
+		return
+	}
+	r.ledger.mu.Lock()
+	defer r.ledger.mu.Unlock()
+	if old == nil || !old.live(r.clock(now)) {
+		dead := r.drop(e)
+		if old != nil {
+			r.announce(&change{kind: changeExpire, e: old, dead: dead})
+		}
+		return
+	}
+	old.setSwap(old.before(), nil)
+	r.unorder(e)
+	sh.due.remove(e)
+	r.ledger.renew(old, e)
+	e.space.set(old)
+	sh.due.add(old)
+}
+
+// drop takes e, nobody's predecessor, out of every index, with what it took the
+// place of, and returns the numbers of both. Its shard and the ledger are
+// locked.
+func (r *registry) drop(e *entry) (dead []uint64) {
+	sh := e.space.shard
+	r.ledger.part(e)
+	e.space.unset(e)
+	sh.due.remove(e)
+	for at := e; at != nil; at = at.before() {
+		dead = append(dead, at.seq)
+		r.unorder(at)
+	}
+	if e.space.count() == 0 {
+		delete(sh.spaces, e.space.ns)
+	}
+	return dead
+}
+
+// end drops e and numbers that.
+func (r *registry) end(e *entry, kind changeKind) *change {
+	c := &change{kind: kind, e: e, dead: r.drop(e)}
+	r.announce(c)
+	return c
+}
+
+func (r *registry) tell(c *change) {
+	if r.publish != nil {
+		r.publish(c)
 	}
 }
 
-// remove ends a registration and returns it, or nil when there is none.
-func (r *registry) remove(key entryKey) *entry {
-	e := r.entries[key]
+func (r *registry) announce(c *change) {
+	r.number(c)
+	r.tell(c)
+}
+
+// remove ends a registration, or returns nil when there is none.
+func (r *registry) remove(key entryKey) *change {
+	sh := r.shard(key.ns)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	r.ledger.mu.Lock()
+	defer r.ledger.mu.Unlock()
+	e := sh.spaces[key.ns].find(r.ledger.owners[key.peer])
 	if e == nil {
 		return nil
 	}
-	r.drop(e)
-	return e
+	return r.end(e, changeRemove)
 }
 
+// evict ends a registration to make room, or returns nil when it is gone or
+// renewed.
+func (r *registry) evict(now time.Duration, e *entry) *change {
+	sh := e.space.shard
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	r.ledger.mu.Lock()
+	defer r.ledger.mu.Unlock()
+	if e.gone || e.after() != nil {
+		return nil
+	}
+	if !e.live(now) {
+		return r.end(e, changeExpire)
+	}
+	return r.end(e, changeEvict)
+}
+
+// trim evicts what is above the total, of whoever holds the most.
+func (r *registry) trim(now time.Time) (evicted []*change) {
+	for {
+		r.ledger.mu.Lock()
+		var victim *entry
+		if r.ledger.total > r.limits.Load().Total {
+			victim = r.ledger.most.heaviest().owners.heaviest().oldest
+		}
+		r.ledger.mu.Unlock()
+		if victim == nil {
+			return evicted
+		}
+		if gone := r.evict(r.clock(now), victim); gone != nil {
+			evicted = append(evicted, gone)
+		}
+	}
+}
+
+// sweepSlice is how many entries expire under one lock.
+const sweepSlice = 256
+
 // sweep drops what has expired at now and returns it.
-func (r *registry) sweep(now time.Time) []*entry {
-	expired := r.due.until(now)
-	for _, e := range expired {
-		r.drop(e)
+func (r *registry) sweep(now time.Time) (expired []*change) {
+	for i := range r.shards {
+		for more := true; more; {
+			var some []*change
+			some, more = r.sweepShard(&r.shards[i], now)
+			expired = append(expired, some...)
+		}
 	}
 	return expired
 }
 
-// page returns the live entries of a namespace, or of all when ns is empty,
-// whose seq is above after: as many as fit limit entries and budget bytes. size
-// tells what an entry costs; 0 leaves it out. last is the seq up to which
-// everything has been looked at, where the next page goes on.
-func (r *registry) page(now time.Time, ns string, after uint64, limit, budget int, size func(*entry) int) (found []*entry, last uint64) {
-	last = after
-	for e := range r.order(ns).above(after) {
-		cost := 0
-		if e.expires.After(now) {
-			cost = size(e)
-		}
-		if cost > 0 {
-			if len(found) == limit || cost > budget {
-				return found, last
-			}
-			budget -= cost
-			found = append(found, e)
-		}
-		last = e.seq
+func (r *registry) sweepShard(sh *shard, now time.Time) (expired []*change, more bool) {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	due := sh.due.due(r.clock(now), sweepSlice)
+	if len(due) == 0 {
+		return nil, false
 	}
-	return found, last
+	r.ledger.mu.Lock()
+	defer r.ledger.mu.Unlock()
+	for _, e := range due {
+		expired = append(expired, r.end(e, changeExpire))
+	}
+	return expired, len(due) == sweepSlice
 }
 
-func (r *registry) order(ns string) *order {
-	if ns == "" {
-		return &r.all
+// restore inserts an entry read from disk, in order of seq, and returns the
+// number of the one it replaces, 0 for none. It takes no notice of limits: what
+// was acknowledged is kept. Nobody else uses the registry yet.
+func (r *registry) restore(c claim, seq uint64, expires time.Duration) (replaced uint64) {
+	sh := r.shard(c.ns)
+	if old := sh.spaces[c.ns].find(r.ledger.owners[c.peer]); old != nil {
+		replaced = old.seq
+		r.drop(old)
 	}
-	if space := r.spaces[ns]; space != nil {
-		return space
+	r.seq = seq - 1
+	r.insert(sh, expires-c.ttl, c, nil)
+	return replaced
+}
+
+// current returns the entry of a key, or nil.
+func (r *registry) current(key entryKey) *entry {
+	sh := r.shard(key.ns)
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	r.ledger.mu.Lock()
+	defer r.ledger.mu.Unlock()
+	return sh.spaces[key.ns].find(r.ledger.owners[key.peer])
+}
+
+// newest returns the last registration of a peer that there is, or nil.
+func (r *registry) newest(id peer.ID) *entry {
+	r.ledger.mu.Lock()
+	defer r.ledger.mu.Unlock()
+	o := r.ledger.owners[id]
+	if o == nil {
+		return nil
 	}
-	return new(order)
+	return o.oldest.older
+}
+
+// counts returns how many namespaces, registrations and peers there are.
+func (r *registry) counts() (namespaces, registrations, peers int) {
+	for i := range r.shards {
+		r.shards[i].mu.RLock()
+		namespaces += len(r.shards[i].spaces)
+		r.shards[i].mu.RUnlock()
+	}
+	r.ledger.mu.Lock()
+	defer r.ledger.mu.Unlock()
+	return namespaces, r.ledger.total, len(r.ledger.owners)
 }

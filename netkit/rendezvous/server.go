@@ -22,7 +22,7 @@ const maxRequest = 20 << 10
 
 // sweepEvery is how often expired registrations are dropped. Answers do not
 // depend on it: they leave out what has expired.
-const sweepEvery = 10 * time.Second
+const sweepEvery = wheelTick
 
 // ServerConfig sets up a [Server]. The zero value keeps registrations in
 // memory and serves everyone.
@@ -37,10 +37,6 @@ type ServerConfig struct {
 	// namespaces asks for "", and then for each namespace it would show. Nil
 	// allows everything. It must not block nor call the server.
 	Allow func(p peer.ID, ns string) error
-	// Rate and Burst limit the requests of each peer, a second and at once;
-	// zero means 20 and 100. Above them the answer is E_UNAVAILABLE.
-	Rate  float64
-	Burst int
 	// Timeout bounds each request; zero means 10 s.
 	Timeout time.Duration
 	// On is told of events, from several goroutines; nil tells nobody. It
@@ -55,14 +51,26 @@ type Server struct {
 	cfg     ServerConfig
 	key     cookieKey
 	service *wire.Service
+	watch   *watchService
 	journal *journal // nil without a database
+	reg     *registry
 
-	mu  sync.Mutex // guards reg, and the order of what is recorded
-	reg *registry
+	registers, discovers rates
+	counters             counters
 
 	stop    chan struct{}
 	sweeper sync.WaitGroup
 	close   sync.Once
+}
+
+// rates are the token buckets of a kind of request.
+type rates struct {
+	peers    *buckets[peer.ID]
+	prefixes *buckets[prefix]
+}
+
+func newRates() rates {
+	return rates{peers: newBuckets[peer.ID](bucketKeys), prefixes: newBuckets[prefix](bucketKeys)}
 }
 
 // NewServer starts a server on h with the registrations cfg.DB holds.
@@ -71,14 +79,19 @@ func NewServer(h host.Host, cfg ServerConfig) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg.Limits = limits
 	now := time.Now()
-	s := &Server{host: h, cfg: cfg, reg: newRegistry(limits, now), stop: make(chan struct{})}
+	s := &Server{
+		host: h, cfg: cfg, reg: newRegistry(limits, now), stop: make(chan struct{}),
+		registers: newRates(), discovers: newRates(),
+	}
 	if err := s.open(now); err != nil {
 		return nil, err
 	}
+	s.watch = newWatchService(s)
+	s.reg.publish = s.changed
 	s.service = wire.NewService(s.serviceConfig(), s.handle)
 	h.SetStreamHandler(ProtocolID, s.service.Handle)
+	h.SetStreamHandler(WatchProtocolID, s.watch.handle)
 	s.sweeper.Go(s.sweepLoop)
 	return s, nil
 }
@@ -88,9 +101,7 @@ func (s *Server) serviceConfig() wire.ServiceConfig {
 		Name:       ServiceName,
 		MaxRequest: maxRequest,
 		Timeout:    s.cfg.Timeout,
-		Rate:       s.cfg.Rate,
-		Burst:      s.cfg.Burst,
-		Limited:    s.limited,
+		Screen:     s.screen,
 	}
 }
 
@@ -108,7 +119,7 @@ func (s *Server) open(now time.Time) error {
 		return fmt.Errorf("start registry: %w", err)
 	}
 	s.key = key
-	s.journal = startJournal(s.cfg.DB)
+	s.journal = startJournal(s.cfg.DB, s.reg)
 	return nil
 }
 
@@ -118,6 +129,8 @@ func (s *Server) Close() error {
 	var err error
 	s.close.Do(func() {
 		s.host.RemoveStreamHandler(ProtocolID)
+		s.host.RemoveStreamHandler(WatchProtocolID)
+		s.watch.close()
 		err = s.service.Close()
 		close(s.stop)
 		s.sweeper.Wait()
@@ -129,17 +142,44 @@ func (s *Server) Close() error {
 }
 
 // Limits returns what the server allows, defaults filled in.
-func (s *Server) Limits() Limits { return s.cfg.Limits }
+func (s *Server) Limits() Limits { return *s.reg.limits.Load() }
 
-// Stats counts the live registrations.
+// SetLimits changes what the server allows from now on; zero fields mean their
+// defaults. What is registered stays, save what is above a lower Total: that
+// goes as it would to make room. An error leaves the limits as they were.
+func (s *Server) SetLimits(l Limits) error {
+	l, err := l.withDefaults()
+	if err != nil {
+		return err
+	}
+	s.reg.limits.Store(&l)
+	s.tellGone(s.reg.trim(time.Now()))
+	return nil
+}
+
+// Stats counts the live registrations, and what was done since the start.
 func (s *Server) Stats() Stats {
 	s.sweep(time.Now())
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return Stats{
-		Namespaces:    len(s.reg.spaces),
-		Registrations: len(s.reg.entries),
-		Peers:         len(s.reg.peers),
+	out := s.counters.stats()
+	out.Namespaces, out.Registrations, out.Peers = s.reg.counts()
+	out.Watchers = s.watch.count()
+	return out
+}
+
+// changed counts a change of the registry and tells the watchers.
+func (s *Server) changed(c *change) {
+	s.counters.change(c.kind)
+	s.watch.publish(c)
+}
+
+// tellGone reports registrations that ended without their peers.
+func (s *Server) tellGone(gone []*change) {
+	for _, c := range gone {
+		kind := EventExpire
+		if c.kind == changeEvict {
+			kind = EventEvict
+		}
+		s.emit(Event{Kind: kind, Peer: c.e.owner.id, Namespace: c.e.space.ns})
 	}
 }
 
@@ -165,14 +205,7 @@ func (s *Server) sweepLoop() {
 // sweep drops and reports what has expired. Nobody waits for its write: an
 // expired entry that is still on disk is dropped at the next start.
 func (s *Server) sweep(now time.Time) (dropped bool) {
-	s.mu.Lock()
 	expired := s.reg.sweep(now)
-	if len(expired) > 0 && s.journal != nil {
-		s.journal.record(nil, expired...)
-	}
-	s.mu.Unlock()
-	for _, e := range expired {
-		s.emit(Event{Kind: EventExpire, Peer: e.peer, Namespace: e.ns})
-	}
+	s.tellGone(expired)
 	return len(expired) > 0
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -196,7 +197,7 @@ func TestBadStreamsHinderNobody(t *testing.T) {
 func TestRateLimitAnswersUnavailable(t *testing.T) {
 	point, client := newHost(t), newHost(t)
 	refused := make(chan Event, 1)
-	newServer(t, point, ServerConfig{Rate: 1e-9, Burst: 2, On: func(e Event) {
+	newServer(t, point, ServerConfig{Limits: Limits{PeerDiscover: Rate{1e-9, 2}}, On: func(e Event) {
 		if e.Kind == EventRefused {
 			refused <- e
 		}
@@ -244,7 +245,7 @@ func TestEvents(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got := s.Stats(); got != (Stats{Namespaces: 1, Registrations: 1, Peers: 1}) {
+	if got := s.Stats(); got.Namespaces != 1 || got.Registrations != 1 || got.Peers != 1 {
 		t.Errorf("stats %+v", got)
 	}
 	if _, err := Discover(ctx, client, infoOf(point), DiscoverRequest{}); err != nil {
@@ -258,8 +259,10 @@ func TestEvents(t *testing.T) {
 			t.Errorf("event %+v, want %s", e, want)
 		}
 	}
-	if got := s.Stats(); got != (Stats{}) {
-		t.Errorf("stats at the end %+v", got)
+	got := s.Stats()
+	want := map[string]map[string]uint64{"register": {"OK": 2}, "discover": {"OK": 1}, "unregister": {"OK": 1}, "watch": {}}
+	if diff := cmp.Diff(want, got.Requests); diff != "" || got.Namespaces+got.Registrations+got.Peers != 0 {
+		t.Errorf("stats at the end %+v: %s", got, diff)
 	}
 }
 
@@ -269,9 +272,7 @@ func TestExpiredRegistrationsMakeRoom(t *testing.T) {
 	point, client := newHost(t), newHost(t)
 	events := make(chan Event, 10)
 	s := newServer(t, point, ServerConfig{Limits: Limits{Total: 1}, On: func(e Event) { events <- e }})
-	s.mu.Lock()
-	_, why := s.reg.put(time.Now().Add(-3*time.Hour), testEntry("gone", "ns", 2*time.Hour))
-	s.mu.Unlock()
+	_, why := s.reg.put(time.Now().Add(-3*time.Hour), testClaim("gone", "ns", 2*time.Hour))
 	if why != nil {
 		t.Fatal(why)
 	}
@@ -365,4 +366,5 @@ func FuzzHandle(f *testing.F) {
 // oldConn is a connection on which identify is long done.
 type oldConn struct{ network.Conn }
 
-func (oldConn) Stat() network.ConnStats { return network.ConnStats{} }
+func (oldConn) Stat() network.ConnStats       { return network.ConnStats{} }
+func (oldConn) RemoteMultiaddr() ma.Multiaddr { return nil }

@@ -62,6 +62,8 @@ type StatusError struct {
 	Status Status
 	// Text is the server's explanation; it may be empty.
 	Text string
+	// reason is why this server refused.
+	reason reason
 }
 
 // Error names the status and the server's explanation.
@@ -72,7 +74,83 @@ func (e *StatusError) Error() string {
 	return fmt.Sprintf("rendezvous %s: %s", e.Status, e.Text)
 }
 
-// refusal makes the error that becomes a reply with the status.
-func refusal(status Status, format string, args ...any) *StatusError {
-	return &StatusError{Status: status, Text: fmt.Sprintf(format, args...)}
+// reason is why a server refuses, finer than the status.
+type reason uint8
+
+const (
+	reasonNone reason = iota
+	reasonMalformed
+	reasonUnknownType
+	reasonNamespace
+	reasonRecord
+	reasonOldRecord
+	reasonAddrs
+	reasonTTL
+	reasonCookie
+	reasonForeignRecord
+	reasonAccess
+	reasonPeerQuota
+	reasonNamespaceQuota
+	reasonPrefixQuota
+	reasonFull
+	reasonPeerRate
+	reasonPrefixRate
+	reasonWatchers
+	reasonStorage
+	reasonCount
+)
+
+// word names a reason in [Stats].
+func (r reason) word() string {
+	return [reasonCount]string{
+		reasonMalformed:      "malformed",
+		reasonUnknownType:    "unknown_type",
+		reasonNamespace:      "namespace",
+		reasonRecord:         "record",
+		reasonOldRecord:      "old_record",
+		reasonAddrs:          "addresses",
+		reasonTTL:            "ttl",
+		reasonCookie:         "cookie",
+		reasonForeignRecord:  "foreign_record",
+		reasonAccess:         "access",
+		reasonPeerQuota:      "peer_quota",
+		reasonNamespaceQuota: "namespace_quota",
+		reasonPrefixQuota:    "prefix_quota",
+		reasonFull:           "full",
+		reasonPeerRate:       "peer_rate",
+		reasonPrefixRate:     "prefix_rate",
+		reasonWatchers:       "watchers",
+		reasonStorage:        "storage",
+	}[r]
+}
+
+// status is what a refusal for the reason is answered with; a malformed
+// request's depends on what is malformed.
+func (r reason) status() Status {
+	switch r {
+	case reasonNamespace:
+		return StatusInvalidNamespace
+	case reasonMalformed, reasonRecord, reasonOldRecord, reasonAddrs:
+		return StatusInvalidSignedPeerRecord
+	case reasonTTL:
+		return StatusInvalidTTL
+	case reasonCookie:
+		return StatusInvalidCookie
+	case reasonForeignRecord, reasonAccess, reasonPeerQuota, reasonNamespaceQuota, reasonPrefixQuota:
+		return StatusNotAuthorized
+	case reasonFull, reasonPeerRate, reasonPrefixRate, reasonWatchers:
+		return StatusUnavailable
+	default:
+		return StatusInternalError
+	}
+}
+
+// refusal makes the error that becomes a reply with the reason's status.
+func refusal(r reason, format string, args ...any) *StatusError {
+	return &StatusError{Status: r.status(), Text: fmt.Sprintf(format, args...), reason: r}
+}
+
+// malformed makes the refusal of a request that could not be decoded.
+func malformed(status Status, text string) *StatusError {
+	return &StatusError{Status: status, Text: text, reason: reasonMalformed}
 }

@@ -2,8 +2,6 @@ package rendezvous
 
 import (
 	"encoding/binary"
-	"errors"
-	"fmt"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -25,7 +23,8 @@ func storedKey(seq uint64) string {
 	return string(binary.BigEndian.AppendUint64([]byte(keyEntries), seq))
 }
 
-// Field numbers of a stored entry.
+// Field numbers of a stored entry. Those of the envelopes and their seqs were
+// written before envelopes were packed.
 const (
 	storedNS          = 1
 	storedPeer        = 2
@@ -34,42 +33,71 @@ const (
 	storedPrimary     = 5
 	storedRecord      = 6 // and 7, by flavour
 	storedRecordSeq   = 8 // and 9
-	storedFlavours    = 2
+	storedPrefix      = 10
+	storedPacked      = 11
+	storedKinds       = 12
 	cookieKeyBytes    = 40
 	cookieSecretBytes = 32
 )
 
-func encodeEntry(e *entry) []byte {
-	out := appendString(nil, storedNS, &e.ns)
-	out = appendString(out, storedPeer, ptr(string(e.peer)))
-	out = appendUint(out, storedExpires, ptr(uint64(max(e.expires.UnixMilli(), 0))))
-	out = appendUint(out, storedTTL, ptr(uint64(e.ttl/time.Second)))
-	out = appendUint(out, storedPrimary, ptr(uint64(e.primary)))
-	for i := range e.records {
-		out = appendBytes(out, storedRecord+protowire.Number(i), e.records[i])
-		out = appendUint(out, storedRecordSeq+protowire.Number(i), &e.recordSeqs[i])
+// encodeChanges turns changes into those of the database. clock is the time
+// since the registry's start at now.
+func encodeChanges(changes []*change, now time.Time, clock time.Duration) map[string][]byte {
+	out := make(map[string][]byte, 2*len(changes)+1)
+	for _, c := range changes {
+		for _, seq := range c.dead {
+			out[storedKey(seq)] = nil
+		}
+		if c.put() {
+			out[storedKey(c.seq)] = encodeEntry(c, now.Add(c.e.expires-clock))
+		}
+		out[keySeq] = binary.BigEndian.AppendUint64(nil, c.seq)
 	}
 	return out
 }
 
-// decodeEntry reads a stored entry. Its expiry becomes one of now's clock, at
-// most the TTL away: the wall clock may have been set back since it was
-// written.
-func decodeEntry(key, value []byte, now time.Time) (*entry, error) {
+// encodeEntry is the registration a change put, which expires at a time of the
+// wall clock.
+func encodeEntry(c *change, expires time.Time) []byte {
+	e := c.e
+	out := make([]byte, 0, 64+len(e.space.ns)+len(e.owner.id)+len(e.packed))
+	out = appendString(out, storedNS, &e.space.ns)
+	out = appendString(out, storedPeer, ptr(string(e.owner.id)))
+	out = appendUint(out, storedExpires, ptr(uint64(max(expires.UnixMilli(), 0))))
+	out = appendUint(out, storedTTL, ptr(uint64(e.ttl)))
+	out = appendUint(out, storedPrimary, ptr(uint64(e.primary)))
+	out = appendBytes(out, storedPrefix, c.from[:])
+	out = appendString(out, storedPacked, ptr(string(e.packed)))
+	return appendUint(out, storedKinds, ptr(uint64(e.kinds)))
+}
+
+// storedEntry is a registration read from disk.
+type storedEntry struct {
+	claim
+	seq uint64
+	// left is how much of its ttl is left.
+	left time.Duration
+}
+
+// decodeEntry reads a stored entry. What is left of it is at most its TTL: the
+// wall clock may have been set back since it was written. Signatures are not
+// verified again: nobody else writes the database, which checks its blocks.
+func decodeEntry(key, value []byte, now time.Time) (storedEntry, error) {
+	var e storedEntry
 	if len(key) != len(keyEntries)+8 {
-		return nil, errMalformed
+		return e, errMalformed
 	}
-	e := &entry{seq: binary.BigEndian.Uint64(key[len(keyEntries):])}
-	var ns *string
-	var id []byte
-	var expires, ttl, primary *uint64
-	var seqs [storedFlavours]*uint64
+	e.seq = binary.BigEndian.Uint64(key[len(keyEntries):])
+	var ns, id, packedRecord *string
+	var from []byte
+	var records [2][]byte
+	var expires, ttl, primary, kinds *uint64
 	err := walk(value, func(num protowire.Number, typ protowire.Type, v []byte) (int, error) {
 		switch num {
 		case storedNS:
 			return consumeString(typ, v, &ns)
 		case storedPeer:
-			return consumeBytes(typ, v, &id)
+			return consumeRaw(typ, v, &id)
 		case storedExpires:
 			return consumeUint(typ, v, &expires)
 		case storedTTL:
@@ -77,78 +105,48 @@ func decodeEntry(key, value []byte, now time.Time) (*entry, error) {
 		case storedPrimary:
 			return consumeUint(typ, v, &primary)
 		case storedRecord, storedRecord + 1:
-			return consumeBytes(typ, v, &e.records[num-storedRecord])
-		case storedRecordSeq, storedRecordSeq + 1:
-			return consumeUint(typ, v, &seqs[num-storedRecordSeq])
+			return consumeBytes(typ, v, &records[num-storedRecord])
+		case storedPrefix:
+			return consumeBytes(typ, v, &from)
+		case storedPacked:
+			return consumeRaw(typ, v, &packedRecord)
+		case storedKinds:
+			return consumeUint(typ, v, &kinds)
 		default:
 			return 0, nil
 		}
 	})
 	if err != nil {
-		return nil, err
+		return e, err
 	}
-	if ns == nil || id == nil || expires == nil || ttl == nil || primary == nil || seqs[0] == nil || seqs[1] == nil {
-		return nil, errMalformed
+	if ns == nil || id == nil || expires == nil || ttl == nil || *ttl > uint64(longestTTL/time.Second) || primary == nil {
+		return e, errMalformed
 	}
-	e.ns, e.peer = *ns, peer.ID(id)
+	e.ns, e.peer = *ns, peer.ID(*id)
 	e.primary = Flavour(*primary & 1)
-	e.recordSeqs = [2]uint64{*seqs[0], *seqs[1]}
+	copy(e.from[:], from)
 	e.ttl = time.Duration(*ttl) * time.Second
-	e.expires = now.Add(min(time.UnixMilli(int64(*expires)).Sub(now), e.ttl))
+	e.left = min(time.UnixMilli(int64(*expires)).Sub(now), e.ttl)
+	if packedRecord == nil {
+		e.packed, e.kinds = pack(e.peer, records), AddrPublic|AddrRelayed|AddrPrivate
+	} else {
+		e.packed, e.kinds = packed(*packedRecord), AddrKinds(*orEmpty(kinds))
+	}
+	if !e.packed.valid(e.peer) {
+		return e, errMalformed
+	}
+	for f := range e.recordSeqs {
+		e.recordSeqs[f] = e.packed.recordSeq(e.peer, Flavour(f))
+	}
 	return e, nil
 }
 
-// load reads what a journal left: it fills reg with what is still alive and
-// returns the cookie key and the changes that bring the database up to date.
-func load(db DB, reg *registry, now time.Time) (key cookieKey, changes map[string][]byte, err error) {
-	changes = make(map[string][]byte)
-	err = db.Scan([]byte(keyEntries), func(k, value []byte) error {
-		e, err := decodeEntry(k, value, now)
-		if err != nil {
-			return fmt.Errorf("entry %x: %w", k[len(keyEntries):], err)
-		}
-		reg.seq = max(reg.seq, e.seq)
-		if !e.expires.After(now) {
-			changes[string(k)] = nil
-			return nil
-		}
-		if replaced := reg.restore(e); replaced != nil {
-			changes[storedKey(replaced.seq)] = nil
-		}
-		return nil
-	})
-	if err != nil {
-		return key, nil, fmt.Errorf("load registrations: %w", err)
+// consumeRaw reads bytes that need not be text.
+func consumeRaw(typ protowire.Type, value []byte, into **string) (int, error) {
+	v, n := protowire.ConsumeBytes(value)
+	if typ != protowire.BytesType || n < 0 {
+		return 0, errMalformed
 	}
-	if key, err = loadMeta(db, reg, changes); err != nil {
-		return key, nil, fmt.Errorf("load registrations: %w", err)
-	}
-	reg.seq += restartGap
-	changes[keySeq] = binary.BigEndian.AppendUint64(nil, reg.seq)
-	return key, changes, nil
-}
-
-func loadMeta(db DB, reg *registry, changes map[string][]byte) (cookieKey, error) {
-	var seq, stored []byte
-	err := errors.Join(
-		db.Scan([]byte(keySeq), func(_, v []byte) error { seq = append([]byte{}, v...); return nil }),
-		db.Scan([]byte(keyCookie), func(_, v []byte) error { stored = append([]byte{}, v...); return nil }),
-	)
-	switch {
-	case err != nil:
-		return cookieKey{}, err
-	case seq != nil && len(seq) != 8, stored != nil && len(stored) != cookieKeyBytes:
-		return cookieKey{}, errMalformed
-	}
-	if seq != nil {
-		reg.seq = max(reg.seq, binary.BigEndian.Uint64(seq))
-	}
-	key := newCookieKey()
-	if stored != nil {
-		copy(key.secret[:], stored)
-		copy(key.epoch[:], stored[cookieSecretBytes:])
-		return key, nil
-	}
-	changes[keyCookie] = append(append([]byte{}, key.secret[:]...), key.epoch[:]...)
-	return key, nil
+	*into = ptr(string(v))
+	return n, nil
 }

@@ -33,6 +33,9 @@ func WriteFrame(w io.Writer, payload []byte, maxSize int) error {
 	return err
 }
 
+// smallFrame is the size up to which memory is taken for a frame at once.
+const smallFrame = 4096
+
 // Reader reads frames of at most a fixed size.
 type Reader struct {
 	src *bufio.Reader
@@ -59,16 +62,28 @@ func (r *Reader) Next() ([]byte, error) {
 	if size > r.max {
 		return nil, fmt.Errorf("%w: %d bytes announced, at most %d", ErrTooLarge, size, r.max)
 	}
+	if size <= smallFrame {
+		body := make([]byte, size)
+		if _, err := io.ReadFull(r.src, body); err != nil {
+			return nil, unexpected(err)
+		}
+		return body, nil
+	}
 	// Memory grows with what arrives, not with what was announced.
 	var body bytes.Buffer
 	n, err := io.CopyN(&body, r.src, int64(size))
-	if errors.Is(err, io.EOF) && n < int64(size) {
-		return nil, io.ErrUnexpectedEOF
-	}
-	if err != nil {
-		return nil, err
+	if err != nil && n < int64(size) {
+		return nil, unexpected(err)
 	}
 	return body.Bytes(), nil
+}
+
+// unexpected makes the end of a stream within a frame an error.
+func unexpected(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
 }
 
 // length reads the uvarint before a frame. It is written out because

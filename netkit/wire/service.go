@@ -44,6 +44,11 @@ type ServiceConfig struct {
 	Burst int
 	// RatePeers is how many peers the rate limit remembers; zero means 4096.
 	RatePeers int
+	// Screen takes the place of Rate, Burst and Limited where it is set: it
+	// looks at each request before the handler does, and refuses it with a
+	// reply, after which the stream is closed, or with nil, which resets it.
+	// It must cost less than the handler.
+	Screen func(req Request) (reply []byte, refused bool)
 	// Limited answers a request over the rate limit, after which the stream
 	// is closed. It must cost less than the handler. Nil, or a nil reply,
 	// resets the stream.
@@ -208,8 +213,8 @@ func (s *Service) readError(err error) error {
 }
 
 func (s *Service) answer(st network.Stream, req Request) error {
-	if !s.limiter.Allow(req.Peer, time.Now()) {
-		return s.refuse(st, req)
+	if reply, refused := s.screen(req); refused {
+		return s.refuse(st, reply)
 	}
 	reply, err := s.handler(s.ctx, req)
 	if err != nil || reply == nil {
@@ -224,13 +229,23 @@ func (s *Service) answer(st network.Stream, req Request) error {
 	return WriteFrame(st, reply, s.cfg.MaxReply)
 }
 
-// refuse answers a request over the rate limit and ends the stream: a client
-// that goes on has to open another, which the resource manager counts.
-func (s *Service) refuse(st network.Stream, req Request) error {
-	if s.cfg.Limited == nil {
-		return errRateLimited
+// screen refuses a request over the limit.
+func (s *Service) screen(req Request) (reply []byte, refused bool) {
+	switch {
+	case s.cfg.Screen != nil:
+		return s.cfg.Screen(req)
+	case s.limiter.Allow(req.Peer, time.Now()):
+		return nil, false
+	case s.cfg.Limited == nil:
+		return nil, true
+	default:
+		return s.cfg.Limited(req), true
 	}
-	reply := s.cfg.Limited(req)
+}
+
+// refuse ends the stream of a request over the limit, after its reply: a client
+// that goes on has to open another, which the resource manager counts.
+func (s *Service) refuse(st network.Stream, reply []byte) error {
 	if reply == nil {
 		return errRateLimited
 	}

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"dibber/netkit/rendezvous"
+	"github.com/libp2p/go-libp2p/core/peer"
+)
+
+// process is a server in a process of its own.
+type process struct {
+	cmd   *exec.Cmd
+	in    io.WriteCloser
+	out   *json.Decoder
+	ready ready
+	// tookS is how long it took from its start until it served.
+	tookS float64
+	info  peer.AddrInfo
+}
+
+func startServer(ctx context.Context, dir string, flooded bool) (*process, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	mode := "open"
+	if flooded {
+		mode = "flooded"
+	}
+	p := &process{cmd: exec.CommandContext(ctx, self, childSubcommand, "server", dir, mode)}
+	p.cmd.Stderr = os.Stderr
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if p.in, err = p.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	begun := time.Now()
+	if err := p.cmd.Start(); err != nil {
+		return nil, err
+	}
+	p.out = json.NewDecoder(bufio.NewReader(out))
+	if err := p.out.Decode(&p.ready); err != nil {
+		return nil, errors.Join(fmt.Errorf("server did not start: %w", err), p.stop())
+	}
+	p.tookS = time.Since(begun).Seconds()
+	for _, addr := range p.ready.Addrs {
+		info, err := peer.AddrInfoFromString(addr)
+		if err != nil {
+			return nil, err
+		}
+		p.info.ID = info.ID
+		p.info.Addrs = append(p.info.Addrs, info.Addrs...)
+	}
+	return p, nil
+}
+
+// tell sends a line and returns the stats it is answered with.
+func (p *process) tell(line string) (s rendezvous.Stats, err error) {
+	if _, err := io.WriteString(p.in, line+"\n"); err != nil {
+		return s, err
+	}
+	return s, p.out.Decode(&s)
+}
+
+// stop ends the process in good order.
+func (p *process) stop() error { return errors.Join(p.in.Close(), p.cmd.Wait()) }
+
+// kill ends it with SIGKILL.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill()
+	_ = p.cmd.Wait()
+}
+
+// memory returns a figure of /proc/PID/status in MiB: VmRSS, or VmHWM for its peak.
+func (p *process) memory(field string) (float64, error) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(data)) {
+		if rest, ok := strings.CutPrefix(line, field+":"); ok {
+			kib, err := strconv.ParseFloat(strings.Fields(rest)[0], 64)
+			return kib / 1024, err
+		}
+	}
+	return 0, errors.New("no " + field)
+}
+
+// cpu is the processor time in seconds that this process and p have used.
+func (p *process) cpu() (float64, error) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	// The fields after the name, which is in brackets: utime and stime, in hundredths of a second, are the 12th and 13th.
+	_, rest, _ := strings.Cut(string(data), ") ")
+	var sum float64
+	for _, field := range strings.Fields(rest)[11:13] {
+		ticks, err := strconv.ParseFloat(field, 64)
+		if err != nil {
+			return 0, err
+		}
+		sum += ticks / 100
+	}
+	var own syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &own); err != nil {
+		return 0, err
+	}
+	return sum + time.Duration(own.Utime.Nano()+own.Stime.Nano()).Seconds(), nil
+}
