@@ -50,7 +50,7 @@ func (e *env) main(ctx context.Context, args []string) int {
 	if in.help {
 		return e.printHelp(in.spec)
 	}
-	e.line, e.given = in.sharedLine(), in.flags
+	e.args, e.line, e.given = args, in.sharedLine(), in.flags
 	code := exitInternal
 	app := e.app(in, func(c *cli.Context) error {
 		code = e.runCommand(c, in)
@@ -60,6 +60,22 @@ func (e *env) main(ctx context.Context, args []string) int {
 		return e.usageError(err)
 	}
 	return int(code)
+}
+
+// reread takes the command line of this run apart once more, with the environment
+// and the configuration file as they are now, and returns the command's options.
+func (e *env) reread() (options any, err error) {
+	fresh := newEnv(e.stdio)
+	in, err := parse(fresh, e.args)
+	if err != nil {
+		return nil, err
+	}
+	fresh.line, fresh.given = in.sharedLine(), in.flags
+	app := fresh.app(in, func(c *cli.Context) error { return fresh.prepare(c, in) })
+	if err := app.Run(in.canonical()); err != nil {
+		return nil, err
+	}
+	return in.spec.options, nil
 }
 
 // app builds the urfave/cli application for one invocation. It holds only the commands on the path of that invocation: parse has

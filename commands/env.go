@@ -22,6 +22,7 @@ type env struct {
 	start  time.Time
 	shared sharedOptions
 	root   []spec   // every command, for those that describe the others
+	args   []string // this run's command line
 	given  []given  // the flags of this run's command line
 	line   []string // the flags of this run's command line other than its format, for those that show settings
 }

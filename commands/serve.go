@@ -24,8 +24,9 @@ import (
 type serveOptions struct {
 	Host hostOptions
 
-	Relay       bool
-	RelayLimits relay.Limits
+	Relay          bool
+	RelayLimits    relay.Limits
+	RelayUnlimited bool
 
 	Rendezvous       bool
 	RendezvousLimits rendezvous.Limits
@@ -59,8 +60,8 @@ func newServe(e *env) spec {
 		about: `Roles combine: --relay carries circuits for peers behind NATs, --rendezvous keeps who is registered where,
 --autonat tells peers whether they can be reached. --use-relay, --register and --peer make the node a client of other
 servers as well. It listens on port 4001, UDP and TCP, unless --listen says otherwise, and keeps its identity and its
-registrations in the state folder. SIGHUP reads the lists of --allow-* and --deny-* and the table of --peers again; SIGTERM and Ctrl-C end it in
-order, a second one at once.`,
+registrations in the state folder. SIGHUP reads the lists of --allow-* and --deny-*, the table of --peers and, from the
+configuration file, the limits of relay and rendezvous again; SIGTERM and Ctrl-C end it in order, a second one at once.`,
 		examples: []string{
 			"dibber serve --relay --rendezvous",
 			"dibber serve --rendezvous --rendezvous-min-ttl 1m --listen /ip4/127.0.0.1/udp/4001/quic-v1",
@@ -73,11 +74,20 @@ order, a second one at once.`,
 	}
 }
 
+// relayLimits are the relay's limits as the flags have them.
+func (o *serveOptions) relayLimits() relay.Limits {
+	l := o.RelayLimits
+	if o.RelayUnlimited {
+		l.Duration, l.Bytes = relay.NoLimit, relay.NoLimit
+	}
+	return l
+}
+
 // config turns the options into the roles' configuration.
 func (o *serveOptions) config(out *output, own peer.ID, db *store.DB) (serve.Config, error) {
 	var cfg serve.Config
 	if o.Relay {
-		cfg.Relay = &o.RelayLimits
+		cfg.Relay = &relay.Config{Limits: o.relayLimits()}
 	}
 	if o.Rendezvous {
 		cfg.Rendezvous = &rendezvous.ServerConfig{Limits: o.RendezvousLimits, DB: db}
@@ -176,11 +186,11 @@ func runServe(ctx context.Context, out *output, o serveOptions) (doc any, err er
 	if err := announceReady(out, readyEvent{o: o, n: n, s: s, open: cfg.Access.Open() && !cfg.KnownOnly, dir: dir}.doc(), o.ReadyFile); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	stop := reloadOnHangup(out, &o.Host, n)
+	stop := reloadOnHangup(out, n, s)
 	<-ctx.Done()
 	stop()
 	result := serveDoc{Peer: new(n.ID()), Roles: s.Roles(), UptimeS: time.Since(out.e.start).Round(time.Millisecond).Seconds(), Rendezvous: s.Stats()}
-	result.Drained, err = drain(out, o.Drain, s.Close)
+	result.Drained, err = drain(out, o.Drain, s)
 	if !result.Drained {
 		// Roles still run: nothing may be closed under them. The process ends now,
 		// and the store is made to survive that.

@@ -29,6 +29,12 @@ func serveEvents() []event {
 	} {
 		list = append(list, event{"rendezvous." + string(kind), rendezvousLine{}})
 	}
+	for _, kind := range []relay.EventKind{
+		relay.EventReservationOpened, relay.EventReservationRenewed, relay.EventReservationExpired, relay.EventReservationClosed,
+		relay.EventReservationRefused, relay.EventCircuitOpened, relay.EventCircuitClosed, relay.EventCircuitRefused, relay.EventRefused,
+	} {
+		list = append(list, event{"relay." + string(kind), relayedLine{}})
+	}
 	for _, kind := range []string{"connected", "lost", "failed"} {
 		list = append(list, event{"peer." + kind, peerLine{}})
 	}
@@ -42,6 +48,8 @@ func tellServe(out *output, e serve.Event) {
 		out.event("reservation."+e.Relay.Kind, reservationOf(*e.Relay))
 	case e.Registration != nil:
 		out.event("registration."+string(e.Registration.Kind), registrationOf(*e.Registration))
+	case e.Relayed != nil:
+		out.event("relay."+string(e.Relayed.Kind), relayedOf(*e.Relayed))
 	case e.Rendezvous != nil:
 		out.event("rendezvous."+string(e.Rendezvous.Kind), rendezvousOf(*e.Rendezvous))
 	case e.Peer != nil:
@@ -157,6 +165,39 @@ func rendezvousOf(e rendezvous.Event) rendezvousLine {
 	return l
 }
 
+// relayedLine is something that happened at the relay.
+type relayedLine struct {
+	Peer        peer.ID    `json:"peer"`        // who asked, or where a circuit comes from
+	Destination *peer.ID   `json:"destination"` // where it leads; null: no circuit
+	Reason      *string    `json:"reason"`      // why refused or ended
+	Status      *string    `json:"status"`      // the answer to what was refused
+	Expires     *time.Time `json:"expires"`     // of a reservation
+	Circuit     *uint64    `json:"circuit"`     // its number
+	Sent        *int64     `json:"sent"`        // bytes carried from peer, of a circuit that closed
+	Received    *int64     `json:"received"`
+	AgeMS       *float64   `json:"age_ms"`
+}
+
+func relayedOf(e relay.Event) relayedLine {
+	l := relayedLine{Peer: e.Peer, Reason: known(string(e.Reason))}
+	if e.Destination != "" {
+		l.Destination = &e.Destination
+	}
+	if e.Reason != "" && e.Status != 0 {
+		l.Status = new(e.Status.String())
+	}
+	if !e.Expires.IsZero() {
+		l.Expires = &e.Expires
+	}
+	if e.Circuit != 0 {
+		l.Circuit = &e.Circuit
+	}
+	if e.Kind == relay.EventCircuitClosed {
+		l.Sent, l.Received, l.AgeMS = &e.Sent, &e.Received, new(millis(e.Age))
+	}
+	return l
+}
+
 // peerLine is a change of a kept connection.
 type peerLine struct {
 	Peer  peer.ID `json:"peer"`
@@ -184,6 +225,8 @@ type reloadedLine struct {
 	AllowCIDRs int `json:"allow_cidrs"`
 	DenyCIDRs  int `json:"deny_cidrs"`
 	Table      int `json:"table"`
+	// Limits are those of the roles for others, as they are now.
+	Limits limitsDoc `json:"limits"`
 }
 
 func (l reloadedLine) line() string {

@@ -23,17 +23,23 @@ func serveFlags(o *serveOptions) []cli.Flag {
 	return []cli.Flag{
 		boolean("relay", "carry circuits for others (circuit relay v2)", &o.Relay),
 		count("relay-reservations", "hold at most `N` reservations; 0 means 1024", &o.RelayLimits.Reservations),
-		count("relay-reservations-per-ip", "hold at most `N` reservations from one IP address; 0 means 256", &o.RelayLimits.ReservationsPerIP),
+		count("relay-reservations-per-ip", "hold at most `N` reservations from one IPv4 address; 0 means 256", &o.RelayLimits.ReservationsPerIP),
+		count("relay-reservations-per-prefix", "hold at most `N` reservations from one IPv6 /56; 0 means 256", &o.RelayLimits.ReservationsPerPrefix),
+		count("relay-reservations-per-asn", "hold at most `N` reservations from one autonomous system by IPv6; 0 means half of all", &o.RelayLimits.ReservationsPerASN),
 		count("relay-circuits", "carry at most `N` circuits for one peer; 0 means 64", &o.RelayLimits.CircuitsPerPeer),
+		count("relay-circuits-total", "carry at most `N` circuits in all; 0 means 1024", &o.RelayLimits.Circuits),
 		span("relay-duration", "end a circuit after `DURATION`; 0 means 2m", &o.RelayLimits.Duration),
 		&cli.Int64Flag{Name: "relay-bytes", Usage: "end a circuit after `N` bytes one way; 0 means 131072", Destination: &o.RelayLimits.Bytes},
-		boolean("relay-unlimited", "do not limit how long circuits last and what they carry", &o.RelayLimits.Unlimited),
+		&cli.Int64Flag{Name: "relay-rate", Usage: "carry at most `N` bytes a second one way of a circuit; 0 means any", Destination: &o.RelayLimits.Rate},
+		boolean("relay-unlimited", "do not limit how long circuits last and what they carry", &o.RelayUnlimited),
 
 		boolean("rendezvous", "keep registrations for others (libp2p rendezvous)", &o.Rendezvous),
 		span("rendezvous-min-ttl", "grant no registration shorter than `DURATION`, 1m at least; 0 means 2h", &o.RendezvousLimits.MinTTL),
 		span("rendezvous-max-ttl", "grant no registration longer than `DURATION`; 0 means 72h", &o.RendezvousLimits.MaxTTL),
 		count("rendezvous-registrations", "keep at most `N` registrations; 0 means 100000", &o.RendezvousLimits.Total),
 		count("rendezvous-per-peer", "let one peer be in at most `N` namespaces; 0 means 1000", &o.RendezvousLimits.PerPeer),
+		count("rendezvous-per-namespace", "let at most `N` peers be in one namespace; 0 means any", &o.RendezvousLimits.PerNamespace),
+		count("rendezvous-per-prefix", "keep at most `N` registrations of one network, an IPv4 /24 or IPv6 /56; 0 means any", &o.RendezvousLimits.PerPrefix),
 
 		boolean("autonat", "tell peers whether they can be reached (AutoNAT v1 and v2); on with --relay", &o.AutoNAT),
 		boolean("no-autonat", "do not, even with --relay", &o.NoAutoNAT),
@@ -115,8 +121,11 @@ func (o *serveOptions) needs(e *env) error {
 		on    bool
 		flags []string
 	}{
-		{"--relay", o.Relay, []string{"relay-reservations", "relay-reservations-per-ip", "relay-circuits", "relay-duration", "relay-bytes", "relay-unlimited"}},
-		{"--rendezvous", o.Rendezvous, []string{"rendezvous-min-ttl", "rendezvous-max-ttl", "rendezvous-registrations", "rendezvous-per-peer"}},
+		{"--relay", o.Relay, []string{
+			"relay-reservations", "relay-reservations-per-ip", "relay-reservations-per-prefix", "relay-reservations-per-asn",
+			"relay-circuits", "relay-circuits-total", "relay-duration", "relay-bytes", "relay-rate", "relay-unlimited",
+		}},
+		{"--rendezvous", o.Rendezvous, []string{"rendezvous-min-ttl", "rendezvous-max-ttl", "rendezvous-registrations", "rendezvous-per-peer", "rendezvous-per-namespace", "rendezvous-per-prefix"}},
 		{"--autonat or --relay", o.dialsBack(), []string{"autonat-per-minute", "autonat-per-peer"}},
 		{"--mdns", o.MDNS, []string{"mdns-interface"}},
 		{"--register", len(o.Register) > 0, []string{"ttl", "record-format"}},
@@ -149,7 +158,10 @@ func (o *serveOptions) counts() error {
 	for flag, n := range map[string]int64{
 		"relay-reservations": int64(o.RelayLimits.Reservations), "relay-reservations-per-ip": int64(o.RelayLimits.ReservationsPerIP),
 		"relay-circuits": int64(o.RelayLimits.CircuitsPerPeer), "relay-duration": int64(o.RelayLimits.Duration), "relay-bytes": o.RelayLimits.Bytes,
+		"relay-reservations-per-prefix": int64(o.RelayLimits.ReservationsPerPrefix), "relay-reservations-per-asn": int64(o.RelayLimits.ReservationsPerASN),
+		"relay-circuits-total": int64(o.RelayLimits.Circuits), "relay-rate": o.RelayLimits.Rate,
 		"rendezvous-registrations": int64(o.RendezvousLimits.Total), "rendezvous-per-peer": int64(o.RendezvousLimits.PerPeer),
+		"rendezvous-per-namespace": int64(o.RendezvousLimits.PerNamespace), "rendezvous-per-prefix": int64(o.RendezvousLimits.PerPrefix),
 		"autonat-per-minute": int64(o.DialBack.PerMinute), "autonat-per-peer": int64(o.DialBack.PerPeerPerMinute),
 		"conns": int64(o.Limits.Conns), "conns-per-ip": int64(o.Limits.ConnsPerIP), "memory": o.Limits.Memory,
 	} {

@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"dibber/netkit/host"
+	"dibber/netkit/serve"
 )
 
 // closers are what a run has opened, in order.
@@ -68,25 +70,18 @@ func writeReady(out *output, ready readyDoc, file string) error {
 	return err
 }
 
-// reloadOnHangup reads the lists and the table again at each SIGHUP until the
-// returned function is called. What cannot be read leaves all in force.
-func reloadOnHangup(out *output, o *hostOptions, n *host.Node) (stop func()) {
+// reloadOnHangup reads lists, table and limits again at each SIGHUP, from the files
+// that the flags name and from the configuration file, until the returned function
+// is called. What cannot be read leaves all in force.
+func reloadOnHangup(out *output, n *host.Node, s *serve.Server) (stop func()) {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	var done sync.WaitGroup
 	done.Go(func() {
 		for range hangup {
-			a, err := o.access()
-			table, tableErr := o.table()
-			if err := errors.Join(err, tableErr); err != nil {
-				out.warn("lists not reloaded: %v", err)
-				continue
+			if err := reload(out, n, s); err != nil {
+				out.warn("nothing reloaded: %v", err)
 			}
-			n.SetAccess(a)
-			n.SetKnown(knownPeers(table))
-			out.event("config.reloaded", reloadedLine{
-				len(a.AllowPeers), len(a.DenyPeers), len(a.AllowCIDRs), len(a.DenyCIDRs), len(table.Peers()),
-			})
 		}
 	})
 	return func() {
@@ -96,17 +91,58 @@ func reloadOnHangup(out *output, o *hostOptions, n *host.Node) (stop func()) {
 	}
 }
 
-// drain ends the roles, but waits for them no longer than most. It reports
-// whether they ended in time.
-func drain(out *output, most time.Duration, stop func() error) (bool, error) {
+// reload puts what is to be had now into force, or nothing.
+func reload(out *output, n *host.Node, s *serve.Server) error {
+	options, err := out.e.reread()
+	if err != nil {
+		return err
+	}
+	o, ok := options.(*serveOptions)
+	if !ok {
+		return fmt.Errorf("options of another command: %T", options)
+	}
+	access, err := o.Host.access()
+	if err != nil {
+		return err
+	}
+	table, err := o.Host.table()
+	if err != nil {
+		return err
+	}
+	if err := s.SetLimits(serve.Limits{Relay: new(o.relayLimits()), Rendezvous: &o.RendezvousLimits}); err != nil {
+		return err
+	}
+	n.SetAccess(access)
+	n.SetKnown(knownPeers(table))
+	out.event("config.reloaded", reloadedLine{
+		len(access.AllowPeers), len(access.DenyPeers), len(access.AllowCIDRs), len(access.DenyCIDRs),
+		len(table.Peers()), limitsOf(s.Limits()),
+	})
+	return nil
+}
+
+// drain ends the roles in order, and then for good, but waits for them no longer
+// than most. It reports whether they ended in time.
+func drain(out *output, most time.Duration, s *serve.Server) (bool, error) {
 	out.status("draining")
+	ctx, cancel := context.WithTimeout(context.Background(), most)
+	defer cancel()
 	ended := make(chan error, 1)
-	go func() { ended <- stop() }()
+	go func() {
+		err := s.Drain(ctx)
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = nil // circuits that lasted longer are cut: that is what the time is for
+		}
+		ended <- errors.Join(err, s.Close())
+	}()
 	select {
 	case err := <-ended:
 		return true, err
-	case <-time.After(most):
+	case <-time.After(most + closeGrace):
 		out.warn("not everything ended within --drain %s", most)
 		return false, nil
 	}
 }
+
+// closeGrace is what closing may take once draining is over.
+const closeGrace = time.Second

@@ -124,11 +124,16 @@ type limitsDoc struct {
 }
 
 type relayLimits struct {
-	Reservations      int      `json:"reservations"`
-	ReservationsPerIP int      `json:"reservations_per_ip"`
-	CircuitsPerPeer   int      `json:"circuits_per_peer"`
-	DurationMS        *float64 `json:"duration_ms"` // null: unlimited
-	Bytes             *int64   `json:"bytes"`       // each way; null: unlimited
+	Reservations          int      `json:"reservations"`
+	ReservationsPerIP     int      `json:"reservations_per_ip"`     // IPv4 address
+	ReservationsPerPrefix int      `json:"reservations_per_prefix"` // IPv6 prefix
+	PrefixLength          int      `json:"prefix_length"`
+	ReservationsPerASN    int      `json:"reservations_per_asn"`
+	Circuits              int      `json:"circuits"`
+	CircuitsPerPeer       int      `json:"circuits_per_peer"`
+	DurationMS            *float64 `json:"duration_ms"` // null: unlimited
+	Bytes                 *int64   `json:"bytes"`       // each way; null: unlimited
+	Rate                  *int64   `json:"rate"`        // bytes a second each way; null: unlimited
 }
 
 type rendezvousLimits struct {
@@ -136,6 +141,9 @@ type rendezvousLimits struct {
 	MaxTTLs float64 `json:"max_ttl_s"`
 	Total   int     `json:"registrations"`
 	PerPeer int     `json:"per_peer"`
+	// Of a namespace, and of an IPv4 /24 or IPv6 /56; null: only the total counts.
+	PerNamespace *int `json:"per_namespace"`
+	PerPrefix    *int `json:"per_prefix"`
 }
 
 type autoNATLimits struct {
@@ -147,19 +155,30 @@ type autoNATLimits struct {
 func limitsOf(l serve.Limits) limitsDoc {
 	var d limitsDoc
 	if r := l.Relay; r != nil {
-		d.Relay = &relayLimits{Reservations: r.Reservations, ReservationsPerIP: r.ReservationsPerIP, CircuitsPerPeer: r.CircuitsPerPeer}
-		if !r.Unlimited {
-			ms := millis(r.Duration)
-			d.Relay.DurationMS, d.Relay.Bytes = &ms, &r.Bytes
+		d.Relay = &relayLimits{
+			Reservations: r.Reservations, ReservationsPerIP: r.ReservationsPerIP, ReservationsPerPrefix: r.ReservationsPerPrefix,
+			PrefixLength: r.PrefixLength, ReservationsPerASN: r.ReservationsPerASN,
+			Circuits: r.Circuits, CircuitsPerPeer: r.CircuitsPerPeer, Bytes: positive(r.Bytes), Rate: positive(r.Rate),
+		}
+		if r.Duration > 0 {
+			d.Relay.DurationMS = new(millis(r.Duration))
 		}
 	}
 	if r := l.Rendezvous; r != nil {
-		d.Rendezvous = &rendezvousLimits{r.MinTTL.Seconds(), r.MaxTTL.Seconds(), r.Total, r.PerPeer}
+		d.Rendezvous = &rendezvousLimits{r.MinTTL.Seconds(), r.MaxTTL.Seconds(), r.Total, r.PerPeer, positive(r.PerNamespace), positive(r.PerPrefix)}
 	}
 	if a := l.AutoNAT; a != nil {
 		d.AutoNAT = &autoNATLimits{a.PerMinute, a.PerPeerPerMinute}
 	}
 	return d
+}
+
+// positive is n, or nil where the library means no limit.
+func positive[T int | int64](n T) *T {
+	if n <= 0 {
+		return nil
+	}
+	return &n
 }
 
 // roleText is a role with its limits.
@@ -176,12 +195,22 @@ func roleText(role string, l limitsDoc) string {
 }
 
 func (l relayLimits) String() string {
-	each := "unlimited circuits"
+	var each []string
 	if l.DurationMS != nil {
-		d := time.Duration(*l.DurationMS * float64(time.Millisecond))
-		each = fmt.Sprintf("circuits of %s and %s each way", durationText(d), sizeText(uint64(*l.Bytes)))
+		each = append(each, durationText(time.Duration(*l.DurationMS*float64(time.Millisecond))))
 	}
-	return fmt.Sprintf("%d reservations, %d per IP address, %d circuits per peer, %s", l.Reservations, l.ReservationsPerIP, l.CircuitsPerPeer, each)
+	if l.Bytes != nil {
+		each = append(each, sizeText(uint64(*l.Bytes))+" each way")
+	}
+	if l.Rate != nil {
+		each = append(each, sizeText(uint64(*l.Rate))+" a second")
+	}
+	kind := "unlimited circuits"
+	if len(each) > 0 {
+		kind = "circuits of " + strings.Join(each, " and ")
+	}
+	return fmt.Sprintf("%d reservations, %d per IP address; %d circuits, %d per peer; %s", l.Reservations, l.ReservationsPerIP,
+		l.Circuits, l.CircuitsPerPeer, kind)
 }
 
 func (l rendezvousLimits) String() string {

@@ -210,7 +210,7 @@ func TestRequiredProtocol(t *testing.T) {
 func relayed(t *testing.T, l relay.Limits) (at *host.Node, target peer.AddrInfo) {
 	t.Helper()
 	rn, b := node(t, host.Config{}, quicAddr), node(t, host.Config{}, tcpAddr)
-	s, err := relay.New(rn, l)
+	s, err := relay.New(rn, relay.Config{Limits: l})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -317,7 +317,7 @@ func TestEachOfManyAddresses(t *testing.T) {
 
 func TestEachRelayedAddressInIsolation(t *testing.T) {
 	rn, b := node(t, host.Config{}, quicAddr, tcpAddr), node(t, host.Config{}, tcpAddr)
-	s, err := relay.New(rn, relay.Limits{})
+	s, err := relay.New(rn, relay.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}

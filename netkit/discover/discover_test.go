@@ -192,7 +192,7 @@ func TestPagesAreFollowed(t *testing.T) {
 func TestRelayedRegistrationIsDialable(t *testing.T) {
 	server, rn := point(t, rendezvous.ServerConfig{}), node(t, host.Config{}, quicAddr)
 	hidden := node(t, host.Config{}, tcpAddr)
-	s, err := relay.New(rn, relay.Limits{})
+	s, err := relay.New(rn, relay.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,8 +8,10 @@ import (
 
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/protocol"
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
 	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
 	"github.com/libp2p/go-libp2p/x/rate"
 	"github.com/pbnjay/memory"
 )
@@ -69,8 +71,13 @@ func (l Limits) resourceManager() (network.ResourceManager, error) {
 		Streams: 4096, StreamsInbound: 2048, StreamsOutbound: 4096,
 		Memory: rcmgr.LimitVal64(max(64<<20, l.Memory/16)),
 	}
+	// The relay has limits of its own; the library's, 16 circuits a peer and fewer
+	// than a thousand in all, must not come before them.
+	circuits := rcmgr.ResourceLimits{Streams: streams, StreamsInbound: streams, StreamsOutbound: streams, Memory: rcmgr.LimitVal64(l.Memory / 2)}
+	relayed := map[protocol.ID]rcmgr.ResourceLimits{proto.ProtoIDv2Hop: circuits, proto.ProtoIDv2Stop: circuits}
 	cfg := rcmgr.PartialLimitConfig{
 		System: open, Transient: open, PeerDefault: perPeer,
+		Protocol: relayed, ProtocolPeer: map[protocol.ID]rcmgr.ResourceLimits{proto.ProtoIDv2Hop: perPeer, proto.ProtoIDv2Stop: perPeer},
 	}
 	rm, err := rcmgr.NewResourceManager(
 		rcmgr.NewFixedLimiter(cfg.Build(base.Scale(l.Memory, l.Conns))),

@@ -39,13 +39,9 @@ func (c *circuit) open(st network.Stream, dst peer.ID) (why Reason) {
 	if err := span.ReserveMemory(2*bufferSize, network.ReservationPriorityHigh); err != nil {
 		return ReasonResources
 	}
-	stop, why := c.s.reach(c.ctx, dst)
-	if why != "" {
-		return why
-	}
 	limit := c.limits.message()
-	if why := c.s.invite(stop, st.Conn().RemotePeer(), limit); why != "" {
-		_ = stop.Reset()
+	stop, why := c.ask(st.Conn().RemotePeer(), dst, limit)
+	if why != "" {
 		return why
 	}
 	c.connect(st, stop)
@@ -58,6 +54,25 @@ func (c *circuit) open(st network.Stream, dst peer.ID) (why Reason) {
 	}
 	c.arm()
 	return ""
+}
+
+// ask opens the way to dst and has it accept. A destination that has just
+// reconnected is asked once more: the connection that was tried first may have
+// been the one that died.
+func (c *circuit) ask(src, dst peer.ID, limit *pb.Limit) (stop network.Stream, why Reason) {
+	for range 2 {
+		if stop, why = c.s.reach(c.ctx, dst); why != "" {
+			return nil, why
+		}
+		if why = c.s.invite(stop, src, limit); why == "" {
+			return stop, ""
+		}
+		_ = stop.Reset()
+		if !stop.Conn().IsClosed() {
+			break
+		}
+	}
+	return nil, why
 }
 
 // connect joins the two streams.

@@ -4,6 +4,7 @@
 package serve
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"sync"
@@ -32,8 +33,8 @@ const (
 
 // Config names the roles. The zero value takes none.
 type Config struct {
-	// Relay relays for others within these limits; nil does not.
-	Relay *relay.Limits
+	// Relay relays for others; nil does not. Its On is ignored.
+	Relay *relay.Config
 	// Rendezvous keeps registrations of others; nil does not. Its On is ignored.
 	Rendezvous *rendezvous.ServerConfig
 	// DialBack answers AutoNAT v1 and v2; nil does not.
@@ -70,6 +71,7 @@ type Registration struct {
 type Event struct {
 	Relay        *relay.ClientEvent         // a reservation of this node
 	Registration *rendezvous.RegistrarEvent // a registration of this node
+	Relayed      *relay.Event               // a request to the relay, or what became of it
 	Rendezvous   *rendezvous.Event          // a request served
 	Peer         *PeerEvent                 // a kept connection
 }
@@ -78,13 +80,16 @@ const defaultRetry = 10 * time.Second
 
 // Server is a node with its roles.
 type Server struct {
-	n      *host.Node
-	cfg    Config
-	limits Limits
-	roles  []string
-	point  *rendezvous.Server // nil without that role
-	forUs  []func() error     // ends what the node does for itself
-	forAll []func() error     // ends what it does for others, in the order of starting
+	n     *host.Node
+	cfg   Config
+	roles []string
+	// The roles for others; nil where one is not taken.
+	relay    *relay.Server
+	point    *rendezvous.Server
+	dialback *dialback.Server
+
+	forUs  []func() error // ends what the node does for itself
+	forAll []func() error // ends what it does for others, in the order of starting
 }
 
 // Limits are those of the roles for others; nil where the role is off.
@@ -112,12 +117,13 @@ func New(n *host.Node, cfg Config) (*Server, error) {
 // startServers starts the roles for others.
 func (s *Server) startServers() error {
 	if s.cfg.Relay != nil {
-		r, err := relay.New(s.n, *s.cfg.Relay)
+		cfg := *s.cfg.Relay
+		cfg.On = func(e relay.Event) { s.tell(Event{Relayed: &e}) }
+		r, err := relay.New(s.n, cfg)
 		if err != nil {
 			return err
 		}
-		l := r.Limits()
-		s.limits.Relay = &l
+		s.relay = r
 		s.add(&s.forAll, RoleRelay, r.Close)
 	}
 	if s.cfg.Rendezvous != nil {
@@ -127,8 +133,7 @@ func (s *Server) startServers() error {
 		if err != nil {
 			return err
 		}
-		l := p.Limits()
-		s.limits.Rendezvous, s.point = &l, p
+		s.point = p
 		s.add(&s.forAll, RoleRendezvous, p.Close)
 	}
 	if s.cfg.DialBack != nil {
@@ -136,8 +141,7 @@ func (s *Server) startServers() error {
 		if err != nil {
 			return err
 		}
-		l := d.Limits()
-		s.limits.AutoNAT = &l
+		s.dialback = d
 		s.add(&s.forAll, RoleAutoNAT, d.Close)
 	}
 	return nil
@@ -209,7 +213,32 @@ func (s *Server) tell(e Event) {
 func (s *Server) Roles() []string { return slices.Clone(s.roles) }
 
 // Limits are the limits in force.
-func (s *Server) Limits() Limits { return s.limits }
+func (s *Server) Limits() (l Limits) {
+	if s.relay != nil {
+		l.Relay = new(s.relay.Limits())
+	}
+	if s.point != nil {
+		l.Rendezvous = new(s.point.Limits())
+	}
+	if s.dialback != nil {
+		l.AutoNAT = new(s.dialback.Limits())
+	}
+	return l
+}
+
+// SetLimits replaces the limits of relay and rendezvous, where l has them and the
+// node the role. What stands stays.
+func (s *Server) SetLimits(l Limits) error {
+	if s.relay != nil && l.Relay != nil {
+		if err := s.relay.SetLimits(*l.Relay); err != nil {
+			return err
+		}
+	}
+	if s.point != nil && l.Rendezvous != nil {
+		return s.point.SetLimits(*l.Rendezvous)
+	}
+	return nil
+}
 
 // Stats counts what the rendezvous role holds; nil without it.
 func (s *Server) Stats() *rendezvous.Stats {
@@ -219,19 +248,40 @@ func (s *Server) Stats() *rendezvous.Stats {
 	return new(s.point.Stats())
 }
 
-// Close ends the roles. Those for the node itself end first and at once, so that
-// registrations are withdrawn while their servers can still be told and one that
-// does not answer holds up no other.
-func (s *Server) Close() error {
+// Drain ends in order what can be ended in order, until ctx ends: what the node does
+// for itself ends at once, so that registrations are withdrawn while their servers
+// can still be told; the relay takes nothing new and waits for its circuits.
+// Close comes after it.
+func (s *Server) Drain(ctx context.Context) error {
+	if s.relay != nil {
+		s.relay.Drain()
+	}
+	err := s.endOurs()
+	if s.relay != nil {
+		err = errors.Join(err, s.relay.Wait(ctx))
+	}
+	return err
+}
+
+// endOurs ends the roles for the node itself at once, so that a server that does
+// not answer holds up no other.
+func (s *Server) endOurs() error {
 	errs := make([]error, len(s.forUs))
 	var ended sync.WaitGroup
 	for i, stop := range s.forUs {
 		ended.Go(func() { errs[i] = stop() })
 	}
 	ended.Wait()
+	s.forUs = nil
+	return errors.Join(errs...)
+}
+
+// Close ends the roles, those for the node itself first.
+func (s *Server) Close() error {
+	errs := []error{s.endOurs()}
 	for _, stop := range slices.Backward(s.forAll) {
 		errs = append(errs, stop())
 	}
-	s.forUs, s.forAll = nil, nil
+	s.forAll = nil
 	return errors.Join(errs...)
 }

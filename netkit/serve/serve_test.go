@@ -94,7 +94,7 @@ func public(t *testing.T, lab *natlab.Lab, name string) (*natlab.Machine, *host.
 	t.Helper()
 	m := lab.Internet().Machine(name, natlab.MachineConfig{})
 	n := m.Host(host.Config{})
-	start(t, n, serve.Config{Relay: &relay.Limits{}, Rendezvous: &rendezvous.ServerConfig{}})
+	start(t, n, serve.Config{Relay: &relay.Config{}, Rendezvous: &rendezvous.ServerConfig{}})
 	return m, n
 }
 
