@@ -322,6 +322,12 @@ func (m *mirror) on(e WatchEvent) {
 	}
 }
 
+func (m *mirror) copy() map[entryKey]uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return maps.Clone(m.held)
+}
+
 // TestWatchersConverge registers, refreshes and removes from many goroutines,
 // with and without a database, while watchers with short queues follow: all of
 // them end with what the registry has.
@@ -369,16 +375,14 @@ func TestWatchersConverge(t *testing.T) {
 						want[e.key()] = e.packed.recordSeq(e.owner.id, Standard)
 					}
 				}
+				var got map[entryKey]uint64
 				for ctx.Err() == nil {
-					m.mu.Lock()
-					same := maps.Equal(want, m.held)
-					m.mu.Unlock()
-					if same {
+					if got = m.copy(); maps.Equal(want, got) {
 						break
 					}
 					time.Sleep(time.Millisecond)
 				}
-				if diff := cmp.Diff(want, m.held, cmp.AllowUnexported(entryKey{})); diff != "" {
+				if diff := cmp.Diff(want, got, cmp.AllowUnexported(entryKey{})); diff != "" {
 					t.Errorf("namespace %q: %s", ns, diff)
 				}
 			}
