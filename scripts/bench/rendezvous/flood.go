@@ -24,11 +24,11 @@ import (
 )
 
 const (
-	honestPeers = 10
-	honestEvery = 50 * time.Millisecond // between the requests of each
-	honestWait  = 5 * time.Second       // after which a request counts as unanswered
-	hostileRate = 1                     // attacks a second of each hostile peer
-	slowDials   = 200                   // handshakes that are begun and left
+	honestPeers  = 10
+	honestEvery  = 50 * time.Millisecond // between the requests of each
+	honestWait   = 5 * time.Second       // after which a request counts as unanswered
+	hostileEvery = 5 * time.Second       // between the attacks of each hostile peer
+	slowDials    = 200                   // handshakes that are begun and left
 )
 
 // floodPart compares honest requests in calm and under attack.
@@ -161,7 +161,7 @@ func flood(addr, count string) error {
 	go holdHandshakes(target.Addrs[0])
 	for i := range n {
 		go attack(*target, i)
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(10 * time.Millisecond)
 	}
 	select {}
 }
@@ -196,7 +196,7 @@ func attack(target peer.AddrInfo, i int) {
 			for c.Network().Connectedness(target.ID) == network.Connected {
 				c.misbehave(int64(i) + round)
 				round++
-				time.Sleep(time.Second / hostileRate)
+				time.Sleep(hostileEvery)
 			}
 			_ = c.Close()
 		}
