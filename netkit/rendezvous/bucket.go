@@ -31,11 +31,16 @@ func (b *buckets[K]) take(now time.Duration, key K, rate Rate) bool {
 	at := now.Seconds()
 	cost := 1 / rate.PerSecond
 	full, kept := b.full[key]
-	full = max(full, at) + cost
+	// At most empty: the rate may have been lower when it was emptied.
+	full = min(max(full, at), at+cost*float64(rate.Burst))
 	// The small part of a token is for rounding.
-	if full-at > cost*(float64(rate.Burst)+1e-6) {
+	if full+cost-at > cost*(float64(rate.Burst)+1e-6) {
+		if kept {
+			b.full[key] = full
+		}
 		return false
 	}
+	full += cost
 	if !kept && len(b.full) >= b.size {
 		b.makeRoom(at)
 	}

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"container/list"
 	"context"
 	"errors"
 	"fmt"
@@ -38,6 +39,11 @@ type ServiceConfig struct {
 	// Timeout bounds each request from waiting for it to its reply written;
 	// zero means 10 s.
 	Timeout time.Duration
+	// MaxStreams is how many streams are open at once; zero means 512, which
+	// is below what a resource manager grants a service. Above it, the stream
+	// that has waited longest for its request is reset for a new one: peers
+	// that hold streams open keep nobody out.
+	MaxStreams int
 	// Rate is how many requests a second each peer may make; zero means 20.
 	Rate float64
 	// Burst is how many requests a peer may make at once; zero means 100.
@@ -59,6 +65,7 @@ func (c ServiceConfig) withDefaults() ServiceConfig {
 	setDefault(&c.MaxRequest, 4096)
 	setDefault(&c.MaxReply, 1<<20)
 	setDefault(&c.Timeout, 10*time.Second)
+	setDefault(&c.MaxStreams, 512)
 	setDefault(&c.Rate, 20)
 	setDefault(&c.Burst, 100)
 	setDefault(&c.RatePeers, 4096)
@@ -90,7 +97,10 @@ type Service struct {
 
 	mu      sync.Mutex
 	closed  bool
-	streams map[network.Stream]struct{}
+	streams map[network.Stream]*list.Element
+	// waiting lists the streams that wait for a request, the longest first;
+	// of the others the element in streams is nil.
+	waiting *list.List
 	running sync.WaitGroup
 }
 
@@ -105,7 +115,8 @@ func NewService(cfg ServiceConfig, handler Handler) *Service {
 		limiter: NewLimiter(cfg.Rate, cfg.Burst, cfg.RatePeers),
 		ctx:     ctx,
 		cancel:  cancel,
-		streams: make(map[network.Stream]struct{}),
+		streams: make(map[network.Stream]*list.Element),
+		waiting: list.New(),
 	}
 }
 
@@ -144,16 +155,38 @@ func (s *Service) enter(st network.Stream) bool {
 	if s.closed {
 		return false
 	}
-	s.streams[st] = struct{}{}
+	if longest := s.waiting.Front(); len(s.streams) >= s.cfg.MaxStreams && longest != nil {
+		displaced := s.waiting.Remove(longest).(network.Stream)
+		// It is off the count at once, though its handler has yet to notice.
+		delete(s.streams, displaced)
+		_ = displaced.ResetWithError(network.StreamResourceLimitExceeded)
+	}
+	s.streams[st] = nil
 	s.running.Add(1)
 	return true
 }
 
 func (s *Service) leave(st network.Stream) {
 	s.mu.Lock()
+	s.stopWaiting(st)
 	delete(s.streams, st)
 	s.mu.Unlock()
 	s.running.Done()
+}
+
+// stopWaiting takes a stream off the waiting ones. The caller holds the lock.
+func (s *Service) stopWaiting(st network.Stream) {
+	if place := s.streams[st]; place != nil {
+		s.waiting.Remove(place)
+		s.streams[st] = nil
+	}
+}
+
+// received notes that a stream's request is there.
+func (s *Service) received(st network.Stream) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stopWaiting(st)
 }
 
 // arm starts the deadline of the next request, or returns errServiceClosed. It
@@ -164,6 +197,9 @@ func (s *Service) arm(st network.Stream) error {
 	defer s.mu.Unlock()
 	if s.closed {
 		return errServiceClosed
+	}
+	if _, open := s.streams[st]; open {
+		s.streams[st] = s.waiting.PushBack(st)
 	}
 	return st.SetDeadline(time.Now().Add(s.cfg.Timeout))
 }
@@ -194,6 +230,7 @@ func (s *Service) serve(st network.Stream) error {
 		if err != nil {
 			return s.readError(err)
 		}
+		s.received(st)
 		err = s.answer(st, Request{Peer: st.Conn().RemotePeer(), Conn: st.Conn(), Body: body})
 		if errors.Is(err, errLastReply) {
 			return nil

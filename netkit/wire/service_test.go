@@ -336,3 +336,41 @@ func TestCloseLetsHandlersFinish(t *testing.T) {
 		t.Errorf("a late request got %v", err)
 	}
 }
+
+// TestWaitingStreamsMakeRoom holds as many streams open as there may be: the
+// one that has waited longest goes for each that comes, and requests are
+// answered.
+func TestWaitingStreamsMakeRoom(t *testing.T) {
+	client, server, s := pair(t, ServiceConfig{MaxStreams: 3}, echo)
+	var held []network.Stream
+	for range 3 {
+		st := openStream(t, client, server)
+		if _, err := st.Write([]byte{5}); err != nil {
+			t.Fatal(err)
+		}
+		for ctx := testContext(t); ctx.Err() == nil; {
+			s.mu.Lock()
+			waiting := s.waiting.Len()
+			s.mu.Unlock()
+			if waiting == len(held)+1 {
+				break
+			}
+		}
+		held = append(held, st)
+	}
+	if got, err := exchange(t, client, server, "x"); err != nil || got != "x" {
+		t.Fatalf("got %q, %v", got, err)
+	}
+	var reset *network.StreamError
+	if _, err := held[0].Read(make([]byte, 1)); !errors.As(err, &reset) || reset.ErrorCode != network.StreamResourceLimitExceeded {
+		t.Errorf("the longest waiting got %v", err)
+	}
+	for _, st := range held[1:] {
+		if _, err := st.Write([]byte("hello")); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := NewReader(st, 10).Next(); err != nil || string(got) != "hello" {
+			t.Errorf("a later one got %q, %v", got, err)
+		}
+	}
+}

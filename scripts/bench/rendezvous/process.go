@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -65,6 +66,11 @@ func startServer(ctx context.Context, dir string, flooded bool) (*process, error
 		p.info.Addrs = append(p.info.Addrs, info.Addrs...)
 	}
 	return p, nil
+}
+
+// tcpAddr is an address that a client can dial from a source of its choice.
+func (p *process) tcpAddr() string {
+	return p.ready.Addrs[slices.IndexFunc(p.ready.Addrs, func(addr string) bool { return strings.Contains(addr, "/tcp/") })]
 }
 
 // tell sends a line and returns the stats it is answered with.
