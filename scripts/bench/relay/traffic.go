@@ -82,6 +82,9 @@ const fairSources = 20
 
 func measureFairness(ctx context.Context, o options, transport string) (fairness, error) {
 	hosts := min(fairSources, o.circuits)
+	// Each of so many moves few chunks a second: longer, so that a chunk more or
+	// less does not count.
+	o.time *= 2
 	s, err := carry(ctx, o, "ours", transport, hosts, (o.circuits+hosts-1)/hosts, o.circuits)
 	if err != nil {
 		return fairness{}, err
