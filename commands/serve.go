@@ -189,7 +189,7 @@ func runServe(ctx context.Context, out *output, o serveOptions) (doc any, err er
 	stop := reloadOnHangup(out, n, s)
 	<-ctx.Done()
 	stop()
-	result := serveDoc{Peer: new(n.ID()), Roles: s.Roles(), UptimeS: time.Since(out.e.start).Round(time.Millisecond).Seconds(), Rendezvous: s.Stats()}
+	result := serveDoc{Peer: new(n.ID()), Roles: s.Roles(), UptimeS: time.Since(out.e.start).Round(time.Millisecond).Seconds(), Rendezvous: holdingsOf(s.Stats())}
 	result.Drained, err = drain(out, o.Drain, s)
 	if !result.Drained {
 		// Roles still run: nothing may be closed under them. The process ends now,

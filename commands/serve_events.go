@@ -25,7 +25,7 @@ func serveEvents() []event {
 	}
 	for _, kind := range []rendezvous.EventKind{
 		rendezvous.EventRegister, rendezvous.EventRefresh, rendezvous.EventUnregister,
-		rendezvous.EventExpire, rendezvous.EventDiscover, rendezvous.EventRefused,
+		rendezvous.EventExpire, rendezvous.EventEvict, rendezvous.EventDiscover, rendezvous.EventRefused,
 	} {
 		list = append(list, event{"rendezvous." + string(kind), rendezvousLine{}})
 	}
@@ -160,7 +160,7 @@ func rendezvousOf(e rendezvous.Event) rendezvousLine {
 	case rendezvous.EventRefused:
 		word := e.Status.String()
 		l.Status, l.Error = &word, known(e.Text)
-	case rendezvous.EventUnregister, rendezvous.EventExpire: // who and where is all
+	case rendezvous.EventUnregister, rendezvous.EventExpire, rendezvous.EventEvict: // who and where is all
 	}
 	return l
 }

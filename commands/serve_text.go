@@ -30,11 +30,26 @@ type readyDoc struct {
 
 // serveDoc is the document of serve, printed at its end.
 type serveDoc struct {
-	Peer       *peer.ID          `json:"peer"` // null: it did not start
-	Roles      []string          `json:"roles"`
-	UptimeS    float64           `json:"uptime_s"`
-	Rendezvous *rendezvous.Stats `json:"rendezvous"` // what it holds; null: not a role of this node
-	Drained    bool              `json:"drained"`    // every role ended in time
+	Peer       *peer.ID  `json:"peer"` // null: it did not start
+	Roles      []string  `json:"roles"`
+	UptimeS    float64   `json:"uptime_s"`
+	Rendezvous *holdings `json:"rendezvous"` // what it holds; null: not a role of this node
+	Drained    bool      `json:"drained"`    // every role ended in time
+}
+
+// holdings are what a rendezvous point holds.
+type holdings struct {
+	Namespaces    int `json:"namespaces"`
+	Registrations int `json:"registrations"`
+	Peers         int `json:"peers"`
+}
+
+// holdingsOf is nil for a node that is no rendezvous point.
+func holdingsOf(s *rendezvous.Stats) *holdings {
+	if s == nil {
+		return nil
+	}
+	return &holdings{s.Namespaces, s.Registrations, s.Peers}
 }
 
 func (d serveDoc) quiet() string { return d.Peer.String() }
