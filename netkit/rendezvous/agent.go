@@ -28,7 +28,7 @@ func (s *Server) agent(ctx context.Context, req wire.Request) string {
 	if err != nil {
 		return ""
 	}
-	defer identified.Close() //nolint:errcheck // closing a subscription cannot fail
+	defer identified.Close()
 	ctx, cancel := context.WithTimeout(ctx, left)
 	defer cancel()
 	// Again, for what came before the subscription.

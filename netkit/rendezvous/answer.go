@@ -41,11 +41,11 @@ func (s *Server) discover(ctx context.Context, req wire.Request, m *discoverMess
 	records := s.choose(ctx, req, ns, m)
 	now := s.reg.clock(time.Now())
 	found, last := s.reg.page(s.query(req.Peer, ns, after, s.pageLimit(m.limit), records, now))
-	reply := discoverResponse{cookie: s.key.mint(ns, last), status: ptr(StatusOK)}
+	reply := discoverResponse{cookie: s.key.mint(ns, last), status: new(StatusOK)}
 	reply.encoded = appendEntries(nil, fieldDiscoverRegistrations, found, records, now)
 	s.counters.count(typeDiscover, StatusOK)
 	s.emit(Event{Kind: EventDiscover, Peer: req.Peer, Namespace: ns, Count: len(found)})
-	return message{kind: ptr(typeDiscoverResponse), discoverResponse: &reply}.encode()
+	return message{kind: new(typeDiscoverResponse), discoverResponse: &reply}.encode()
 }
 
 // query asks for what a reader may be shown.

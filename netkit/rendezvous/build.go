@@ -58,9 +58,9 @@ func sealRegister(h host.Host, seq uint64, addrs []ma.Multiaddr, flavours []Flav
 	}
 	body := registerMessage{ns: &req.Namespace, record: envelopes[0], other: envelopes[1]}
 	if req.TTL != 0 {
-		body.ttl = ptr(uint64(max(req.TTL, 0) / time.Second))
+		body.ttl = new(uint64(max(req.TTL, 0) / time.Second))
 	}
-	return message{kind: ptr(typeRegister), register: &body}, nil
+	return message{kind: new(typeRegister), register: &body}, nil
 }
 
 // sendFlavours are the flavours to send, the one for the specification's own

@@ -124,7 +124,7 @@ func Unregister(ctx context.Context, h host.Host, server peer.AddrInfo, namespac
 	if err != nil {
 		return err
 	}
-	m := message{kind: ptr(typeUnregister), unregister: &unregisterMessage{ns: &namespace}}
+	m := message{kind: new(typeUnregister), unregister: &unregisterMessage{ns: &namespace}}
 	if err := wire.Send(ctx, st, m.encode()); err != nil {
 		return fmt.Errorf("unregister: %w", unsupported(err))
 	}

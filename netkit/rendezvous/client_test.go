@@ -44,8 +44,8 @@ func fakeServer(t *testing.T, h host.Host, answer func(message) message) <-chan 
 func registered(status Status) func(message) message {
 	return func(message) message {
 		return message{
-			kind:             ptr(typeRegisterResponse),
-			registerResponse: &registerResponse{status: &status, ttl: ptr(uint64(7200))},
+			kind:             new(typeRegisterResponse),
+			registerResponse: &registerResponse{status: &status, ttl: new(uint64(7200))},
 		}
 	}
 }
@@ -54,14 +54,14 @@ func TestDiscoverBearsOddEntries(t *testing.T) {
 	point, reader, alice, bob := newHost(t), newHost(t), newHost(t), newHost(t)
 	own := sealFor(t, reader, 1, Standard)
 	fakeServer(t, point, func(message) message {
-		return message{kind: ptr(typeDiscoverResponse), discoverResponse: &discoverResponse{
+		return message{kind: new(typeDiscoverResponse), discoverResponse: &discoverResponse{
 			registrations: []registerMessage{
-				{record: sealFor(t, alice, 5, Standard), ttl: ptr(uint64(60))},                       // waku: no namespace
-				{ns: ptr(""), record: []byte("broken"), other: sealFor(t, bob, 6, Legacy)},           // second record is good
-				{ns: ptr("ns"), record: []byte("broken"), ttl: ptr(uint64(60))},                      // skipped
-				{ns: ptr("elsewhere"), record: sealFor(t, alice, 5, Standard), ttl: ptr(uint64(60))}, // skipped
+				{record: sealFor(t, alice, 5, Standard), ttl: new(uint64(60))},                       // waku: no namespace
+				{ns: new(""), record: []byte("broken"), other: sealFor(t, bob, 6, Legacy)},           // second record is good
+				{ns: new("ns"), record: []byte("broken"), ttl: new(uint64(60))},                      // skipped
+				{ns: new("elsewhere"), record: sealFor(t, alice, 5, Standard), ttl: new(uint64(60))}, // skipped
 				{}, // skipped
-				{ns: ptr("ns"), record: own, ttl: ptr(uint64(60))}, // own
+				{ns: new("ns"), record: own, ttl: new(uint64(60))}, // own
 			},
 		}}
 	})
@@ -70,7 +70,7 @@ func TestDiscoverBearsOddEntries(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []Entry{
-		{Namespace: "ns", Peer: alice.ID(), Addrs: alice.Addrs(), TTL: ptr(uint64(60)), Seq: 5},
+		{Namespace: "ns", Peer: alice.ID(), Addrs: alice.Addrs(), TTL: new(uint64(60)), Seq: 5},
 		{Namespace: "ns", Peer: bob.ID(), Addrs: bob.Addrs(), Seq: 6, Flavour: Legacy},
 	}
 	if diff := cmp.Diff(want, page.Entries); diff != "" {
@@ -251,7 +251,7 @@ func TestAnswersStayBelowOneMiB(t *testing.T) {
 		}
 	}
 	m := discoverOf("", false)
-	m.discover.limit = ptr(uint64(1 << 40))
+	m.discover.limit = new(uint64(1 << 40))
 	reply := ask(t, reader, point, m)
 	n, size := len(reply.discoverResponse.registrations), len(reply.encode())
 	if n < 300 || n == 1000 || size > 900<<10+1024 {
@@ -288,10 +288,10 @@ func TestEndlessServer(t *testing.T) {
 	n := 0
 	fakeServer(t, point, func(message) message {
 		n++
-		return message{kind: ptr(typeDiscoverResponse), discoverResponse: &discoverResponse{
-			status:        ptr(StatusOK),
+		return message{kind: new(typeDiscoverResponse), discoverResponse: &discoverResponse{
+			status:        new(StatusOK),
 			cookie:        fmt.Appendf(nil, "%08d", n),
-			registrations: []registerMessage{{ns: ptr(fmt.Sprint(n)), record: sealFor(t, other, 1, Standard), ttl: ptr(uint64(9))}},
+			registrations: []registerMessage{{ns: new(fmt.Sprint(n)), record: sealFor(t, other, 1, Standard), ttl: new(uint64(9))}},
 		}}
 	})
 	page, err := DiscoverAll(testContext(t), reader, infoOf(point), DiscoverRequest{Max: 5})
@@ -306,7 +306,7 @@ func TestServerWithoutMemory(t *testing.T) {
 	for _, cookie := range []string{"", "the same"} {
 		point, reader, other := newHost(t), newHost(t), newHost(t)
 		requests := fakeServer(t, point, func(message) message {
-			return message{kind: ptr(typeDiscoverResponse), discoverResponse: &discoverResponse{
+			return message{kind: new(typeDiscoverResponse), discoverResponse: &discoverResponse{
 				cookie:        []byte(cookie),
 				registrations: []registerMessage{{record: sealFor(t, other, 1, Standard)}},
 			}}

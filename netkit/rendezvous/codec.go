@@ -3,6 +3,7 @@ package rendezvous
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -98,7 +99,7 @@ func consumeBytes(typ protowire.Type, value []byte, into *[]byte) (int, error) {
 		return 0, errMalformed
 	}
 	// Not nil even when empty: nil is a field that was not sent.
-	*into = v[:len(v):len(v)]
+	*into = slices.Clip(v)
 	return n, nil
 }
 

@@ -39,6 +39,7 @@ func (m *mirror) on(e WatchEvent) {
 		if m.fresh != nil {
 			m.held, m.fresh = m.fresh, nil
 		}
+	default: // what it holds is in the entries
 	}
 }
 

@@ -84,6 +84,7 @@ func (c *counters) change(kind changeKind) {
 		c.expired.Add(1)
 	case changeEvict:
 		c.evicted.Add(1)
+	default: // a request, which count has
 	}
 }
 

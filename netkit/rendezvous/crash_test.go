@@ -40,7 +40,7 @@ func TestCrashAtEveryBatch(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer db.Close() //nolint:errcheck // the disk it is on has crashed
+		defer db.Close()
 		limits, err := Limits{Total: 5}.withDefaults()
 		if err != nil {
 			t.Fatal(err)
@@ -106,7 +106,7 @@ func restarted(t *rapid.T, fs vfs.FS, limits Limits) map[string]uint64 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer db.Close() //nolint:errcheck // only read
+	defer db.Close()
 	now := time.Now()
 	r := newRegistry(limits, now)
 	if _, _, err := load(db, r, now); err != nil {

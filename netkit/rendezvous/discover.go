@@ -76,7 +76,7 @@ func Discover(ctx context.Context, h host.Host, server peer.AddrInfo, req Discov
 	if req.Limit != 0 {
 		body.limit = &req.Limit
 	}
-	reply, err := exchange(ctx, st, message{kind: ptr(typeDiscover), discover: &body})
+	reply, err := exchange(ctx, st, message{kind: new(typeDiscover), discover: &body})
 	if err != nil {
 		return Page{}, fmt.Errorf("discover: %w", err)
 	}

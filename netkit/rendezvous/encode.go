@@ -58,7 +58,7 @@ func (d *discoverMessage) appendTo(out []byte) []byte {
 	out = appendUint(out, fieldDiscoverLimit, d.limit)
 	out = appendBytes(out, fieldDiscoverCookie, d.cookie)
 	if d.both {
-		out = appendUint(out, fieldDiscoverBoth, ptr(uint64(1)))
+		out = appendUint(out, fieldDiscoverBoth, new(uint64(1)))
 	}
 	return out
 }
@@ -73,5 +73,3 @@ func (d *discoverResponse) appendTo(out []byte) []byte {
 	out = appendUint(out, fieldDiscoverStatus, d.status)
 	return appendString(out, fieldDiscoverStatusText, d.text)
 }
-
-func ptr[T any](v T) *T { return &v }

@@ -76,7 +76,7 @@ func TestFlavourWaitsForIdentify(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer identified.Close() //nolint:errcheck // the test ends
+	defer identified.Close()
 
 	const rust = peer.ID("rust")
 	replies := make(chan []byte)

@@ -14,11 +14,11 @@ func FuzzDecodeMessage(f *testing.F) {
 	f.Add(goldenRegister(f, Legacy).encode())
 	f.Add(discoverOf("ns", true).encode())
 	f.Add(message{
-		kind: ptr(typeDiscoverResponse),
+		kind: new(typeDiscoverResponse),
 		discoverResponse: &discoverResponse{
 			registrations: []registerMessage{*goldenRegister(f, Standard).register, {}},
 			cookie:        []byte("12345678"),
-			status:        ptr(StatusOK),
+			status:        new(StatusOK),
 		},
 	}.encode())
 	f.Add([]byte{0x08})

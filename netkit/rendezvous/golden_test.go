@@ -34,8 +34,8 @@ func goldenRegister(t testing.TB, flavour Flavour) message {
 		t.Fatal(err)
 	}
 	return message{
-		kind:     ptr(typeRegister),
-		register: &registerMessage{ns: ptr("my-app"), record: envelope, ttl: ptr(uint64(7200))},
+		kind:     new(typeRegister),
+		register: &registerMessage{ns: new("my-app"), record: envelope, ttl: new(uint64(7200))},
 	}
 }
 
@@ -72,24 +72,24 @@ func TestGoldenReplies(t *testing.T) {
 		want string
 	}{
 		{"register response", message{
-			kind:             ptr(typeRegisterResponse),
-			registerResponse: &registerResponse{status: ptr(StatusOK), ttl: ptr(uint64(7200))},
+			kind:             new(typeRegisterResponse),
+			registerResponse: &registerResponse{status: new(StatusOK), ttl: new(uint64(7200))},
 		}, "0801" + "1a05" + "0800" + "18a038"},
 		{"refusal", message{
-			kind:             ptr(typeRegisterResponse),
-			registerResponse: &registerResponse{status: ptr(StatusUnavailable), text: ptr("no")},
+			kind:             new(typeRegisterResponse),
+			registerResponse: &registerResponse{status: new(StatusUnavailable), text: new("no")},
 		}, "0801" + "1a07" + "089003" + "12026e6f"},
 		{"empty discover response", message{
-			kind:             ptr(typeDiscoverResponse),
-			discoverResponse: &discoverResponse{status: ptr(StatusOK), cookie: []byte("12345678")},
+			kind:             new(typeDiscoverResponse),
+			discoverResponse: &discoverResponse{status: new(StatusOK), cookie: []byte("12345678")},
 		}, "0804" + "320c" + "12083132333435363738" + "1800"},
 		{"unregister", message{
-			kind:       ptr(typeUnregister),
-			unregister: &unregisterMessage{ns: ptr("a")},
+			kind:       new(typeUnregister),
+			unregister: &unregisterMessage{ns: new("a")},
 		}, "0802" + "2203" + "0a0161"},
 		{"discover", message{
-			kind:     ptr(typeDiscover),
-			discover: &discoverMessage{ns: ptr("a"), limit: ptr(uint64(5)), cookie: []byte("c"), both: true},
+			kind:     new(typeDiscover),
+			discover: &discoverMessage{ns: new("a"), limit: new(uint64(5)), cookie: []byte("c"), both: true},
 		}, "0803" + "2a0b" + "0a0161" + "1005" + "1a0163" + "c00c01"},
 	}
 	for _, test := range tests {

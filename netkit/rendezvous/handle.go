@@ -128,12 +128,12 @@ func (s *Server) refuse(p peer.ID, kind messageType, ns string, why *StatusError
 		return nil
 	case typeDiscover:
 		return message{
-			kind:             ptr(typeDiscoverResponse),
+			kind:             new(typeDiscoverResponse),
 			discoverResponse: &discoverResponse{status: &why.Status, text: &why.Text},
 		}.encode()
 	default:
 		return message{
-			kind:             ptr(typeRegisterResponse),
+			kind:             new(typeRegisterResponse),
 			registerResponse: &registerResponse{status: &why.Status, text: &why.Text},
 		}.encode()
 	}
@@ -163,10 +163,10 @@ func (s *Server) register(req wire.Request, m *registerMessage) []byte {
 	s.counters.count(typeRegister, StatusOK)
 	s.emit(Event{Kind: kind, Peer: p, Namespace: c.ns, TTL: c.ttl})
 	return message{
-		kind: ptr(typeRegisterResponse),
+		kind: new(typeRegisterResponse),
 		registerResponse: &registerResponse{
-			status: ptr(StatusOK),
-			ttl:    ptr(uint64(c.ttl / time.Second)),
+			status: new(StatusOK),
+			ttl:    new(uint64(c.ttl / time.Second)),
 		},
 	}.encode()
 }

@@ -82,7 +82,7 @@ func interop(t *testing.T, program, addr string, server peer.AddrInfo) {
 		t.Fatalf("they could not discover: %v", err)
 	}
 	found = nil
-	for _, line := range bytes.Fields(out) {
+	for line := range bytes.FieldsSeq(out) {
 		found = append(found, string(line))
 	}
 	slices.Sort(found)
@@ -139,6 +139,6 @@ func start(t *testing.T, program string, args ...string) string {
 	if err != nil {
 		t.Fatalf("%s %v said %q: %v", program, args, line, err)
 	}
-	go io.Copy(io.Discard, stdout) //nolint:errcheck // it ends with the program
+	go io.Copy(io.Discard, stdout)
 	return line[:len(line)-1]
 }

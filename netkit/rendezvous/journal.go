@@ -84,7 +84,7 @@ func (j *journal) run() {
 			j.end(c)
 			close(c.done)
 			if len(c.changes) >= gatherFrom {
-				time.Sleep(gather)
+				<-time.After(gather)
 			}
 		}
 		if j.finished() {

@@ -60,9 +60,9 @@ func TestRestartKeepsCookiesAndRegistrations(t *testing.T) {
 	}
 
 	db = openStore(t, fs)
-	defer db.Close() //nolint:errcheck // the test ends
+	defer db.Close()
 	s = newServer(t, point, ServerConfig{DB: db})
-	defer s.Close() //nolint:errcheck // before its database
+	defer s.Close()
 	if got := s.Stats().Registrations; got != 1 {
 		t.Errorf("%d registrations after the restart", got)
 	}
@@ -88,7 +88,7 @@ func TestCrashLosesNothingAcknowledged(t *testing.T) {
 	point, stays, refreshed, gone, reader := newHost(t), newHost(t), newHost(t), newHost(t), newHost(t)
 	ctx := testContext(t)
 	db := openStore(t, fs)
-	defer db.Close() //nolint:errcheck // the disk it is on has crashed
+	defer db.Close()
 	before := newServer(t, point, ServerConfig{DB: db})
 	for _, h := range []host.Host{refreshed, stays, gone, refreshed} {
 		if _, err := Register(ctx, h, infoOf(point), RegisterRequest{Namespace: "ns"}); err != nil {
@@ -104,9 +104,9 @@ func TestCrashLosesNothingAcknowledged(t *testing.T) {
 	}
 
 	survivor := openStore(t, crashed)
-	defer survivor.Close() //nolint:errcheck // the test ends
+	defer survivor.Close()
 	after := newServer(t, point, ServerConfig{DB: survivor})
-	defer after.Close() //nolint:errcheck // before its database
+	defer after.Close()
 	if diff := cmp.Diff([]peer.ID{stays.ID(), refreshed.ID()}, peersIn(t, reader, point, "ns")); diff != "" {
 		t.Error(diff)
 	}
@@ -117,7 +117,7 @@ func TestCrashLosesNothingAcknowledged(t *testing.T) {
 func TestCrashUnderLoad(t *testing.T) {
 	fs := vfs.NewCrashableMem()
 	db := openStore(t, fs)
-	defer db.Close() //nolint:errcheck // the disk it is on has crashed
+	defer db.Close()
 	s := &Server{reg: newRegistry(testLimits(t, Limits{}), time.Now())}
 	s.journal = startJournal(db, s.reg)
 	defer s.journal.close()
@@ -150,7 +150,7 @@ func TestCrashUnderLoad(t *testing.T) {
 	workers.Wait()
 
 	survivor := openStore(t, crashed)
-	defer survivor.Close() //nolint:errcheck // the test ends
+	defer survivor.Close()
 	now := time.Now()
 	reg := newRegistry(testLimits(t, Limits{}), now)
 	if _, _, err := load(survivor, reg, now); err != nil {

@@ -23,6 +23,7 @@ type owner struct {
 	recordSeqs [2]uint64
 }
 
+//lint:ignore U1000 the type constraint of tally asks for it
 func (o *owner) mark() *mark[*owner] { return &o.held }
 
 // subnet is the peers of one prefix that have registrations.
@@ -33,6 +34,7 @@ type subnet struct {
 	owners tally[*owner]
 }
 
+//lint:ignore U1000 the type constraint of tally asks for it
 func (n *subnet) mark() *mark[*subnet] { return &n.held }
 
 // ledger counts who holds how much. Its lock is taken after a shard's.

@@ -111,11 +111,11 @@ func sealFor(t *testing.T, h host.Host, seq uint64, flavour Flavour) []byte {
 }
 
 func registerOf(ns string, record, other []byte) message {
-	return message{kind: ptr(typeRegister), register: &registerMessage{ns: &ns, record: record, other: other}}
+	return message{kind: new(typeRegister), register: &registerMessage{ns: &ns, record: record, other: other}}
 }
 
 func discoverOf(ns string, both bool) message {
-	return message{kind: ptr(typeDiscover), discover: &discoverMessage{ns: &ns, both: both}}
+	return message{kind: new(typeDiscover), discover: &discoverMessage{ns: &ns, both: both}}
 }
 
 func testContext(t *testing.T) context.Context {

@@ -63,8 +63,8 @@ func (c *chunk) count(e *entry, by int32) {
 	}
 }
 
-// remove takes out e, which is there, and returns how many entries are left.
-func (o *order) remove(e *entry) int {
+// remove takes out e, which is there.
+func (o *order) remove(e *entry) {
 	at := o.chunk(e.seq)
 	c := o.chunks[at]
 	c.slots[c.index(e.seq)] = nil
@@ -76,7 +76,6 @@ func (o *order) remove(e *entry) int {
 	case len(c.slots) > 32 && int(c.live) < len(c.slots)/2:
 		o.squeeze(at)
 	}
-	return o.live
 }
 
 // squeeze closes the gaps of a chunk, and joins it to the one before where both

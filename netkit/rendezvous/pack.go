@@ -135,6 +135,7 @@ func (p part) appendTo(out []byte, id peer.ID, flavour Flavour) []byte {
 		return out
 	case shapeRaw:
 		return append(out, p.rest...)
+	case shapeSplit, shapeShared:
 	}
 	out = appendFront(out, id, flavour, len(p.rest))
 	out = append(out, p.rest...)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -269,10 +270,8 @@ func TestRegistrarOnHosts(t *testing.T) {
 		for {
 			select {
 			case e := <-events:
-				for _, kind := range kinds {
-					if e.Kind == kind {
-						return
-					}
+				if slices.Contains(kinds, e.Kind) {
+					return
 				}
 			case <-testContext(t).Done():
 				t.Fatalf("no event %v", kinds)
@@ -326,7 +325,7 @@ func TestRegistrarHearsOfAddresses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer r.Close() //nolint:errcheck // the test ends
+	defer r.Close()
 	if e := <-events; e.Kind != RegistrarWaiting {
 		t.Fatalf("first %+v", e)
 	}
@@ -339,7 +338,7 @@ func TestRegistrarHearsOfAddresses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer emitter.Close() //nolint:errcheck // the test ends
+	defer emitter.Close()
 	addrs.Store(&[]ma.Multiaddr{addrA, ma.StringCast("/ip4/203.0.113.8/udp/1/quic-v1")})
 	if err := emitter.Emit(event.EvtLocalAddressesUpdated{}); err != nil {
 		t.Fatal(err)

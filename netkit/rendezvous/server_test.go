@@ -50,7 +50,7 @@ func TestBadRequestsGetAStatus(t *testing.T) {
 		request []byte
 		want    Status
 	}{
-		{"no namespace", message{kind: ptr(typeRegister), register: &registerMessage{record: good}}.encode(), 100},
+		{"no namespace", message{kind: new(typeRegister), register: &registerMessage{record: good}}.encode(), 100},
 		{"empty namespace", registerOf("", good, nil).encode(), 100},
 		{"long namespace", registerOf(strings.Repeat("n", 256), good, nil).encode(), 100},
 		{"namespace not UTF-8", []byte("\x08\x00\x12\x04\x0a\x02\xff\xfe"), 100},
@@ -133,13 +133,13 @@ func TestSeveralRequestsOnOneStream(t *testing.T) {
 	point, client := newHost(t), newHost(t)
 	newServer(t, point, ServerConfig{})
 	st := openStream(t, client, point)
-	defer st.Reset() //nolint:errcheck // the test ends
+	defer st.Reset()
 	replies := wire.NewReader(st, maxReply)
 	record := sealFor(t, client, 1, Standard)
 	requests := []message{
 		registerOf("a", record, nil),
 		discoverOf("a", false),
-		{kind: ptr(typeUnregister), unregister: &unregisterMessage{ns: ptr("a")}},
+		{kind: new(typeUnregister), unregister: &unregisterMessage{ns: new("a")}},
 		discoverOf("a", false),
 	}
 	var found []int
@@ -180,7 +180,7 @@ func TestBadStreamsHinderNobody(t *testing.T) {
 	newServer(t, point, ServerConfig{})
 	for range 10 {
 		half := openStream(t, bad, point)
-		defer half.Reset() //nolint:errcheck // the test ends
+		defer half.Reset()
 		if _, err := half.Write([]byte{200, 1, 8}); err != nil {
 			t.Fatal(err)
 		}
@@ -339,7 +339,7 @@ func FuzzHandle(f *testing.F) {
 	f.Add(goldenRegister(f, Standard).encode())
 	f.Add(goldenRegister(f, Legacy).encode())
 	f.Add(discoverOf("ns", true).encode())
-	f.Add(message{kind: ptr(typeUnregister), unregister: &unregisterMessage{ns: ptr("a")}}.encode())
+	f.Add(message{kind: new(typeUnregister), unregister: &unregisterMessage{ns: new("a")}}.encode())
 	f.Add([]byte("\x08\x03\x2a\x02\x18\x01"))
 	id, err := peer.IDFromPrivateKey(goldenKey(f))
 	if err != nil {

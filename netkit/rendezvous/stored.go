@@ -62,13 +62,13 @@ func encodeEntry(c *change, expires time.Time) []byte {
 	e := c.e
 	out := make([]byte, 0, 64+len(e.space.ns)+len(e.owner.id)+len(e.packed))
 	out = appendString(out, storedNS, &e.space.ns)
-	out = appendString(out, storedPeer, ptr(string(e.owner.id)))
-	out = appendUint(out, storedExpires, ptr(uint64(max(expires.UnixMilli(), 0))))
-	out = appendUint(out, storedTTL, ptr(uint64(e.ttl)))
-	out = appendUint(out, storedPrimary, ptr(uint64(e.primary)))
+	out = appendString(out, storedPeer, new(string(e.owner.id)))
+	out = appendUint(out, storedExpires, new(uint64(max(expires.UnixMilli(), 0))))
+	out = appendUint(out, storedTTL, new(uint64(e.ttl)))
+	out = appendUint(out, storedPrimary, new(uint64(e.primary)))
 	out = appendBytes(out, storedPrefix, c.from[:])
-	out = appendString(out, storedPacked, ptr(string(e.packed)))
-	return appendUint(out, storedKinds, ptr(uint64(e.kinds)))
+	out = appendString(out, storedPacked, new(string(e.packed)))
+	return appendUint(out, storedKinds, new(uint64(e.kinds)))
 }
 
 // storedEntry is a registration read from disk.
@@ -147,6 +147,6 @@ func consumeRaw(typ protowire.Type, value []byte, into **string) (int, error) {
 	if typ != protowire.BytesType || n < 0 {
 		return 0, errMalformed
 	}
-	*into = ptr(string(v))
+	*into = new(string(v))
 	return n, nil
 }

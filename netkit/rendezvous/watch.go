@@ -94,12 +94,13 @@ func Watch(ctx context.Context, h host.Host, server peer.AddrInfo, req WatchRequ
 }
 
 func watch(ctx context.Context, self peer.ID, st network.Stream, req WatchRequest, on func(WatchEvent)) error {
-	body := watchRequest{cookie: req.Cookie, flavours: ptr(watchBoth)}
+	body := watchRequest{cookie: req.Cookie, flavours: new(watchBoth)}
 	switch req.Format {
 	case FormatStandard:
-		body.flavours = ptr(watchStandard)
+		body.flavours = new(watchStandard)
 	case FormatLegacy:
-		body.flavours = ptr(watchLegacy)
+		body.flavours = new(watchLegacy)
+	case FormatAuto: // both
 	}
 	if req.Namespace != "" {
 		body.ns = &req.Namespace
@@ -157,6 +158,7 @@ func readWatch(self peer.ID, ns string, frame []byte) (WatchEvent, error) {
 		}
 	case WatchResync:
 		e.Full = len(e.Cookie) == 0
+	default: // the entries say it
 	}
 	return e, nil
 }

@@ -320,9 +320,9 @@ func (p sealedPeer) claim(t *testing.T, ns string, seq uint64) claim {
 }
 
 func FuzzReadWatch(f *testing.F) {
-	f.Add((&watchMessage{kind: ptr(watchSynced), cookie: []byte("12345678")}).encode())
-	f.Add((&watchMessage{kind: ptr(watchRefused), status: ptr(StatusUnavailable), text: ptr("no")}).encode())
-	f.Add((&watchMessage{kind: ptr(watchRemove), ns: ptr("ns"), peer: ptr("peer"), seq: ptr(uint64(7))}).encode())
+	f.Add((&watchMessage{kind: new(watchSynced), cookie: []byte("12345678")}).encode())
+	f.Add((&watchMessage{kind: new(watchRefused), status: new(StatusUnavailable), text: new("no")}).encode())
+	f.Add((&watchMessage{kind: new(watchRemove), ns: new("ns"), peer: new("peer"), seq: new(uint64(7))}).encode())
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		e, err := readWatch("self", "ns", frame)
 		if err == nil && e.Kind == "" {

@@ -37,22 +37,22 @@ func (n *news) message(f watchFlavours, ns string, key cookieKey, now time.Durat
 	m := &watchMessage{seq: &n.seq}
 	switch {
 	case n.put() && c.wanted().takes(n.e.packed):
-		m.kind = ptr(watchAdd)
+		m.kind = new(watchAdd)
 		if n.kind == changeRefresh {
-			m.kind = ptr(watchRefresh)
+			m.kind = new(watchRefresh)
 		}
 		m.encoded = c.appendEntry(nil, fieldWatchRegistrations, n.e, now)
 		m.cookie = key.mint(ns, n.seq)
 		return m
 	case n.kind == changeExpire:
-		m.kind = ptr(watchExpire)
+		m.kind = new(watchExpire)
 	default:
 		// Removed, or evicted, or refreshed with a record that the watcher
 		// did not ask for. No cookie: what came before in the sequence may
 		// still be on its way.
-		m.kind = ptr(watchRemove)
+		m.kind = new(watchRemove)
 	}
-	m.ns, m.peer = &n.e.space.ns, ptr(string(n.e.owner.id))
+	m.ns, m.peer = &n.e.space.ns, new(string(n.e.owner.id))
 	return m
 }
 

@@ -106,7 +106,7 @@ func (ws *watchService) serve(st network.Stream) error {
 	}
 	if why != nil {
 		ws.s.refuse(v.peer, typeWatch, v.ns, why)
-		return v.send((&watchMessage{kind: ptr(watchRefused), status: &why.Status, text: &why.Text}).encode())
+		return v.send((&watchMessage{kind: new(watchRefused), status: &why.Status, text: &why.Text}).encode())
 	}
 	defer ws.leave(v.watcher)
 	ws.s.counters.count(typeWatch, StatusOK)

@@ -62,7 +62,7 @@ func (v *view) snapshot() error {
 		q.budget = watchPage
 		found, last := v.s.reg.page(q)
 		if len(found) > 0 {
-			m := watchMessage{kind: ptr(watchSnapshot), cookie: v.s.key.mint(v.ns, last)}
+			m := watchMessage{kind: new(watchSnapshot), cookie: v.s.key.mint(v.ns, last)}
 			m.encoded = appendEntries(nil, fieldWatchRegistrations, found, records, now)
 			if err := v.send(m.encode()); err != nil {
 				return err
@@ -75,14 +75,14 @@ func (v *view) snapshot() error {
 		}
 	}
 	v.after = max(v.after, top)
-	return v.send((&watchMessage{kind: ptr(watchSynced), cookie: v.s.key.mint(v.ns, v.after)}).encode())
+	return v.send((&watchMessage{kind: new(watchSynced), cookie: v.s.key.mint(v.ns, v.after)}).encode())
 }
 
 // resync begins again after a gap: where it began, or from the start if a
 // removal is in it.
 func (v *view) resync(lost *gap) error {
 	v.s.counters.resyncs.Add(1)
-	m := watchMessage{kind: ptr(watchResync)}
+	m := watchMessage{kind: new(watchResync)}
 	if v.after = 0; !lost.removal {
 		v.after = lost.from - 1
 		m.cookie = v.s.key.mint(v.ns, v.after)

@@ -118,7 +118,7 @@ type sinks struct {
 	received []*atomic.Int64 // of each stream
 }
 
-func newSinks(o options) (*sinks, error) { return &sinks{transport: o.transport}, nil }
+func newSinks(o options) *sinks { return &sinks{transport: o.transport} }
 
 // sinkArgs ask for sinks behind a relay.
 type sinkArgs struct {
@@ -203,7 +203,7 @@ type sources struct {
 	sending   sync.WaitGroup
 }
 
-func newSources(o options) (*sources, error) { return &sources{transport: o.transport}, nil }
+func newSources(o options) *sources { return &sources{transport: o.transport} }
 
 // sourceArgs ask for Count circuits, from Hosts peers to the sinks in turn, so
 // that no pair of peers is asked for two.

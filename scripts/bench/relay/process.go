@@ -125,9 +125,9 @@ func newPart(o options) (part, error) {
 	case "relay":
 		return newRelay(o)
 	case "sink":
-		return newSinks(o)
+		return newSinks(o), nil
 	case "source":
-		return newSources(o)
+		return newSources(o), nil
 	case "crowd":
 		return newCrowd()
 	default:

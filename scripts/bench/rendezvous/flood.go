@@ -61,7 +61,7 @@ func measureFlood(ctx context.Context, o options, r *result) (err error) {
 		if honest[i], err = newClient(ctx, p.info); err != nil {
 			return err
 		}
-		defer honest[i].Close() //nolint:errcheck // the measurement is over
+		defer honest[i].Close()
 	}
 	f := &floodPart{HostilePeers: o.floodPeers}
 	calm, _ := honestLoad(ctx, honest, floodCalm)
@@ -175,7 +175,7 @@ func holdHandshakes(addr ma.Multiaddr) {
 	for {
 		var held []net.Conn
 		for range slowDials {
-			if c, err := net.Dial("tcp", hostport); err == nil {
+			if c, err := new(net.Dialer).DialContext(context.Background(), "tcp", hostport); err == nil {
 				held = append(held, c)
 			}
 		}

@@ -52,7 +52,7 @@ func measureRates(ctx context.Context, o options, r *result) (err error) {
 		if clients[i], err = newClient(ctx, p.info); err != nil {
 			return err
 		}
-		defer clients[i].Close() //nolint:errcheck // the measurement is over
+		defer clients[i].Close()
 	}
 	loads, err := rateLoads(ctx, clients[0])
 	if err != nil {

@@ -97,12 +97,12 @@ func (s *scalePart) latencies(ctx context.Context, rounds int) error {
 	if err != nil {
 		return err
 	}
-	defer small.Close() //nolint:errcheck // the measurement is over
+	defer small.Close()
 	large, err := newClient(ctx, s.largeP.info)
 	if err != nil {
 		return err
 	}
-	defer large.Close() //nolint:errcheck // the measurement is over
+	defer large.Close()
 	// Both registries have a namespace with a hundred more, so that the same is asked of both.
 	const ns = "latency"
 	for _, p := range []*process{s.smallP, s.largeP} {
