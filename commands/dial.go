@@ -108,13 +108,16 @@ func (o *dialOptions) holds() bool { return o.Watch || o.Hold != 0 }
 
 // dialEvents are the lines of --ndjson before the summary.
 func dialEvents() []event {
+	return append(reachEvents(), event{"ping", ping.Pong{}}, event{"path.changed", pathLine{}})
+}
+
+// reachEvents are those until the peer has introduced itself.
+func reachEvents() []event {
 	return []event{
 		{"addr.resolved", dial.Resolved{}},
 		{"addr.done", dialAttempt{}},
 		{"connected", dial.PathChange{}},
 		{"identify", dial.Identify{}},
-		{"ping", ping.Pong{}},
-		{"path.changed", pathLine{}},
 	}
 }
 

@@ -50,7 +50,7 @@ identity is the one that serve keeps in the state folder, made if missing.`,
 		flags: slices.Concat([]cli.Flag{
 			&cli.BoolFlag{Name: "allow-unknown-peer", Usage: "accept an address without a peer id: ask who is there first", Destination: &o.AllowUnknown},
 		}, sourceFlags(&o.Sources), hostFlags(&o.Host)),
-		options: &o, timeout: 30 * time.Second, doc: idDoc{}, events: dialEvents(),
+		options: &o, timeout: 30 * time.Second, doc: idDoc{}, events: reachEvents(),
 		validate: func(args []string) error {
 			o.Target = args
 			if len(args) == 0 {
