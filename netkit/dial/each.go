@@ -87,17 +87,13 @@ func (d *dialler) alone(ctx context.Context, began time.Time, c candidate, mu *s
 	trace := d.n.TraceDial(d.peer, nil)
 	conn, err := d.n.DialAddr(ctx, d.peer, c.addr)
 	now := time.Now()
-	if err == nil && d.n.Answers(ctx, conn) != nil && ctx.Err() == nil {
-		_ = conn.Close()
-		trace.Close()
-		a := Attempt{Addr: c.addr.String()}
-		a.measured(began, trace.Attempts()[0], nil, false)
-		a.settle(Failed, PeerRefused, errTurnedAway)
-		return a
-	}
 	trace.Close()
+	turnedAway := err == nil && d.n.Answers(ctx, conn) != nil && ctx.Err() == nil
 	var won ma.Multiaddr
 	if err == nil {
+		defer conn.Close() // it has served its purpose
+	}
+	if err == nil && !turnedAway {
 		won = c.addr
 		mu.Lock()
 		defer mu.Unlock()
@@ -109,7 +105,10 @@ func (d *dialler) alone(ctx context.Context, began time.Time, c candidate, mu *s
 			d.r.Transport, d.r.EarlyMuxer = new(addr.Transport(c.addr)), new(st.UsedEarlyMuxerNegotiation)
 			d.r.Security, d.r.Muxer = stackOf(c.addr, st)
 		}
-		_ = conn.Close() // it served its purpose
 	}
-	return waterfall(began, []candidate{c}, trace.Attempts(), won, err, ctx.Err() != nil)[0]
+	a := waterfall(began, []candidate{c}, trace.Attempts(), won, err, ctx.Err() != nil)[0]
+	if turnedAway {
+		a.settle(Failed, PeerRefused, errTurnedAway)
+	}
+	return a
 }
