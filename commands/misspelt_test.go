@@ -129,12 +129,13 @@ func TestStrayArguments(t *testing.T) {
 // TestHelpEndsWithTheExitCodes holds that the table is the last thing, whichever way help was asked for.
 func TestHelpEndsWithTheExitCodes(t *testing.T) {
 	t.Parallel()
-	table := newText(newEnv(Stdio{}))
-	exitHelp(table)
+	text := newText(newEnv(Stdio{}))
+	exitHelp(text)
+	table := string(text.bytes())
 	everyCommand(t, func(t *testing.T, _ *env, s *spec) {
 		help := (session{}).run(t.Context(), append(slices.Clone(s.path), "--help")...)
 		examples := "\nexamples\n  " + strings.Join(s.examples, "\n  ") + "\n\n"
-		if help.code != 0 || !strings.HasSuffix(help.stdout, examples+string(table.bytes())) {
+		if help.code != 0 || !strings.HasSuffix(help.stdout, examples+table) {
 			t.Errorf("exit %d; help does not end with the examples and the exit codes:\n%.2000s", help.code, help.stdout)
 		}
 		for _, line := range [][]string{
