@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 )
@@ -102,6 +103,20 @@ func Path(a ma.Multiaddr) string {
 // IsRelayed reports whether a goes through a relay (contains /p2p-circuit).
 func IsRelayed(a ma.Multiaddr) bool {
 	return slices.ContainsFunc(a, func(c ma.Component) bool { return c.Code() == ma.P_CIRCUIT })
+}
+
+// RelayOf returns the relay that a circuit address leads through, with its address. It is
+// false for other addresses and for circuits that do not name their relay.
+func RelayOf(a ma.Multiaddr) (peer.AddrInfo, bool) {
+	i := slices.IndexFunc(a, func(c ma.Component) bool { return c.Code() == ma.P_CIRCUIT })
+	if i < 0 {
+		return peer.AddrInfo{}, false
+	}
+	at, id := peer.SplitAddr(slices.Clone(a[:i]))
+	if id == "" || at == nil {
+		return peer.AddrInfo{}, false
+	}
+	return peer.AddrInfo{ID: id, Addrs: []ma.Multiaddr{at}}, true
 }
 
 // The words for the transport of an address.

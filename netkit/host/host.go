@@ -128,9 +128,6 @@ func (n *Node) options() ([]libp2p.Option, error) {
 		libp2p.UDPBlackHoleSuccessCounter(nil),
 		libp2p.IPv6BlackHoleSuccessCounter(nil),
 	)
-	if !n.cfg.KnownOnly { // punching exchanges addresses, which such a host does not
-		opts = append(opts, libp2p.EnableHolePunching())
-	}
 	if n.cfg.PSK != nil {
 		opts = append(opts, libp2p.PrivateNetwork(n.cfg.PSK))
 	}

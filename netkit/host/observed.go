@@ -30,6 +30,7 @@ type observedAddrs struct {
 
 	mu   sync.Mutex // guards following
 	seen map[network.Conn]ma.Multiaddr
+	news chan struct{} // closed, and made anew, when seen grows
 }
 
 func newObservedAddrs(h corehost.Host) (*observedAddrs, error) {
@@ -37,7 +38,7 @@ func newObservedAddrs(h corehost.Host) (*observedAddrs, error) {
 	if err != nil {
 		return nil, fmt.Errorf("identify events: %w", err)
 	}
-	o := &observedAddrs{h: h, sub: sub, seen: make(map[network.Conn]ma.Multiaddr)}
+	o := &observedAddrs{h: h, sub: sub, seen: make(map[network.Conn]ma.Multiaddr), news: make(chan struct{})}
 	o.watch = &network.NotifyBundle{DisconnectedF: o.forget}
 	h.Network().Notify(o.watch)
 	o.done.Go(func() {
@@ -56,6 +57,8 @@ func (o *observedAddrs) add(e event.EvtPeerIdentificationCompleted) {
 	defer o.mu.Unlock()
 	if !e.Conn.IsClosed() { // else forget came first
 		o.seen[e.Conn] = e.ObservedAddr
+		close(o.news)
+		o.news = make(chan struct{})
 	}
 }
 
@@ -71,6 +74,14 @@ func (o *observedAddrs) close() {
 	// Close of a subscription ends the range over it; it has no error to tell.
 	_ = o.sub.Close()
 	o.done.Wait()
+}
+
+// Observed is closed when the next peer has told under which address it sees this
+// host. Observations has that address then.
+func (n *Node) Observed() <-chan struct{} {
+	n.observed.mu.Lock()
+	defer n.observed.mu.Unlock()
+	return n.observed.news
 }
 
 // Observations are the addresses under which connected peers see this host.

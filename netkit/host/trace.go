@@ -185,6 +185,9 @@ func (t tracedTransport) Dial(ctx context.Context, raddr ma.Multiaddr, p peer.ID
 // those that do not.
 func (t tracedTransport) DialWithUpdates(ctx context.Context, raddr ma.Multiaddr, p peer.ID, updates chan<- transport.DialUpdate) (transport.CapableConn, error) {
 	ctx = context.WithValue(ctx, phaseKey{}, phase{t.tracer, p, raddr})
+	if addr.Transport(raddr) == addr.TransportQUIC {
+		ctx = asClient(ctx)
+	}
 	mark(ctx, func(a *Attempt, now time.Time) { a.Started = now })
 	var c transport.CapableConn
 	var err error

@@ -1,0 +1,273 @@
+package punch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"dibber/netkit/addr"
+	"dibber/netkit/host"
+	"dibber/netkit/ping"
+	"dibber/netkit/wire"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/protocol/holepunch"
+	"github.com/libp2p/go-libp2p/p2p/protocol/holepunch/pb"
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+const (
+	// exchangeTimeout bounds the exchange of addresses.
+	exchangeTimeout = 10 * time.Second
+	// ownTimeout is how long to wait for a peer to tell where it sees this host.
+	ownTimeout = 2 * time.Second
+	// notYet is how long a stock peer needs to speak DCUtR after it was started: it
+	// looks for a public address of its own 0, 250, 750 and 1750 ms after.
+	notYet = 2 * time.Second
+	// notYetPause is the time between two looks at such a peer.
+	notYetPause = 250 * time.Millisecond
+	// serviceName is the library's, so that its limits apply.
+	serviceName = holepunch.ServiceName
+)
+
+var (
+	errUnsupported = errors.New("peer does not speak DCUtR")
+	errNoStream    = errors.New("no DCUtR stream")
+	errNoOwn       = errors.New("no address of this host is known that others could dial")
+	errNoRemote    = errors.New("peer named no address that can be dialled")
+	errNoDirect    = errors.New("no direct connection came about")
+)
+
+// initiate punches for the relayed connection c, which came in.
+func (s *Service) initiate(c network.Conn) {
+	r, ok := s.begin(c, Initiator)
+	if !ok {
+		return
+	}
+	s.end(r, s.initiateRun(r))
+}
+
+func (s *Service) initiateRun(r *run) error {
+	if _, ok := s.direct(r.peer); ok {
+		r.report.Outcome = AlreadyDirect
+		return nil
+	}
+	var err error
+	for range s.cfg.Attempts {
+		if err = s.initiateOnce(r); err == nil {
+			return s.prove(r)
+		}
+		if !errors.Is(err, errNoDirect) || r.relayed.IsClosed() || s.ctx.Err() != nil {
+			break
+		}
+	}
+	return err
+}
+
+// initiateOnce is one exchange and the attempt that follows it.
+func (s *Service) initiateOnce(r *run) error {
+	own, err := s.own(r)
+	if err != nil {
+		return err
+	}
+	rtt, err := s.exchange(r, own)
+	if err != nil {
+		return err
+	}
+	// SYNC is with the peer half a round trip from now: both dial at that moment,
+	// and the packets cross between the two NATs.
+	host.Pause(s.ctx, rtt/2)
+	return s.attempt(r, own, rtt, false)
+}
+
+// exchange sends and takes a CONNECT, sends SYNC, and returns the round trip time
+// through the relay.
+func (s *Service) exchange(r *run, own []ma.Multiaddr) (rtt time.Duration, err error) {
+	ctx, cancel := context.WithTimeout(s.ctx, exchangeTimeout)
+	defer cancel()
+	began := time.Now()
+	for {
+		rtt, err = s.exchangeOnce(ctx, r, own)
+		if !errors.Is(err, errUnsupported) || time.Since(began) > notYet {
+			return rtt, err
+		}
+		host.Pause(ctx, notYetPause)
+	}
+}
+
+func (s *Service) exchangeOnce(ctx context.Context, r *run, own []ma.Multiaddr) (time.Duration, error) {
+	st, err := s.n.OpenStream(ctx, r.relayed, holepunch.Protocol)
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", errNoStream, err)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = st.Reset() })
+	defer stop()
+	release, err := s.reserve(st)
+	if err != nil {
+		_ = st.Reset() // the first error is the one to tell
+		return 0, err
+	}
+	defer release()
+	frames := wire.NewReader(st, maxMessage)
+	sent := time.Now()
+	if err := writeConnect(st, own, r.report.Run); err != nil {
+		_ = st.Reset()
+		return 0, s.refused(ctx, r.relayed, err)
+	}
+	r.tell(Step{Event: "connect.sent", Addrs: texts(own)})
+	remote, dropped, _, err := readConnect(frames)
+	if err != nil {
+		_ = st.Reset()
+		return 0, s.refused(ctx, r.relayed, err)
+	}
+	rtt := time.Since(sent)
+	if err := r.took(remote, dropped); err != nil {
+		_ = st.Reset()
+		return 0, err
+	}
+	if err := writeSync(st); err != nil {
+		_ = st.Reset()
+		return 0, err
+	}
+	r.tell(Step{Event: "sync.sent"})
+	_ = st.Close() // all was said
+	return rtt, nil
+}
+
+// refused finds out whether the peer does not speak DCUtR, which a stream that was
+// opened without waiting for its answer shows only as a reset.
+func (s *Service) refused(ctx context.Context, c network.Conn, err error) error {
+	if errors.Is(err, errProtocol) {
+		return err
+	}
+	if ok, asked := s.n.Supports(ctx, c, holepunch.Protocol); asked == nil && !ok {
+		return errUnsupported
+	}
+	return fmt.Errorf("%w: %w", errNoStream, err)
+}
+
+// answer serves a DCUtR stream. Only those may ask whom this host called through a
+// relay, as the specification has it.
+func (s *Service) answer(st network.Stream) {
+	c := st.Conn()
+	allowed := addr.IsRelayed(c.RemoteMultiaddr()) && c.Stat().Direction == network.DirOutbound &&
+		s.limiter.Allow(c.RemotePeer(), time.Now())
+	if !allowed {
+		_ = st.ResetWithError(network.StreamProtocolViolation)
+		return
+	}
+	s.goRun(func() {
+		r, ok := s.begin(c, Responder)
+		if !ok {
+			_ = st.ResetWithError(network.StreamRateLimited)
+			return
+		}
+		s.end(r, s.answerRun(r, st))
+	})
+}
+
+func (s *Service) answerRun(r *run, st network.Stream) error {
+	stop := context.AfterFunc(s.ctx, func() { _ = st.Reset() })
+	defer stop()
+	own, rtt, err := s.answerExchange(r, st)
+	if err != nil {
+		_ = st.Reset() // the first error is the one to tell
+		return err
+	}
+	_ = st.Close() // all was said
+	if err := s.attempt(r, own, rtt, true); err != nil {
+		return err
+	}
+	return s.prove(r)
+}
+
+// answerExchange takes the CONNECT, answers it and waits for SYNC.
+func (s *Service) answerExchange(r *run, st network.Stream) (own []ma.Multiaddr, rtt time.Duration, err error) {
+	if err := st.SetDeadline(time.Now().Add(exchangeTimeout)); err != nil {
+		return nil, 0, fmt.Errorf("%w: %w", errNoStream, err)
+	}
+	release, err := s.reserve(st)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer release()
+	frames := wire.NewReader(st, maxMessage)
+	remote, dropped, id, err := readConnect(frames)
+	if err != nil {
+		return nil, 0, err
+	}
+	if id != "" {
+		r.named(id)
+	}
+	if err := r.took(remote, dropped); err != nil {
+		return nil, 0, err
+	}
+	if own, err = s.own(r); err != nil {
+		return nil, 0, err
+	}
+	sent := time.Now()
+	if err := writeConnect(st, own, id); err != nil {
+		return nil, 0, err
+	}
+	r.tell(Step{Event: "connect.sent", Addrs: texts(own)})
+	if _, err := read(frames, pb.HolePunch_SYNC); err != nil {
+		return nil, 0, err
+	}
+	rtt = time.Since(sent)
+	r.tell(Step{Event: "sync.received"})
+	return own, rtt, nil
+}
+
+// reserve accounts for the memory of a stream.
+func (s *Service) reserve(st network.Stream) (release func(), err error) {
+	scope := st.Scope()
+	if err := scope.SetService(serviceName); err != nil {
+		return nil, fmt.Errorf("%w: %w", errNoStream, err)
+	}
+	if err := scope.ReserveMemory(maxMessage, network.ReservationPriorityAlways); err != nil {
+		return nil, fmt.Errorf("%w: %w", errNoStream, err)
+	}
+	return func() { scope.ReleaseMemory(maxMessage) }, nil
+}
+
+// own are the addresses to offer. A host that has just begun has to be told by the
+// relay first where it is seen.
+func (s *Service) own(r *run) ([]ma.Multiaddr, error) {
+	ctx, cancel := context.WithTimeout(s.ctx, ownTimeout)
+	defer cancel()
+	var relay peer.ID
+	if at, ok := addr.RelayOf(r.relayed.RemoteMultiaddr()); ok {
+		relay = at.ID
+	}
+	for {
+		more := s.n.Observed()
+		var out []ma.Multiaddr
+		for _, a := range s.n.AddrsFor(relay) {
+			if unfit(a) == "" && len(out) < maxAddrs {
+				out = append(out, a)
+			}
+		}
+		if len(out) > 0 {
+			return out, nil
+		}
+		select {
+		case <-more:
+		case <-ctx.Done():
+			return nil, errNoOwn
+		}
+	}
+}
+
+// attempt dials together and notes what came of it.
+func (s *Service) attempt(r *run, own []ma.Multiaddr, rtt time.Duration, client bool) error {
+	began := time.Now()
+	r.tell(Step{Event: "attempt.started", Addrs: texts(r.remote)})
+	err := s.together(s.ctx, r, client)
+	r.attempted(Attempt{
+		Method: MethodDCUtR, RTTms: ping.Milliseconds(rtt), Local: texts(own), Remote: texts(r.remote),
+		Outcome: outcomeOf(err), MS: ping.Milliseconds(time.Since(began)),
+	}, err)
+	return err
+}

@@ -1,0 +1,177 @@
+// Package punch makes relayed connections direct. Both ends learn from each other,
+// over the relay, where they were seen from outside, and then dial each other at the
+// same moment, so that each opens its own NAT for the other: DCUtR
+// (libp2p/specs relay/DCUtR.md), spoken in both roles with every libp2p peer.
+//
+// It differs from go-libp2p's own service where that loses time or connections: it
+// asks at once instead of waiting for identify, dials in no order but everything
+// together, and over QUIC both ends dial, so that it does not matter which of them
+// is behind the harder NAT. What happened is told in a Report.
+package punch
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"dibber/netkit/addr"
+	"dibber/netkit/host"
+	"dibber/netkit/wire"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/protocol/holepunch"
+)
+
+// Config tunes a Service. The zero value punches whenever a relayed connection
+// comes in, and answers those who do the same.
+type Config struct {
+	// Attempts is how often to try before giving up; 0 means 3.
+	Attempts int
+	// Timeout is how long one attempt may take; 0 means 3 s.
+	Timeout time.Duration
+	// KeepRelayed leaves relayed connections open after a direct one has carried
+	// data.
+	KeepRelayed bool
+	// On is told of every step, from several goroutines; nil tells nobody. It must
+	// not block.
+	On func(Event)
+}
+
+const (
+	defaultAttempts = 3
+	defaultTimeout  = 3 * time.Second
+)
+
+// Service upgrades the relayed connections of one host.
+type Service struct {
+	n       *host.Node
+	cfg     Config
+	limiter *wire.Limiter
+	watch   *network.NotifyBundle
+	ctx     context.Context
+	cancel  context.CancelFunc
+
+	mu      sync.Mutex // guards following
+	closed  bool
+	runs    map[peer.ID]*run // under way
+	running sync.WaitGroup
+}
+
+// Peers may ask for a few punches in a row, as three attempts are, and again after
+// a while. Peers that ask more often are not answered.
+const (
+	requestsPerSecond = 0.2
+	requestBurst      = 6
+	requestPeers      = 4096
+)
+
+// New starts a Service on n.
+func New(n *host.Node, cfg Config) *Service {
+	if cfg.Attempts == 0 {
+		cfg.Attempts = defaultAttempts
+	}
+	if cfg.Timeout == 0 {
+		cfg.Timeout = defaultTimeout
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &Service{
+		n: n, cfg: cfg, ctx: ctx, cancel: cancel, runs: make(map[peer.ID]*run),
+		limiter: wire.NewLimiter(requestsPerSecond, requestBurst, requestPeers),
+	}
+	s.watch = &network.NotifyBundle{ConnectedF: s.connected}
+	n.SetStreamHandler(holepunch.Protocol, s.answer)
+	n.Network().Notify(s.watch)
+	return s
+}
+
+// Close ends what is under way and returns when nothing runs any more.
+func (s *Service) Close() error {
+	s.n.RemoveStreamHandler(holepunch.Protocol)
+	s.n.Network().StopNotify(s.watch)
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.cancel()
+	s.running.Wait()
+	return nil
+}
+
+// goRun runs f unless the service is closed.
+func (s *Service) goRun(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.running.Go(f)
+	}
+}
+
+// connected starts a punch for a relayed connection that came in: the end that
+// was called begins, as it is the one that needed a relay to be reached.
+func (s *Service) connected(_ network.Network, c network.Conn) {
+	if c.Stat().Direction == network.DirInbound && addr.IsRelayed(c.RemoteMultiaddr()) {
+		s.goRun(func() { s.initiate(c) })
+	}
+}
+
+// begin notes a run with the peer of c, unless one is under way.
+func (s *Service) begin(c network.Conn, role Role) (*run, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := c.RemotePeer()
+	if s.runs[p] != nil {
+		return nil, false
+	}
+	r := newRun(c, role, s.cfg.On)
+	s.runs[p] = r
+	return r, true
+}
+
+// end forgets a run and tells its report.
+func (s *Service) end(r *run, err error) {
+	s.mu.Lock()
+	delete(s.runs, r.peer)
+	s.mu.Unlock()
+	r.finish(err)
+}
+
+// direct is a direct connection to p, if there is one.
+func (s *Service) direct(p peer.ID) (network.Conn, bool) {
+	conns := s.n.Conns(p) // direct ones first
+	if len(conns) == 0 || addr.IsRelayed(conns[0].RemoteMultiaddr()) {
+		return nil, false
+	}
+	return conns[0], true
+}
+
+// together dials the peer of r while the peer does the same, and returns the direct
+// connection that either of the dials gave.
+func (s *Service) together(ctx context.Context, r *run, client bool) error {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	changed, stop := s.n.Changes(r.peer)
+	defer stop()
+	dialled := make(chan error, 1)
+	dialling, hangUp := context.WithCancel(ctx)
+	var dial sync.WaitGroup
+	defer dial.Wait()
+	defer hangUp()
+	dial.Go(func() {
+		_, err := s.n.DialTogether(dialling, r.peer, r.remote, client)
+		dialled <- err
+	})
+	var failed error
+	for {
+		if _, ok := s.direct(r.peer); ok {
+			return nil
+		}
+		select {
+		case err := <-dialled:
+			failed, dialled = err, nil // the peer's own dial may still arrive
+		case <-changed:
+		case <-ctx.Done():
+			return errors.Join(errNoDirect, failed, context.Cause(s.ctx))
+		}
+	}
+}

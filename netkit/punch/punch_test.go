@@ -1,0 +1,167 @@
+package punch_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"dibber/netkit/host"
+	"dibber/netkit/natlab"
+	"dibber/netkit/punch"
+	"dibber/netkit/relay"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+)
+
+// delay is how far each machine and router of these tests is from the internet.
+const delay = 20 * time.Millisecond
+
+// Two hosts behind routers are four such links apart there and back, eight through
+// the relay.
+const (
+	directRTT  = 4 * delay
+	relayedRTT = 8 * delay
+)
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// reports collects what a service tells.
+type reports struct {
+	mu   sync.Mutex // guards all
+	all  []punch.Report
+	more chan struct{}
+}
+
+func newReports() *reports { return &reports{more: make(chan struct{}, 16)} }
+
+func (r *reports) on(e punch.Event) {
+	if e.Report == nil {
+		return
+	}
+	r.mu.Lock()
+	r.all = append(r.all, *e.Report)
+	r.mu.Unlock()
+	r.more <- struct{}{}
+}
+
+// next waits for the next report.
+func (r *reports) next(t *testing.T) punch.Report {
+	t.Helper()
+	select {
+	case <-r.more:
+	case <-time.After(time.Minute):
+		t.Fatal("no report within a minute")
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	next := r.all[0]
+	r.all = r.all[1:]
+	return next
+}
+
+// side is one end of a punch.
+type side struct {
+	*host.Node
+	*reports
+}
+
+// grid is a relay and two hosts behind NATs.
+type grid struct {
+	relay          *host.Node
+	target, dialer side
+}
+
+func newGrid(t *testing.T, lab *natlab.Lab, target, dialer natlab.NAT) grid {
+	t.Helper()
+	far := natlab.LinkConfig{Latency: delay}
+	g := grid{relay: lab.Internet().Machine("relay", natlab.MachineConfig{Link: far}).Host(host.Config{})}
+	r, err := relay.New(g.relay, relay.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.Close() })
+	behind := func(name string, nat natlab.NAT) side {
+		m := lab.Internet().Router(name+"-router", natlab.RouterConfig{NAT: nat, Link: far}).LAN().Machine(name, natlab.MachineConfig{})
+		s := side{m.Host(host.Config{}), newReports()}
+		p := punch.New(s.Node, punch.Config{On: s.on})
+		t.Cleanup(func() { _ = p.Close() })
+		return s
+	}
+	g.target, g.dialer = behind("target", target), behind("dialer", dialer)
+	if _, err := relay.Reserve(t.Context(), g.target.Node, info(g.relay)); err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+func info(n *host.Node) peer.AddrInfo { return peer.AddrInfo{ID: n.ID(), Addrs: n.ListenAddrs()} }
+
+// call connects the dialer to the target through the relay.
+func (g grid) call(t *testing.T) network.Conn {
+	t.Helper()
+	circuit := info(g.relay).Addrs[0].Encapsulate(circuitOf(g.relay.ID()))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	c, err := g.dialer.Dial(ctx, g.target.ID(), []maddr{circuit})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// punchable predicts whether both ends dialling where the relay saw the other gives
+// a direct connection: one of the two dials must arrive, and its answer get back.
+func punchable(a, b natlab.NAT) bool { return opens(a, b) || opens(b, a) }
+
+// opens predicts whether from's packets, sent to the endpoint that the relay saw of
+// to, start a conversation while to sends to the endpoint that it saw of from. A
+// mapping that depends on the remote shows the peer another endpoint than the relay.
+func opens(from, to natlab.NAT) bool {
+	fromSeen := from.Mapping == natlab.EndpointIndependent
+	toSeen := to.Mapping == natlab.EndpointIndependent
+	in := to.Filtering == natlab.EndpointIndependent ||
+		toSeen && (to.Filtering == natlab.AddressDependent || fromSeen)
+	back := toSeen || from.Filtering != natlab.AddressAndPortDependent
+	return in && back
+}
+
+// TestEveryPairOfNATs holds that whatever can be punched is punched by the first
+// attempt, within the time that the exchange and one direct round trip take, that
+// nothing else claims to be direct, and that both ends tell the same.
+func TestEveryPairOfNATs(t *testing.T) {
+	all := natlab.Kinds(natlab.Sequential)
+	for _, a := range all {
+		for _, b := range all {
+			t.Run(fmt.Sprintf("%s calls %s", b, a), func(t *testing.T) {
+				natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
+					g := newGrid(t, lab, a, b)
+					relayed := g.call(t)
+					there, here := g.target.next(t), g.dialer.next(t)
+					want := punch.Failed
+					if punchable(a, b) {
+						want = punch.Direct
+					}
+					if there.Outcome != want || here.Outcome != want || there.Run != here.Run {
+						t.Fatalf("want %s of both:\n%+v\n%+v", want, there, here)
+					}
+					if want == punch.Failed {
+						if *there.Reason != punch.ReasonAttemptsEnded || relayed.IsClosed() {
+							t.Errorf("reason %s; relayed connection closed: %v", *there.Reason, relayed.IsClosed())
+						}
+						return
+					}
+					const limit = relayedRTT + relayedRTT/2 + directRTT
+					if len(there.Attempts) != 1 || *there.DirectMS > milliseconds(limit)+float64(2*delay/time.Millisecond) {
+						t.Errorf("%d attempts, direct after %.0f ms, limit %s", len(there.Attempts), *there.DirectMS, limit)
+					}
+					if there.Verified == nil || *there.RTTDirectMS != milliseconds(directRTT) || *there.RTTRelayedMS != milliseconds(relayedRTT) {
+						t.Errorf("verified %+v, direct %v, relayed %v", there.Verified, *there.RTTDirectMS, *there.RTTRelayedMS)
+					}
+				})
+			})
+		}
+	}
+}

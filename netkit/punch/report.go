@@ -1,0 +1,257 @@
+package punch
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"dibber/netkit/addr"
+	"dibber/netkit/ping"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	libp2pping "github.com/libp2p/go-libp2p/p2p/protocol/ping"
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+// Role says which end of a punch this host is.
+type Role string
+
+// The roles of DCUtR.
+const (
+	Initiator Role = "initiator" // was called through the relay, and asks
+	Responder Role = "responder" // called through the relay, and answers
+)
+
+// The words of Report.Outcome.
+const (
+	Direct        = "direct"
+	AlreadyDirect = "already-direct"
+	Failed        = "failed"
+)
+
+// The words of Report.Reason.
+const (
+	ReasonNoProtocol    = "no-dcutr-protocol"
+	ReasonNoStream      = "no-dcutr-stream"
+	ReasonNoLocalAddr   = "no-public-addr-local"
+	ReasonNoRemoteAddr  = "no-public-addr-remote"
+	ReasonCoordination  = "coordination-error"
+	ReasonAttemptsEnded = "all-attempts-failed"
+	ReasonLost          = "direct-lost"
+	ReasonCancelled     = "cancelled"
+)
+
+// The words of Dropped.Reason.
+const (
+	DroppedMalformed = "malformed"
+	DroppedRelayed   = "relayed"
+	DroppedName      = "not-an-ip-address"
+	DroppedTransport = "transport"
+	DroppedTooMany   = "too-many"
+)
+
+// MethodDCUtR is both ends dialling what DCUtR told them of each other.
+const MethodDCUtR = "dcutr"
+
+// Report is what became of one punch, as one end saw it.
+type Report struct {
+	Run     string    `json:"run"`  // both ends' where both told it, else this end's own
+	Peer    peer.ID   `json:"peer"` // the other end
+	Role    Role      `json:"role"`
+	Outcome string    `json:"outcome"`
+	Reason  *string   `json:"reason"` // of a failure
+	Error   *string   `json:"error"`  // of a failure, in words
+	Started time.Time `json:"started"`
+
+	Method    *string `json:"method"`    // that gave the direct connection; null: none did
+	Transport *string `json:"transport"` // of the direct connection
+	Addr      *string `json:"addr"`      // of the peer on the direct connection
+
+	Attempts []Attempt `json:"attempts"`
+	Dropped  []Dropped `json:"dropped"` // addresses the peer named that were not dialled
+	Timeline []Step    `json:"timeline"`
+
+	DirectMS     *float64  `json:"direct_ms"`      // from the relayed connection to the direct one
+	RTTRelayedMS *float64  `json:"rtt_relayed_ms"` // of the last exchange
+	RTTDirectMS  *float64  `json:"rtt_direct_ms"`
+	Verified     *Verified `json:"verified"` // null: the direct connection carried nothing
+}
+
+// Attempt is both ends dialling each other once.
+type Attempt struct {
+	N       int      `json:"n"` // from 1
+	Method  string   `json:"method"`
+	RTTms   float64  `json:"rtt_ms"` // through the relay
+	Local   []string `json:"local_addrs"`
+	Remote  []string `json:"remote_addrs"`
+	Outcome string   `json:"outcome"` // direct or failed
+	Error   *string  `json:"error"`
+	MS      float64  `json:"ms"`
+}
+
+// Dropped is an address that a peer named and that is not dialled.
+type Dropped struct {
+	Addr   string `json:"addr"` // empty: malformed
+	Reason string `json:"reason"`
+}
+
+// Step is one thing that happened.
+type Step struct {
+	AtMS  float64  `json:"at_ms"` // after the relayed connection stood
+	Event string   `json:"event"`
+	Addrs []string `json:"addrs,omitempty"`
+	Error *string  `json:"error,omitempty"`
+}
+
+// Verified is what the direct connection carried.
+type Verified struct {
+	Bytes int     `json:"bytes"` // each way, in a ping
+	RTTms float64 `json:"rtt_ms"`
+}
+
+// Event is a step of a run, or its end. Exactly one of Step and Report is set.
+type Event struct {
+	Run    string
+	Peer   peer.ID
+	Step   *Step
+	Report *Report
+}
+
+// run collects the report of one punch.
+type run struct {
+	peer    peer.ID
+	relayed network.Conn
+	on      func(Event)
+	remote  []ma.Multiaddr // where the peer was seen; only its own goroutine looks at it
+
+	mu     sync.Mutex // guards following
+	report Report
+}
+
+func newRun(c network.Conn, role Role, on func(Event)) *run {
+	return &run{peer: c.RemotePeer(), relayed: c, on: on, report: Report{
+		Run: newRunID(), Peer: c.RemotePeer(), Role: role, Started: time.Now(),
+		Attempts: []Attempt{}, Dropped: []Dropped{}, Timeline: []Step{},
+	}}
+}
+
+// named takes the id that the other end gave the run.
+func (r *run) named(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.report.Run = id
+}
+
+// tell adds a step to the timeline.
+func (r *run) tell(step Step) {
+	r.mu.Lock()
+	step.AtMS = ping.Milliseconds(time.Since(r.relayed.Stat().Opened))
+	r.report.Timeline = append(r.report.Timeline, step)
+	e := Event{Run: r.report.Run, Peer: r.peer, Step: &step}
+	r.mu.Unlock()
+	if r.on != nil {
+		r.on(e)
+	}
+}
+
+// took notes the addresses that the peer named.
+func (r *run) took(remote []ma.Multiaddr, dropped []Dropped) error {
+	r.remote = remote
+	r.mu.Lock()
+	r.report.Dropped = append(r.report.Dropped, dropped...)
+	r.mu.Unlock()
+	r.tell(Step{Event: "connect.received", Addrs: texts(remote)})
+	if len(remote) == 0 {
+		return errNoRemote
+	}
+	return nil
+}
+
+// attempted notes one attempt.
+func (r *run) attempted(a Attempt, err error) {
+	if err != nil {
+		a.Error = new(err.Error())
+	}
+	r.mu.Lock()
+	a.N = len(r.report.Attempts) + 1
+	r.report.Attempts = append(r.report.Attempts, a)
+	r.report.RTTRelayedMS = &a.RTTms
+	r.mu.Unlock()
+	r.tell(Step{Event: "attempt." + a.Outcome, Error: a.Error})
+}
+
+// directNow notes the direct connection.
+func (r *run) directNow(c network.Conn) {
+	at := c.RemoteMultiaddr()
+	r.mu.Lock()
+	r.report.Method = new(MethodDCUtR)
+	r.report.Transport, r.report.Addr = new(addr.Transport(at)), new(at.String())
+	r.report.DirectMS = new(ping.Milliseconds(c.Stat().Opened.Sub(r.relayed.Stat().Opened)))
+	r.mu.Unlock()
+}
+
+// proved notes what the direct connection carried.
+func (r *run) proved(pings ping.Result) {
+	r.mu.Lock()
+	if pings.Min != nil {
+		r.report.RTTDirectMS = pings.Min
+		r.report.Verified = &Verified{Bytes: libp2pping.PingSize, RTTms: *pings.Min}
+	}
+	r.report.Outcome = Direct
+	r.mu.Unlock()
+	r.tell(Step{Event: "direct.proved"})
+}
+
+// finish gives the report its outcome and tells it.
+func (r *run) finish(err error) {
+	r.mu.Lock()
+	if err != nil {
+		r.report.Outcome = Failed
+		r.report.Reason, r.report.Error = new(reasonOf(err)), new(err.Error())
+	}
+	done := r.report
+	done.Attempts, done.Timeline = slices.Clone(done.Attempts), slices.Clone(done.Timeline)
+	r.mu.Unlock()
+	if r.on != nil {
+		r.on(Event{Run: done.Run, Peer: r.peer, Report: &done})
+	}
+}
+
+// reasonOf is the word for an error that ended a run.
+func reasonOf(err error) string {
+	for _, m := range []struct {
+		is   error
+		word string
+	}{
+		{context.Canceled, ReasonCancelled},
+		{errUnsupported, ReasonNoProtocol},
+		{errNoOwn, ReasonNoLocalAddr},
+		{errNoRemote, ReasonNoRemoteAddr},
+		{errNoDirect, ReasonAttemptsEnded},
+		{errLost, ReasonLost},
+		{errNoStream, ReasonNoStream},
+	} {
+		if errors.Is(err, m.is) {
+			return m.word
+		}
+	}
+	return ReasonCoordination
+}
+
+func outcomeOf(err error) string {
+	if err != nil {
+		return Failed
+	}
+	return Direct
+}
+
+func texts(addrs []ma.Multiaddr) []string {
+	out := []string{}
+	for _, a := range addrs {
+		out = append(out, a.String())
+	}
+	return out
+}
