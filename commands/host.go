@@ -13,6 +13,7 @@ import (
 	"dibber/netkit/addr"
 	"dibber/netkit/host"
 	"dibber/netkit/identity"
+	"dibber/netkit/punch"
 	"dibber/netkit/store"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -194,6 +195,16 @@ func (o *hostOptions) open(out *output, def hostDefaults) (*host.Node, error) {
 		return nil, err
 	}
 	return host.New(cfg)
+}
+
+// punching lets relayed connections become direct until stop is called. A host that
+// keeps to its table of peers exchanges addresses with nobody.
+func (o *hostOptions) punching(n *host.Node) (stop func()) {
+	if o.NoDiscovery {
+		return func() {}
+	}
+	s := punch.New(n, punch.Config{})
+	return func() { _ = s.Close() } // returns nil always
 }
 
 // closing closes something at the end of a function whose error is *err.

@@ -92,10 +92,11 @@ func runPing(ctx context.Context, out *output, o pingOptions) (any, error) {
 		return nil, err
 	}
 	defer n.Close()
+	defer o.Host.punching(n)()
 	if err := find.complete(ctx, n, &targets[0]); err != nil {
 		return doc, err
 	}
-	if _, err := dial.Do(ctx, n, id, targets[0].Addrs, dial.Config{Upgrade: true}); err != nil {
+	if _, err := dial.Do(ctx, n, id, targets[0].Addrs, dial.Config{}); err != nil {
 		return doc, err
 	}
 	count := o.Count

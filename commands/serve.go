@@ -12,6 +12,7 @@ import (
 	"dibber/netkit/addr"
 	"dibber/netkit/dialback"
 	"dibber/netkit/host"
+	"dibber/netkit/punch"
 	"dibber/netkit/relay"
 	"dibber/netkit/rendezvous"
 	"dibber/netkit/serve"
@@ -177,6 +178,9 @@ func runServe(ctx context.Context, out *output, o serveOptions) (doc any, err er
 	roles, err := o.config(out, n.ID(), db)
 	if err != nil {
 		return nil, err
+	}
+	if !o.Host.NoDiscovery {
+		roles.Punch = &punch.Config{}
 	}
 	roles.On = func(e serve.Event) { tellServe(out, e) }
 	s, err := serve.New(n, roles)

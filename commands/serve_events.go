@@ -2,8 +2,10 @@ package commands
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
+	"dibber/netkit/punch"
 	"dibber/netkit/relay"
 	"dibber/netkit/rendezvous"
 	"dibber/netkit/serve"
@@ -35,6 +37,7 @@ func serveEvents() []event {
 	} {
 		list = append(list, event{"relay." + string(kind), relayedLine{}})
 	}
+	list = append(list, event{"punch.ended", punchLine{}})
 	for _, kind := range []string{"connected", "lost", "failed"} {
 		list = append(list, event{"peer." + kind, peerLine{}})
 	}
@@ -52,6 +55,10 @@ func tellServe(out *output, e serve.Event) {
 		out.event("relay."+string(e.Relayed.Kind), relayedOf(*e.Relayed))
 	case e.Rendezvous != nil:
 		out.event("rendezvous."+string(e.Rendezvous.Kind), rendezvousOf(*e.Rendezvous))
+	case e.Punch != nil:
+		if e.Punch.Report != nil {
+			out.event("punch.ended", punchLine{e.Punch.Report})
+		}
 	case e.Peer != nil:
 		out.event("peer."+e.Peer.Kind, peerLine{
 			Peer: e.Peer.Peer, Path: known(e.Peer.Path), Addr: known(e.Peer.Addr), Error: errorText(e.Peer.Err), kind: e.Peer.Kind,
@@ -216,6 +223,19 @@ func (l peerLine) line() string {
 		return fmt.Sprintf("peer %s  %s: %s", l.kind, l.Peer, *l.Error)
 	}
 	return fmt.Sprintf("peer %s  %s", l.kind, l.Peer)
+}
+
+// punchLine is what became of a relayed connection that was to become direct.
+type punchLine struct{ *punch.Report }
+
+func (l punchLine) line() string {
+	if l.Outcome == punch.Failed {
+		return fmt.Sprintf("punch failed  %s stays relayed: %s", l.Peer, strings.ReplaceAll(*l.Reason, "-", " "))
+	}
+	if l.Outcome == punch.AlreadyDirect {
+		return fmt.Sprintf("punch not needed  %s is connected directly", l.Peer)
+	}
+	return fmt.Sprintf("punch direct  %s via %s after %s", l.Peer, *l.Addr, millisText(l.DirectMS))
 }
 
 // reloadedLine counts the lists in force.

@@ -30,6 +30,7 @@ func rows() [][]string {
 		{"addr", "identity", "wire", "store"},
 		{"host"},
 		{"rendezvous", "relay", "dialback", "mdns", "ping"},
+		{"punch"},
 		{"discover"},
 		{"dial"},
 		{"serve"},

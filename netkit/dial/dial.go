@@ -30,9 +30,6 @@ type Config struct {
 	Require []protocol.ID
 	// Ping configures the pings; Count 0 sends none.
 	Ping ping.Config
-	// Upgrade makes the host ready to be punched before a relayed address is
-	// dialled, which takes up to 2 s behind a NAT. UntilDirect and Hold imply it.
-	Upgrade bool
 	// UntilDirect waits, until the context ends, for a direct connection.
 	UntilDirect bool
 	// Hold keeps the connection for so long and watches its path; 0 does not,
@@ -149,7 +146,6 @@ func (d *dialler) connect(ctx context.Context, addrs []ma.Multiaddr) (network.Co
 		d.r.Attempts = waterfall(d.start, cands, nil, nil, nil, false)
 		return nil, unreachable(d.peer, d.r.Attempts, nil)
 	}
-	d.prepareUpgrade(ctx, try)
 	began := time.Now()
 	trace := d.n.TraceDial(d.peer, func(t host.Attempt) {
 		for _, a := range waterfall(began, pick(cands, t.Addr), []host.Attempt{t}, nil, nil, false) {

@@ -57,7 +57,7 @@ func Each(ctx context.Context, n *host.Node, p peer.ID, addrs []ma.Multiaddr, cf
 	// relay that is open: each attempt starts without one.
 	wg.Go(func() {
 		for _, i := range relayed {
-			if relay, ok := relayOf(cands[i].addr); ok {
+			if relay, ok := addr.RelayOf(cands[i].addr); ok {
 				n.Forget(relay.ID)
 			}
 			try(i)

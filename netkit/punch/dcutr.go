@@ -28,6 +28,9 @@ const (
 	notYet = 2 * time.Second
 	// notYetPause is the time between two looks at such a peer.
 	notYetPause = 250 * time.Millisecond
+	// nextTimeout is how long to wait for the peer's next attempt: it gives this one
+	// up at the same time, and asks again.
+	nextTimeout = 2 * time.Second
 	// serviceName is the library's, so that its limits apply.
 	serviceName = holepunch.ServiceName
 )
@@ -160,15 +163,40 @@ func (s *Service) answer(st network.Stream) {
 	}
 	s.goRun(func() {
 		r, ok := s.begin(c, Responder)
-		if !ok {
-			_ = st.ResetWithError(network.StreamRateLimited)
+		if ok {
+			s.end(r, s.answerRun(r, st))
 			return
 		}
-		s.end(r, s.answerRun(r, st))
+		if r.role != Responder || !r.again(st) {
+			_ = st.ResetWithError(network.StreamRateLimited)
+		}
 	})
 }
 
+// answerRun takes part in every attempt that the peer makes. Whether there will be
+// another it does not say.
 func (s *Service) answerRun(r *run, st network.Stream) error {
+	defer r.noMore()
+	for {
+		err := s.answerOnce(r, st)
+		if err == nil {
+			return s.prove(r)
+		}
+		if !errors.Is(err, errNoDirect) {
+			return err
+		}
+		select {
+		case st = <-r.next:
+		case <-time.After(nextTimeout):
+			return err
+		case <-s.ctx.Done():
+			return s.ctx.Err()
+		}
+	}
+}
+
+// answerOnce answers one exchange and makes the attempt that follows it.
+func (s *Service) answerOnce(r *run, st network.Stream) error {
 	stop := context.AfterFunc(s.ctx, func() { _ = st.Reset() })
 	defer stop()
 	own, rtt, err := s.answerExchange(r, st)
@@ -177,10 +205,7 @@ func (s *Service) answerRun(r *run, st network.Stream) error {
 		return err
 	}
 	_ = st.Close() // all was said
-	if err := s.attempt(r, own, rtt, true); err != nil {
-		return err
-	}
-	return s.prove(r)
+	return s.attempt(r, own, rtt, true)
 }
 
 // answerExchange takes the CONNECT, answers it and waits for SYNC.

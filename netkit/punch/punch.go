@@ -115,13 +115,13 @@ func (s *Service) connected(_ network.Network, c network.Conn) {
 	}
 }
 
-// begin notes a run with the peer of c, unless one is under way.
+// begin notes a run with the peer of c. If one is under way it returns that and false.
 func (s *Service) begin(c network.Conn, role Role) (*run, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := c.RemotePeer()
-	if s.runs[p] != nil {
-		return nil, false
+	if r := s.runs[p]; r != nil {
+		return r, false
 	}
 	r := newRun(c, role, s.cfg.On)
 	s.runs[p] = r

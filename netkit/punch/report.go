@@ -123,19 +123,49 @@ type Event struct {
 // run collects the report of one punch.
 type run struct {
 	peer    peer.ID
+	role    Role
 	relayed network.Conn
 	on      func(Event)
-	remote  []ma.Multiaddr // where the peer was seen; only its own goroutine looks at it
+	remote  []ma.Multiaddr      // where the peer was seen; only its own goroutine looks at it
+	next    chan network.Stream // further attempts of the peer
 
 	mu     sync.Mutex // guards following
+	over   bool       // nobody receives from next any more
 	report Report
 }
 
 func newRun(c network.Conn, role Role, on func(Event)) *run {
-	return &run{peer: c.RemotePeer(), relayed: c, on: on, report: Report{
+	return &run{peer: c.RemotePeer(), role: role, relayed: c, on: on, next: make(chan network.Stream, 1), report: Report{
 		Run: newRunID(), Peer: c.RemotePeer(), Role: role, Started: time.Now(),
 		Attempts: []Attempt{}, Dropped: []Dropped{}, Timeline: []Step{},
 	}}
+}
+
+// again hands the run a further attempt of the peer; false when it takes none.
+func (r *run) again(st network.Stream) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.over {
+		return false
+	}
+	select {
+	case r.next <- st:
+		return true
+	default:
+		return false
+	}
+}
+
+// noMore ends the taking of attempts.
+func (r *run) noMore() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.over = true
+	select {
+	case st := <-r.next:
+		_ = st.Reset() // nobody will answer it
+	default:
+	}
 }
 
 // named takes the id that the other end gave the run.

@@ -13,6 +13,7 @@ import (
 	"dibber/netkit/dialback"
 	"dibber/netkit/host"
 	"dibber/netkit/mdns"
+	"dibber/netkit/punch"
 	"dibber/netkit/relay"
 	"dibber/netkit/rendezvous"
 
@@ -44,6 +45,9 @@ type Config struct {
 	// MDNSInterfaces are the networks to announce it on; nil means all.
 	MDNSInterfaces []string
 
+	// Punch makes relayed connections direct; nil does not. Its On is ignored.
+	Punch *punch.Config
+
 	// Relays are those to keep a reservation on.
 	Relays []peer.AddrInfo
 	// Registrations are those to keep.
@@ -74,6 +78,7 @@ type Event struct {
 	Relayed      *relay.Event               // a request to the relay, or what became of it
 	Rendezvous   *rendezvous.Event          // a request served
 	Peer         *PeerEvent                 // a kept connection
+	Punch        *punch.Event               // a relayed connection on its way to a direct one
 }
 
 const defaultRetry = 10 * time.Second
@@ -106,7 +111,7 @@ func New(n *host.Node, cfg Config) (*Server, error) {
 		cfg.Retry = defaultRetry
 	}
 	s := &Server{n: n, cfg: cfg}
-	for _, start := range []func() error{s.startServers, s.startMDNS, s.startClients} {
+	for _, start := range []func() error{s.startServers, s.startMDNS, s.startPunch, s.startClients} {
 		if err := start(); err != nil {
 			return nil, errors.Join(err, s.Close())
 		}
@@ -156,6 +161,16 @@ func (s *Server) startMDNS() error {
 		return err
 	}
 	s.add(&s.forUs, RoleMDNS, m.Close)
+	return nil
+}
+
+func (s *Server) startPunch() error {
+	if s.cfg.Punch == nil {
+		return nil
+	}
+	cfg := *s.cfg.Punch
+	cfg.On = func(e punch.Event) { s.tell(Event{Punch: &e}) }
+	s.forUs = append(s.forUs, punch.New(s.n, cfg).Close)
 	return nil
 }
 

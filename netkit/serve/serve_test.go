@@ -12,6 +12,7 @@ import (
 	"dibber/netkit/dial"
 	"dibber/netkit/host"
 	"dibber/netkit/natlab"
+	"dibber/netkit/punch"
 	"dibber/netkit/relay"
 	"dibber/netkit/rendezvous"
 	"dibber/netkit/serve"
@@ -113,10 +114,11 @@ func TestPeerBehindNATIsFoundAndPunched(t *testing.T) {
 		ev := start(t, listener, serve.Config{
 			Relays:        []peer.AddrInfo{info(server)},
 			Registrations: []serve.Registration{{Server: info(server), Namespace: "chat"}},
+			Punch:         &punch.Config{},
 		})
 		ev.await(t, "reservation", reservation("reserved"))
 		ev.await(t, "registration", registered)
-		time.Sleep(20 * time.Second) // virtual: the registration with the circuit address, and DCUtR, are up
+		time.Sleep(20 * time.Second) // virtual: the registration with the circuit address is up
 
 		// Another node asks: the dialler is as fresh as the command's.
 		page, err := rendezvous.DiscoverAll(t.Context(), asker, info(server), rendezvous.DiscoverRequest{Namespace: "chat"})
@@ -130,6 +132,7 @@ func TestPeerBehindNATIsFoundAndPunched(t *testing.T) {
 		if !relayed {
 			t.Errorf("registered without the circuit: %v", page.Entries[0].Addrs)
 		}
+		defer punch.New(dialler, punch.Config{}).Close()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		r, err := dial.Do(ctx, dialler, listener.ID(), page.Entries[0].Addrs, dial.Config{UntilDirect: true})
