@@ -50,6 +50,7 @@ type Service struct {
 	cfg     Config
 	limiter *wire.Limiter
 	watch   *network.NotifyBundle
+	views   *wire.Service
 	ctx     context.Context
 	cancel  context.CancelFunc
 
@@ -81,6 +82,8 @@ func New(n *host.Node, cfg Config) *Service {
 		limiter: wire.NewLimiter(requestsPerSecond, requestBurst, requestPeers),
 	}
 	s.watch = &network.NotifyBundle{ConnectedF: s.connected}
+	s.views = s.serveViews()
+	n.SetStreamHandler(ViewsProtocol, s.views.Handle)
 	n.SetStreamHandler(holepunch.Protocol, s.answer)
 	n.Network().Notify(s.watch)
 	return s
@@ -89,13 +92,14 @@ func New(n *host.Node, cfg Config) *Service {
 // Close ends what is under way and returns when nothing runs any more.
 func (s *Service) Close() error {
 	s.n.RemoveStreamHandler(holepunch.Protocol)
+	s.n.RemoveStreamHandler(ViewsProtocol)
 	s.n.Network().StopNotify(s.watch)
 	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()
 	s.cancel()
 	s.running.Wait()
-	return nil
+	return s.views.Close()
 }
 
 // goRun runs f unless the service is closed.
@@ -128,12 +132,18 @@ func (s *Service) begin(c network.Conn, role Role) (*run, bool) {
 	return r, true
 }
 
-// end forgets a run and tells its report.
+// end completes the report of a run with the other end's, tells it, and forgets the
+// run.
 func (s *Service) end(r *run, err error) {
+	r.settle(err)
+	s.exchangeViews(r)
 	s.mu.Lock()
 	delete(s.runs, r.peer)
 	s.mu.Unlock()
-	r.finish(err)
+	if s.cfg.On != nil {
+		done := r.own()
+		s.cfg.On(Event{Run: done.Run, Peer: r.peer, Report: &done})
+	}
 }
 
 // direct is a direct connection to p, if there is one.

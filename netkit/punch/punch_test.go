@@ -147,6 +147,9 @@ func TestEveryPairOfNATs(t *testing.T) {
 					if there.Outcome != want || here.Outcome != want || there.Run != here.Run {
 						t.Fatalf("want %s of both:\n%+v\n%+v", want, there, here)
 					}
+					if there.Other == nil || here.Other == nil || len(there.Timeline) != len(here.Timeline) {
+						t.Errorf("the ends tell different things:\n%+v\n%+v", there, here)
+					}
 					if want == punch.Failed {
 						if *there.Reason != punch.ReasonAttemptsEnded || relayed.IsClosed() {
 							t.Errorf("reason %s; relayed connection closed: %v", *there.Reason, relayed.IsClosed())
@@ -157,8 +160,11 @@ func TestEveryPairOfNATs(t *testing.T) {
 					if len(there.Attempts) != 1 || *there.DirectMS > milliseconds(limit)+float64(2*delay/time.Millisecond) {
 						t.Errorf("%d attempts, direct after %.0f ms, limit %s", len(there.Attempts), *there.DirectMS, limit)
 					}
-					if there.Verified == nil || *there.RTTDirectMS != milliseconds(directRTT) || *there.RTTRelayedMS != milliseconds(relayedRTT) {
-						t.Errorf("verified %+v, direct %v, relayed %v", there.Verified, *there.RTTDirectMS, *there.RTTRelayedMS)
+					if !there.Verified.RelayClosed || !here.Verified.RelayClosed || !relayed.IsClosed() {
+						t.Errorf("the relayed connection is not gone: %+v %+v", there.Verified, here.Verified)
+					}
+					if *there.RTTDirectMS != milliseconds(directRTT) || *there.RTTRelayedMS != milliseconds(relayedRTT) {
+						t.Errorf("round trips: direct %v ms, relayed %v ms", *there.RTTDirectMS, *there.RTTRelayedMS)
 					}
 				})
 			})

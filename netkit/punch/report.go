@@ -34,6 +34,9 @@ const (
 
 // The words of Report.Reason.
 const (
+	ReasonNoRelay       = "no-relay-connection"
+	ReasonRefused       = "relay-refused"
+	ReasonNoReservation = "no-reservation"
 	ReasonNoProtocol    = "no-dcutr-protocol"
 	ReasonNoStream      = "no-dcutr-stream"
 	ReasonNoLocalAddr   = "no-public-addr-local"
@@ -74,10 +77,16 @@ type Report struct {
 	Dropped  []Dropped `json:"dropped"` // addresses the peer named that were not dialled
 	Timeline []Step    `json:"timeline"`
 
+	RelayedMS    *float64  `json:"relayed_ms"`     // to the relayed connection; null: this end did not call
 	DirectMS     *float64  `json:"direct_ms"`      // from the relayed connection to the direct one
 	RTTRelayedMS *float64  `json:"rtt_relayed_ms"` // of the last exchange
 	RTTDirectMS  *float64  `json:"rtt_direct_ms"`
 	Verified     *Verified `json:"verified"` // null: the direct connection carried nothing
+
+	LocalNAT  *string `json:"local_nat"` // null: not known
+	RemoteNAT *string `json:"remote_nat"`
+
+	Other *Report `json:"other"` // what the other end saw; null: it did not tell
 }
 
 // Attempt is both ends dialling each other once.
@@ -100,6 +109,7 @@ type Dropped struct {
 
 // Step is one thing that happened.
 type Step struct {
+	Side  Role     `json:"side"` // whose step it is
 	AtMS  float64  `json:"at_ms"` // after the relayed connection stood
 	Event string   `json:"event"`
 	Addrs []string `json:"addrs,omitempty"`
@@ -108,8 +118,11 @@ type Step struct {
 
 // Verified is what the direct connection carried.
 type Verified struct {
-	Bytes int     `json:"bytes"` // each way, in a ping
+	Bytes int     `json:"bytes"` // each way, in pings
 	RTTms float64 `json:"rtt_ms"`
+	// RelayClosed tells that the last ping came back when the relayed connection was
+	// closed.
+	RelayClosed bool `json:"relay_closed"`
 }
 
 // Event is a step of a run, or its end. Exactly one of Step and Report is set.
@@ -128,14 +141,18 @@ type run struct {
 	on      func(Event)
 	remote  []ma.Multiaddr      // where the peer was seen; only its own goroutine looks at it
 	next    chan network.Stream // further attempts of the peer
+	settled chan struct{}       // closed when this end's own report stands
+	theirs  chan Report         // the other end's report
 
 	mu     sync.Mutex // guards following
 	over   bool       // nobody receives from next any more
+	known  bool       // the other end knows the run's id
 	report Report
 }
 
 func newRun(c network.Conn, role Role, on func(Event)) *run {
-	return &run{peer: c.RemotePeer(), role: role, relayed: c, on: on, next: make(chan network.Stream, 1), report: Report{
+	return &run{peer: c.RemotePeer(), role: role, relayed: c, on: on, next: make(chan network.Stream, 1),
+		settled: make(chan struct{}), theirs: make(chan Report, 1), report: Report{
 		Run: newRunID(), Peer: c.RemotePeer(), Role: role, Started: time.Now(),
 		Attempts: []Attempt{}, Dropped: []Dropped{}, Timeline: []Step{},
 	}}
@@ -172,12 +189,36 @@ func (r *run) noMore() {
 func (r *run) named(id string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.report.Run = id
+	r.report.Run, r.known = id, true
+}
+
+// id is the run's name.
+func (r *run) id() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.report.Run
+}
+
+// shared reports whether the other end gave the run its name, and so will ask.
+func (r *run) shared() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.known
+}
+
+// own is a copy of this end's report as it stands.
+func (r *run) own() Report {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c := r.report
+	c.Attempts, c.Dropped, c.Timeline = slices.Clone(c.Attempts), slices.Clone(c.Dropped), slices.Clone(c.Timeline)
+	return c
 }
 
 // tell adds a step to the timeline.
 func (r *run) tell(step Step) {
 	r.mu.Lock()
+	step.Side = r.role
 	step.AtMS = ping.Milliseconds(time.Since(r.relayed.Stat().Opened))
 	r.report.Timeline = append(r.report.Timeline, step)
 	e := Event{Run: r.report.Run, Peer: r.peer, Step: &step}
@@ -223,31 +264,37 @@ func (r *run) directNow(c network.Conn) {
 	r.mu.Unlock()
 }
 
-// proved notes what the direct connection carried.
-func (r *run) proved(pings ping.Result) {
+// proved notes what the direct connection carried, and whether the relayed one was
+// closed by then.
+func (r *run) proved(pings ping.Result, relayClosed bool) {
 	r.mu.Lock()
-	if pings.Min != nil {
-		r.report.RTTDirectMS = pings.Min
-		r.report.Verified = &Verified{Bytes: libp2pping.PingSize, RTTms: *pings.Min}
-	}
 	r.report.Outcome = Direct
+	if pings.Min != nil {
+		if r.report.Verified == nil {
+			r.report.Verified = &Verified{}
+		}
+		v := r.report.Verified
+		v.Bytes += libp2pping.PingSize
+		v.RTTms, v.RelayClosed = *pings.Min, relayClosed
+		r.report.RTTDirectMS = pings.Min
+	}
 	r.mu.Unlock()
-	r.tell(Step{Event: "direct.proved"})
+	step := "direct.proved"
+	if relayClosed {
+		step = "direct.proved-alone"
+	}
+	r.tell(Step{Event: step})
 }
 
-// finish gives the report its outcome and tells it.
-func (r *run) finish(err error) {
+// settle gives this end's report its outcome.
+func (r *run) settle(err error) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	if err != nil {
 		r.report.Outcome = Failed
 		r.report.Reason, r.report.Error = new(reasonOf(err)), new(err.Error())
 	}
-	done := r.report
-	done.Attempts, done.Timeline = slices.Clone(done.Attempts), slices.Clone(done.Timeline)
-	r.mu.Unlock()
-	if r.on != nil {
-		r.on(Event{Run: done.Run, Peer: r.peer, Report: &done})
-	}
+	close(r.settled)
 }
 
 // reasonOf is the word for an error that ended a run.

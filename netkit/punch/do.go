@@ -1,0 +1,146 @@
+package punch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"dibber/netkit/addr"
+	"dibber/netkit/host"
+	"dibber/netkit/ping"
+	"dibber/netkit/relay"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/protocol/holepunch"
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+const (
+	// readyPause is the time between two questions whether the other side has a
+	// reservation by now.
+	readyPause = time.Second
+	// askTimeout is how long the other side may take to begin: it was called, so
+	// it asks.
+	askTimeout = 5 * time.Second
+)
+
+// FailedError means that a peer was to be connected directly and is not. Reason is a
+// word of Report.Reason.
+type FailedError struct {
+	Peer   peer.ID
+	Reason string
+	Err    error
+}
+
+func (e *FailedError) Error() string {
+	if e.Err == nil {
+		return fmt.Sprintf("punch to %s: %s", e.Peer, e.Reason)
+	}
+	return fmt.Sprintf("punch to %s: %s: %v", e.Peer, e.Reason, e.Err)
+}
+
+func (e *FailedError) Unwrap() error { return e.Err }
+
+// Do calls p through the relay of one of circuits and returns when the connection
+// is direct, or when that has failed. It waits, until ctx ends, for p to have a
+// reservation. The Report is filled as far as things went; the error is a
+// *FailedError or ctx's.
+func Do(ctx context.Context, n *host.Node, p peer.ID, circuits []ma.Multiaddr, cfg Config) (Report, error) {
+	ended := make(chan Report, 1)
+	tell := cfg.On
+	cfg.On = func(e Event) {
+		if e.Report != nil && e.Peer == p {
+			select {
+			case ended <- *e.Report:
+			default: // one is enough
+			}
+		}
+		if tell != nil {
+			tell(e)
+		}
+	}
+	s := New(n, cfg)
+	defer s.Close()
+	began := time.Now()
+	c, err := call(ctx, n, p, circuits)
+	if err != nil {
+		return failed(p, err)
+	}
+	relayed := time.Now()
+	if !addr.IsRelayed(c.RemoteMultiaddr()) {
+		return Report{Peer: p, Role: Responder, Outcome: AlreadyDirect, Addr: new(c.RemoteMultiaddr().String()), Started: began}, nil
+	}
+	report, err := s.await(ctx, c, ended)
+	report.RelayedMS = new(ping.Milliseconds(relayed.Sub(began)))
+	if err == nil && report.Outcome == Failed {
+		err = &FailedError{Peer: p, Reason: *report.Reason}
+	}
+	return report, err
+}
+
+// await returns the report of the punch that the peer at the other end of c begins.
+func (s *Service) await(ctx context.Context, c network.Conn, ended <-chan Report) (Report, error) {
+	p := c.RemotePeer()
+	begins := time.NewTimer(askTimeout)
+	defer begins.Stop()
+	for {
+		select {
+		case r := <-ended:
+			return r, nil
+		case <-ctx.Done():
+			r, _ := failed(p, ctx.Err())
+			return r, ctx.Err()
+		case <-begins.C:
+			s.mu.Lock()
+			underWay := s.runs[p] != nil
+			s.mu.Unlock()
+			if underWay {
+				continue // its own time-outs end it
+			}
+			if ok, err := s.n.Supports(ctx, c, holepunch.Protocol); err == nil && !ok {
+				return failed(p, errUnsupported)
+			}
+			return failed(p, errNoStream)
+		}
+	}
+}
+
+// call connects to p over a relay, once p has a reservation there.
+func call(ctx context.Context, n *host.Node, p peer.ID, circuits []ma.Multiaddr) (network.Conn, error) {
+	for {
+		c, err := n.Dial(ctx, p, slices.DeleteFunc(slices.Clone(circuits), func(a ma.Multiaddr) bool { return !addr.IsRelayed(a) }))
+		if err == nil {
+			return c, nil
+		}
+		if st, ok := relay.ConnectStatus(err); !ok || st != relay.NoReservation {
+			return nil, err
+		}
+		host.Pause(ctx, readyPause)
+		if ctx.Err() != nil {
+			return nil, errors.Join(errNoReservation, err)
+		}
+	}
+}
+
+var errNoReservation = errors.New("the peer has no reservation there")
+
+// failed is the report and the error of a punch that never began.
+func failed(p peer.ID, err error) (Report, error) {
+	reason := reasonOf(err)
+	if dialled, ok := errors.AsType[*host.DialError](err); ok {
+		reason = ReasonNoRelay
+		if st, answered := relay.ConnectStatus(dialled); answered {
+			reason = ReasonRefused
+			if st == relay.NoReservation {
+				reason = ReasonNoReservation
+			}
+		}
+	}
+	return Report{
+		Peer: p, Role: Responder, Outcome: Failed, Reason: &reason, Error: new(err.Error()), Started: time.Now(),
+		Attempts: []Attempt{}, Dropped: []Dropped{}, Timeline: []Step{},
+	}, &FailedError{Peer: p, Reason: reason, Err: err}
+}
