@@ -21,6 +21,7 @@ func commandList(e *env) []spec {
 		newServe(e),
 		newDial(e),
 		newDiscover(e),
+		newHolepunch(e),
 		newPing(e),
 		newID(e),
 		newKey(e),

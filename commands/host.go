@@ -244,6 +244,28 @@ func (o *hostOptions) targets(out *output, args []string, opts addr.Options) ([]
 	return list, nil
 }
 
+// infos reads the peers that a flag names; each needs an address.
+func (o *hostOptions) infos(out *output, own peer.ID, flag string, values []string) ([]peer.AddrInfo, error) {
+	if len(values) == 0 {
+		return nil, nil
+	}
+	targets, err := o.targets(out, values, addr.Options{})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", flag, err)
+	}
+	var infos []peer.AddrInfo
+	for _, t := range targets {
+		if len(t.Addrs) == 0 {
+			return nil, usagef("%s: %s has no address", flag, t.ID)
+		}
+		if t.ID == own {
+			return nil, usagef("%s: that is this node itself", flag)
+		}
+		infos = append(infos, t.AddrInfo())
+	}
+	return infos, nil
+}
+
 // oneTarget is the target of a command that takes a single peer, under as many
 // addresses as one likes.
 func (o *hostOptions) oneTarget(out *output, what string, args []string, opts addr.Options) ([]addr.Target, error) {

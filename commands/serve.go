@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"dibber/netkit/addr"
 	"dibber/netkit/dialback"
 	"dibber/netkit/host"
 	"dibber/netkit/punch"
@@ -101,13 +100,13 @@ func (o *serveOptions) config(out *output, own peer.ID, db *store.DB) (serve.Con
 		values []string
 		dest   *[]peer.AddrInfo
 	}{"--use-relay": {o.UseRelays, &cfg.Relays}, "--peer": {o.Peers, &cfg.Peers}} {
-		infos, err := o.infos(out, own, flag, list.values)
+		infos, err := o.Host.infos(out, own, flag, list.values)
 		if err != nil {
 			return cfg, err
 		}
 		*list.dest = infos
 	}
-	servers, err := o.infos(out, own, "--register", o.Register)
+	servers, err := o.Host.infos(out, own, "--register", o.Register)
 	if err != nil {
 		return cfg, err
 	}
@@ -117,28 +116,6 @@ func (o *serveOptions) config(out *output, own peer.ID, db *store.DB) (serve.Con
 		}
 	}
 	return cfg, nil
-}
-
-// infos reads the peers that a flag names; each needs an address.
-func (o *serveOptions) infos(out *output, own peer.ID, flag string, values []string) ([]peer.AddrInfo, error) {
-	if len(values) == 0 {
-		return nil, nil
-	}
-	targets, err := o.Host.targets(out, values, addr.Options{})
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", flag, err)
-	}
-	var infos []peer.AddrInfo
-	for _, t := range targets {
-		if len(t.Addrs) == 0 {
-			return nil, usagef("%s: %s has no address", flag, t.ID)
-		}
-		if t.ID == own {
-			return nil, usagef("%s: that is this node itself", flag)
-		}
-		infos = append(infos, t.AddrInfo())
-	}
-	return infos, nil
 }
 
 func runServe(ctx context.Context, out *output, o serveOptions) (doc any, err error) {

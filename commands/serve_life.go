@@ -34,10 +34,8 @@ func (c closers) close() error {
 // announceReady tells that everything listens: on stdout, and to those who wait
 // for the file.
 func announceReady(out *output, ready readyDoc, file string) error {
-	if file != "" {
-		if err := writeReady(out, ready, file); err != nil {
-			return fmt.Errorf("ready file: %w", err)
-		}
+	if err := writeReady(out, ready, file); err != nil {
+		return fmt.Errorf("ready file: %w", err)
 	}
 	out.event("ready", ready)
 	if ready.Open && ready.Limits.Relay != nil {
@@ -46,8 +44,11 @@ func announceReady(out *output, ready readyDoc, file string) error {
 	return nil
 }
 
-// writeReady writes the ready event so that a reader sees all of it or nothing.
-func writeReady(out *output, ready readyDoc, file string) error {
+// writeReady writes the ready event, if a file for it was named, so that a reader sees all of it or nothing.
+func writeReady(out *output, ready any, file string) error {
+	if file == "" {
+		return nil
+	}
 	line, err := encode(out.envelope("ready"), ready)
 	if err != nil {
 		return err

@@ -44,11 +44,19 @@ func (e *FailedError) Error() string {
 
 func (e *FailedError) Unwrap() error { return e.Err }
 
+// DoConfig configures Do. The zero value ends as soon as the outcome is known.
+type DoConfig struct {
+	Config
+	// Hold keeps the direct connection for so long and pings over it once a second,
+	// to show that it lasts; 0 does not.
+	Hold time.Duration
+}
+
 // Do calls p through the relay of one of circuits and returns when the connection
 // is direct, or when that has failed. It waits, until ctx ends, for p to have a
 // reservation. The Report is filled as far as things went; the error is a
 // *FailedError or ctx's.
-func Do(ctx context.Context, n *host.Node, p peer.ID, circuits []ma.Multiaddr, cfg Config) (Report, error) {
+func Do(ctx context.Context, n *host.Node, p peer.ID, circuits []ma.Multiaddr, cfg DoConfig) (Report, error) {
 	ended := make(chan Report, 1)
 	tell := cfg.On
 	cfg.On = func(e Event) {
@@ -62,7 +70,7 @@ func Do(ctx context.Context, n *host.Node, p peer.ID, circuits []ma.Multiaddr, c
 			tell(e)
 		}
 	}
-	s := New(n, cfg)
+	s := New(n, cfg.Config)
 	defer s.Close()
 	began := time.Now()
 	c, err := call(ctx, n, p, circuits)
@@ -71,15 +79,47 @@ func Do(ctx context.Context, n *host.Node, p peer.ID, circuits []ma.Multiaddr, c
 	}
 	relayed := time.Now()
 	if !addr.IsRelayed(c.RemoteMultiaddr()) {
-		return Report{Peer: p, Role: Responder, Outcome: AlreadyDirect, Addr: new(c.RemoteMultiaddr().String()), Started: began}, nil
+		return Report{View: View{
+			Peer: p, Role: Responder, Outcome: AlreadyDirect, Addr: new(c.RemoteMultiaddr().String()), Started: began,
+			Attempts: []Attempt{}, Dropped: []Dropped{}, Timeline: []Step{},
+		}}, nil
 	}
 	report, err := s.await(ctx, c, ended)
 	report.RelayedMS = new(ping.Milliseconds(relayed.Sub(began)))
 	if err == nil && report.Outcome == Failed {
 		err = &FailedError{Peer: p, Reason: *report.Reason}
 	}
+	if err == nil && cfg.Hold > 0 {
+		report.HeldMS, err = s.hold(ctx, p, cfg.Hold)
+	}
 	return report, err
 }
+
+// hold pings p once a second over the direct connection. It returns how long that
+// lasted.
+func (s *Service) hold(ctx context.Context, p peer.ID, most time.Duration) (heldMS *float64, err error) {
+	began := time.Now()
+	ctx, cancel := context.WithTimeoutCause(ctx, most, errHeld)
+	defer cancel()
+	lost := false
+	_, err = ping.Do(ctx, s.n, p, ping.Config{Count: -1, On: func(pong ping.Pong) {
+		if pong.Path != addr.PathDirect || pong.RTTms == nil {
+			lost = true
+			cancel()
+		}
+	}})
+	held := new(ping.Milliseconds(time.Since(began)))
+	switch {
+	case lost:
+		return held, &FailedError{Peer: p, Reason: ReasonLost, Err: errLost}
+	case errors.Is(context.Cause(ctx), errHeld):
+		return held, nil
+	}
+	return held, err
+}
+
+// errHeld ends a hold whose time is over.
+var errHeld = errors.New("held")
 
 // await returns the report of the punch that the peer at the other end of c begins.
 func (s *Service) await(ctx context.Context, c network.Conn, ended <-chan Report) (Report, error) {
@@ -139,8 +179,8 @@ func failed(p peer.ID, err error) (Report, error) {
 			}
 		}
 	}
-	return Report{
+	return Report{View: View{
 		Peer: p, Role: Responder, Outcome: Failed, Reason: &reason, Error: new(err.Error()), Started: time.Now(),
 		Attempts: []Attempt{}, Dropped: []Dropped{}, Timeline: []Step{},
-	}, &FailedError{Peer: p, Reason: reason, Err: err}
+	}}, &FailedError{Peer: p, Reason: reason, Err: err}
 }

@@ -60,11 +60,11 @@ type Service struct {
 	running sync.WaitGroup
 }
 
-// Peers may ask for a few punches in a row, as three attempts are, and again after
-// a while. Peers that ask more often are not answered.
+// Peers that were called may ask for as many punches as a series of calls has
+// attempts. Those that ask more often are not answered.
 const (
-	requestsPerSecond = 0.2
-	requestBurst      = 6
+	requestsPerSecond = 3
+	requestBurst      = 10
 	requestPeers      = 4096
 )
 

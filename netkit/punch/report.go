@@ -59,8 +59,14 @@ const (
 // MethodDCUtR is both ends dialling what DCUtR told them of each other.
 const MethodDCUtR = "dcutr"
 
-// Report is what became of one punch, as one end saw it.
+// Report is what became of one punch: as this end saw it, and as the other did.
 type Report struct {
+	View
+	Other *View `json:"other"` // null: the other end did not tell
+}
+
+// View is a punch as one end saw it.
+type View struct {
 	Run     string    `json:"run"`  // both ends' where both told it, else this end's own
 	Peer    peer.ID   `json:"peer"` // the other end
 	Role    Role      `json:"role"`
@@ -83,10 +89,10 @@ type Report struct {
 	RTTDirectMS  *float64  `json:"rtt_direct_ms"`
 	Verified     *Verified `json:"verified"` // null: the direct connection carried nothing
 
+	HeldMS *float64 `json:"held_ms"` // how long it lasted after that; null: it was not held
+
 	LocalNAT  *string `json:"local_nat"` // null: not known
 	RemoteNAT *string `json:"remote_nat"`
-
-	Other *Report `json:"other"` // what the other end saw; null: it did not tell
 }
 
 // Attempt is both ends dialling each other once.
@@ -142,7 +148,7 @@ type run struct {
 	remote  []ma.Multiaddr      // where the peer was seen; only its own goroutine looks at it
 	next    chan network.Stream // further attempts of the peer
 	settled chan struct{}       // closed when this end's own report stands
-	theirs  chan Report         // the other end's report
+	theirs  chan View           // the other end's
 
 	mu     sync.Mutex // guards following
 	over   bool       // nobody receives from next any more
@@ -152,10 +158,10 @@ type run struct {
 
 func newRun(c network.Conn, role Role, on func(Event)) *run {
 	return &run{peer: c.RemotePeer(), role: role, relayed: c, on: on, next: make(chan network.Stream, 1),
-		settled: make(chan struct{}), theirs: make(chan Report, 1), report: Report{
+		settled: make(chan struct{}), theirs: make(chan View, 1), report: Report{View: View{
 		Run: newRunID(), Peer: c.RemotePeer(), Role: role, Started: time.Now(),
 		Attempts: []Attempt{}, Dropped: []Dropped{}, Timeline: []Step{},
-	}}
+	}}}
 }
 
 // again hands the run a further attempt of the peer; false when it takes none.

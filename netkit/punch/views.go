@@ -15,7 +15,7 @@ import (
 )
 
 // ViewsProtocol is how two hosts of ours tell each other what they saw of a punch,
-// so that both have the same report: one request and one reply, each a Report as
+// so that both have the same report: one request and one reply, each a View as
 // JSON. DCUtR knows nothing like it.
 const ViewsProtocol protocol.ID = "/dibber/punch/1.0.0"
 
@@ -55,7 +55,7 @@ func (s *Service) takeView(ctx context.Context, req wire.Request) ([]byte, error
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	own, err := json.Marshal(r.own())
+	own, err := json.Marshal(r.own().View)
 	if err != nil {
 		return nil, fmt.Errorf("encode report: %w", err)
 	}
@@ -67,11 +67,11 @@ func (s *Service) takeView(ctx context.Context, req wire.Request) ([]byte, error
 }
 
 // parseView reads what the other side reports. Its text is shown to people.
-func parseView(raw []byte) (v Report, err error) {
+func parseView(raw []byte) (v View, err error) {
 	if err := json.Unmarshal(raw, &v); err != nil {
 		return v, fmt.Errorf("%w: report: %w", errProtocol, err)
 	}
-	if v.Other != nil || len(v.Run) != 2*runBytes {
+	if len(v.Run) != 2*runBytes {
 		return v, fmt.Errorf("%w: report of run %q", errProtocol, v.Run)
 	}
 	return v, nil
@@ -97,7 +97,7 @@ func (s *Service) exchangeViews(r *run) {
 	if len(conns) == 0 || len(r.own().Attempts) == 0 {
 		return // nobody to tell, or nothing
 	}
-	own, err := json.Marshal(r.own())
+	own, err := json.Marshal(r.own().View)
 	if err != nil {
 		return
 	}
@@ -117,7 +117,7 @@ func (s *Service) exchangeViews(r *run) {
 // merge adds the other side's view to the report: as it is, and its steps to the
 // timeline. The clocks need not agree: each side counts from when it had the relayed
 // connection.
-func (r *run) merge(theirs Report) {
+func (r *run) merge(theirs View) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.report.Other = &theirs

@@ -1,0 +1,183 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"dibber/netkit/addr"
+	"dibber/netkit/host"
+	"dibber/netkit/punch"
+
+	ma "github.com/multiformats/go-multiaddr"
+	"github.com/urfave/cli/v2"
+)
+
+// holepunchOptions are the flags and arguments of holepunch.
+type holepunchOptions struct {
+	Host     hostOptions
+	Target   []string
+	Count    int
+	Interval time.Duration
+	Hold     time.Duration
+}
+
+// holepunchDoc is the document of holepunch: the report itself for one punch, a list
+// of them for several.
+type holepunchDoc struct {
+	*punch.Report
+	Runs  []punch.Report `json:"runs,omitempty"`
+	Tally []punch.Share  `json:"tally,omitempty"`
+}
+
+// holepunchManyDoc describes the document of several punches.
+type holepunchManyDoc struct {
+	Runs  []punch.Report `json:"runs"`
+	Tally []punch.Share  `json:"tally"` // all, then by transport and family
+}
+
+func newHolepunch(e *env) spec {
+	var o holepunchOptions
+	return spec{
+		name: "holepunch", usage: "make a direct connection through NATs, and say what happened", args: "<relay>/p2p-circuit/p2p/<peer>",
+		about: `The other side waits with dibber holepunch listen, which prints the address to give here, or is any libp2p peer
+that keeps a reservation on a relay and speaks DCUtR. Both are connected through the relay first, tell each other where
+they were seen, and dial each other at the same moment. The direct connection is then shown to carry data without the
+relayed one. If the other side has no reservation yet, it is waited for until --timeout.`,
+		examples: []string{
+			"dibber holepunch /ip4/127.0.0.1/udp/4001/quic-v1/p2p/12D3KooWCw68m5CRcV8vD9iuR325oKwJHLYqTYH5mYwD6k2QV4nm/p2p-circuit/p2p/12D3KooWBkMuB7nkeLcxVHe1uLcBuNoB6rmTCMxNrTDGsWu4roev",
+			"dibber holepunch @home --peers @peers.txt --transport tcp --hold 1m",
+			"dibber holepunch @home --peers @peers.txt --count 20 --interval 2s --json",
+		},
+		flags: slices.Concat([]cli.Flag{
+			&cli.IntFlag{Name: "count", Value: 1, Usage: "punch `N` times, each from a new relayed connection, and sum up", Destination: &o.Count},
+			&cli.DurationFlag{Name: "interval", Aliases: []string{"i"}, Value: time.Second, Usage: "wait `DURATION` from punch to punch", Destination: &o.Interval},
+			&cli.DurationFlag{Name: "hold", Usage: "keep the direct connection for `DURATION`, pinging it once a second", Destination: &o.Hold},
+		}, hostFlags(&o.Host)),
+		options: &o, timeout: 30 * time.Second, doc: punch.Report{}, manyDoc: holepunchManyDoc{}, events: holepunchEvents(),
+		extra: func() time.Duration {
+			return time.Duration(o.Count)*o.Hold + time.Duration(max(0, o.Count-1))*(o.Interval+30*time.Second)
+		},
+		validate:    o.validate,
+		run:         func(ctx context.Context, out *output) (any, error) { return runHolepunch(ctx, out, o) },
+		subcommands: []spec{newHolepunchListen(e)},
+	}
+}
+
+func (o *holepunchOptions) validate(args []string) error {
+	o.Target = args
+	switch {
+	case o.Count < 1:
+		return usagef("--count: %d is less than 1", o.Count)
+	case o.Interval < 0 || o.Hold < 0:
+		return usagef("--interval and --hold must not be negative")
+	case o.Host.NoDiscovery:
+		return usagef("--no-discovery tells nobody an address, and a punch tells the peer this host's")
+	}
+	return o.Host.needTargets("holepunch", args, addr.Options{})
+}
+
+// holepunchEvents are the lines of --ndjson before the summary.
+func holepunchEvents() []event { return []event{{"step", punchStep{}}, {"ended", punch.Report{}}} }
+
+// punchStep is a step of a punch with the run it belongs to.
+type punchStep struct {
+	Run string `json:"run"`
+	punch.Step
+}
+
+func runHolepunch(ctx context.Context, out *output, o holepunchOptions) (any, error) {
+	targets, err := o.Host.oneTarget(out, "holepunch", o.Target, addr.Options{})
+	if err != nil {
+		return nil, err
+	}
+	t := targets[0]
+	if !slices.ContainsFunc(t.Addrs, addr.IsRelayed) {
+		return nil, &failure{
+			Exit: exitUsage, Err: fmt.Errorf("%s: no address of it leads through a relay", t.ID),
+			Hint: "the address looks like RELAY/p2p-circuit/p2p/PEER; dibber holepunch listen --relay RELAY prints it on the other side",
+		}
+	}
+	n, err := o.Host.open(out, hostDefaults{})
+	if err != nil {
+		return nil, err
+	}
+	defer n.Close()
+	if o.Count == 1 {
+		r, err := punchOnce(ctx, out, n, t, o)
+		return holepunchDoc{Report: &r}, err
+	}
+	var runs []punch.Report
+	var failed []error
+	for i := range o.Count {
+		if i > 0 {
+			n.Forget(t.ID)
+			host.Pause(ctx, o.Interval)
+		}
+		r, err := punchOnce(ctx, out, n, t, o)
+		if ctx.Err() != nil {
+			failed = append(failed, ctx.Err())
+			break // cut off, neither punched nor failed
+		}
+		runs = append(runs, r)
+		out.event("ended", endedLine{r})
+		if err != nil {
+			failed = append(failed, err)
+		}
+	}
+	return holepunchDoc{Runs: runs, Tally: punch.Tally(runs)}, severalFailed(o.Count, failed)
+}
+
+// endedLine is the outcome of one of several punches.
+type endedLine struct{ punch.Report }
+
+func (l endedLine) line() string { return punchLine{&l.Report}.line() }
+
+func punchOnce(ctx context.Context, out *output, n *host.Node, t addr.Target, o holepunchOptions) (punch.Report, error) {
+	out.status("calling %s through the relay", t.ID)
+	return punch.Do(ctx, n, t.ID, resolved(ctx, n, t), punch.DoConfig{Hold: o.Hold, Config: punch.Config{On: func(e punch.Event) {
+		if e.Step != nil {
+			out.event("step", punchStep{e.Run, *e.Step})
+			out.status("%s", e.Step.Event)
+		}
+	}}})
+}
+
+// resolved are the addresses of t with names looked up.
+func resolved(ctx context.Context, n *host.Node, t addr.Target) []ma.Multiaddr {
+	var out []ma.Multiaddr
+	for _, a := range t.Addrs {
+		out = append(out, n.Resolve(ctx, t.ID, a).Addrs...)
+	}
+	return out
+}
+
+// punchFailure gives the errors of punching their class.
+func punchFailure(err error) (failure, bool) {
+	failed, ok := errors.AsType[*punch.FailedError](err)
+	if !ok {
+		return failure{}, false
+	}
+	f := failure{Exit: exitRelayedOnly, Code: failed.Reason, Phase: "punch", Retryable: true}
+	switch failed.Reason {
+	case punch.ReasonNoRelay:
+		f.Exit, f.Phase, f.Hint = exitUnreachable, "relay", "is the relay running, and is this its address?"
+	case punch.ReasonNoReservation:
+		f.Exit, f.Phase, f.Hint = exitUnreachable, "relay", "start dibber holepunch listen --relay RELAY on the other side"
+	case punch.ReasonRefused:
+		f.Exit, f.Phase, f.Hint = exitRefused, "relay", "the relay has no room, or its lists exclude one of the two peers"
+	case punch.ReasonNoProtocol:
+		f.Exit, f.Retryable, f.Hint = exitProtocol, false, "the other side has hole punching (DCUtR) switched off"
+	case punch.ReasonNoLocalAddr:
+		f.Hint = "the relay did not see this host at an address that others could dial"
+	case punch.ReasonNoRemoteAddr:
+		f.Hint = "the relay did not see the other side at an address that could be dialled"
+	case punch.ReasonAttemptsEnded:
+		f.Hint = "both NATs refuse: one of the two needs an open port, IPv6, or stays relayed"
+	case punch.ReasonLost:
+		f.Exit = exitUnreachable
+	}
+	return f, true
+}

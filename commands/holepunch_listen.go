@@ -1,0 +1,172 @@
+package commands
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"dibber/netkit/host"
+	"dibber/netkit/punch"
+	"dibber/netkit/serve"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/urfave/cli/v2"
+)
+
+// listenOptions are the flags of holepunch listen.
+type listenOptions struct {
+	Host      hostOptions
+	Relays    []string
+	ReadyFile string
+}
+
+// listenReady is the ready event of holepunch listen.
+type listenReady struct {
+	Peer  peer.ID  `json:"peer"`
+	Addrs []string `json:"addrs"` // each ends with /p2p/PEER; circuits come with reservation.reserved
+}
+
+// listenDoc is the document of holepunch listen, printed at its end.
+type listenDoc struct {
+	Peer  *peer.ID `json:"peer"` // null: it did not start
+	Runs  int      `json:"runs"`
+	Tally tally    `json:"outcomes"`
+}
+
+// tally counts punches by how they ended.
+type tally struct {
+	Direct        int `json:"direct"`
+	AlreadyDirect int `json:"already_direct"`
+	Failed        int `json:"failed"`
+}
+
+func (t *tally) add(outcome string) {
+	switch outcome {
+	case punch.Direct:
+		t.Direct++
+	case punch.AlreadyDirect:
+		t.AlreadyDirect++
+	default:
+		t.Failed++
+	}
+}
+
+func newHolepunchListen(*env) spec {
+	var o listenOptions
+	return spec{
+		name: "listen", usage: "wait on a relay for others to punch through to this host",
+		about: `Keeps a reservation on each --relay and prints the command for the other side. Whoever calls through the relay
+is connected directly if the NATs allow it; each punch is reported as both ends saw it.`,
+		examples: []string{
+			"dibber holepunch listen --relay /ip4/127.0.0.1/udp/4001/quic-v1/p2p/12D3KooWCw68m5CRcV8vD9iuR325oKwJHLYqTYH5mYwD6k2QV4nm",
+			"dibber holepunch listen --relay @relay --peers @peers.txt --transport tcp",
+			"dibber holepunch listen --relay @relay --peers @peers.txt --identity listen.key --ndjson",
+		},
+		flags: slices.Concat([]cli.Flag{
+			listFlag("", "relay", "keep a reservation on `RELAY` (repeatable)", &o.Relays),
+			&cli.StringFlag{Name: "ready-file", Usage: "write the ready event to `FILE` once everything listens", Destination: &o.ReadyFile},
+		}, hostFlags(&o.Host)),
+		options: &o, doc: listenDoc{}, events: listenEvents(), longLived: always,
+		validate: o.validate,
+		run:      func(ctx context.Context, out *output) (any, error) { return runHolepunchListen(ctx, out, o) },
+	}
+}
+
+func (o *listenOptions) validate(args []string) error {
+	switch {
+	case len(args) > 0:
+		return usagef("holepunch listen takes no arguments, but got %q; name relays by --relay", args[0])
+	case len(o.Relays) == 0:
+		return usagef("holepunch listen needs --relay")
+	case o.Host.NoDiscovery:
+		return usagef("--no-discovery announces nothing: it excludes holepunch listen")
+	}
+	return o.Host.validate()
+}
+
+// listenEvents are the lines of --ndjson before the summary.
+func listenEvents() []event {
+	list := []event{{"ready", listenReady{}}}
+	for _, kind := range []string{"reserved", "renewed", "lost", "failed"} {
+		list = append(list, event{"reservation." + kind, reservationLine{}})
+	}
+	return append(list, event{"step", punchStep{}}, event{"punch.ended", punchLine{}})
+}
+
+func runHolepunchListen(ctx context.Context, out *output, o listenOptions) (doc any, err error) {
+	n, err := o.Host.open(out, hostDefaults{})
+	if err != nil {
+		return nil, err
+	}
+	defer closing(&err, n.Close)
+	relays, err := o.Host.infos(out, n.ID(), "--relay", o.Relays)
+	if err != nil {
+		return nil, err
+	}
+	ready := listenReady{Peer: n.ID()}
+	for _, a := range n.ListenAddrs() {
+		ready.Addrs = append(ready.Addrs, a.String()+"/p2p/"+n.ID().String())
+	}
+	result := listenDoc{Peer: new(n.ID())}
+	ended := make(chan punch.Report, 16)
+	s, err := serve.New(n, serve.Config{Relays: relays, Punch: &punch.Config{}, On: func(e serve.Event) {
+		tellListen(out, n, e)
+		if e.Punch != nil && e.Punch.Report != nil {
+			select {
+			case ended <- *e.Punch.Report:
+			case <-ctx.Done():
+			}
+		}
+	}})
+	if err != nil {
+		return nil, err
+	}
+	defer closing(&err, s.Close)
+	if err := writeReady(out, ready, o.ReadyFile); err != nil {
+		return nil, fmt.Errorf("ready file: %w", err)
+	}
+	out.event("ready", ready)
+	for {
+		select {
+		case r := <-ended:
+			result.Runs++
+			result.Tally.add(r.Outcome)
+		case <-ctx.Done():
+			return result, nil
+		}
+	}
+}
+
+// tellListen turns what happened into an event.
+func tellListen(out *output, n *host.Node, e serve.Event) {
+	switch {
+	case e.Relay != nil:
+		line := reservationOf(*e.Relay)
+		out.event("reservation."+e.Relay.Kind, line)
+		if e.Relay.Kind == "reserved" {
+			suggest(out, n, line.Circuits)
+		}
+	case e.Punch != nil && e.Punch.Step != nil:
+		out.event("step", punchStep{e.Punch.Run, *e.Punch.Step})
+	case e.Punch != nil:
+		out.event("punch.ended", punchLine{e.Punch.Report})
+	}
+}
+
+// suggest prints the command for the other side. The relay may be known to it under
+// any of its addresses; the first is the preferred one.
+func suggest(out *output, n *host.Node, circuits []string) {
+	if len(circuits) > 0 {
+		out.notice("on the other side: dibber holepunch %s/p2p/%s", circuits[0], n.ID())
+	}
+}
+
+func (d listenDoc) quiet() string { return d.Peer.String() }
+
+func (d listenDoc) renderText(t *text) {
+	t.line("punches %d  direct %d  already direct %d  failed %d", d.Runs, d.Tally.Direct, d.Tally.AlreadyDirect, d.Tally.Failed)
+}
+
+func (r listenReady) line() string {
+	return "peer id    " + r.Peer.String() + "\nready      Ctrl-C ends it"
+}

@@ -1,0 +1,111 @@
+package commands
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"dibber/netkit/punch"
+)
+
+func (d holepunchDoc) quiet() string {
+	switch {
+	case d.Report == nil:
+		return ""
+	case d.Addr != nil:
+		return *d.Addr
+	}
+	return d.Outcome
+}
+
+func (d holepunchDoc) renderText(t *text) {
+	if d.Report != nil {
+		renderPunch(t, *d.Report)
+		return
+	}
+	t.gap()
+	var rows [][]string
+	for _, s := range d.Tally {
+		kind := "all"
+		if s.Transport != "" {
+			kind = s.Transport + " over " + s.Family
+		}
+		rows = append(rows, []string{
+			kind, fmt.Sprint(s.Tried), fmt.Sprint(s.Direct),
+			fmt.Sprintf("%.0f %% (%.0f to %.0f)", 100*float64(s.Direct)/float64(max(s.Tried, 1)), 100*s.Low, 100*s.High),
+		})
+	}
+	t.table([]string{"PATHS", "TRIED", "DIRECT", "SHARE (95 % CONFIDENCE)"}, rows)
+}
+
+// renderPunch shows one punch: its outcome in a sentence, then what both ends did.
+func renderPunch(t *text, r punch.Report) {
+	t.line("%s", punchSentence(r))
+	renderSteps(t, r)
+	if r.RTTRelayedMS == nil && r.Verified == nil {
+		return
+	}
+	t.gap()
+	if r.RTTRelayedMS != nil {
+		t.field("relayed", "%s a round trip", millisText(r.RTTRelayedMS))
+	}
+	if v := r.Verified; v != nil {
+		proof := fmt.Sprintf("%.2f ms a round trip, %d bytes carried", v.RTTms, v.Bytes)
+		if v.RelayClosed {
+			proof += ", the last of them with the relayed connection closed"
+		}
+		t.field("direct", "%s", proof)
+	}
+	if r.HeldMS != nil {
+		t.field("held", "%s", millisText(r.HeldMS))
+	}
+}
+
+// punchSentence is the outcome in plain words.
+func punchSentence(r punch.Report) string {
+	switch r.Outcome {
+	case punch.AlreadyDirect:
+		return fmt.Sprintf("%s  was connected directly already, via %s", r.Peer, *r.Addr)
+	case punch.Direct:
+		return fmt.Sprintf("%s  direct via %s, %s after the relayed connection", r.Peer, *r.Addr, millisText(r.DirectMS))
+	}
+	return fmt.Sprintf("%s  not direct: %s", r.Peer, strings.ReplaceAll(*r.Reason, "-", " "))
+}
+
+// renderSteps lists the steps of both ends.
+func renderSteps(t *text, r punch.Report) {
+	if len(r.Timeline) == 0 {
+		return
+	}
+	var rows [][]string
+	for _, s := range r.Timeline {
+		who := "here"
+		if s.Side != r.Role {
+			who = "there"
+		}
+		detail := strings.Join(s.Addrs, " ")
+		if s.Error != nil {
+			detail = oneLine(*s.Error)
+		}
+		what := strings.NewReplacer(".", " ", "-", " ").Replace(s.Event)
+		rows = append(rows, []string{fmt.Sprintf("+%.1f", s.AtMS), who, plainText(what), plainText(detail)})
+	}
+	t.gap()
+	t.table([]string{"MS", "WHERE", "STEP", "DETAIL"}, rows)
+	if dropped := droppedText(r); dropped != "" {
+		t.gap()
+		t.field("not dialled", "%s", dropped)
+	}
+}
+
+// droppedText names the addresses that the peer offered and that were not dialled.
+func droppedText(r punch.Report) string {
+	var parts []string
+	for _, d := range r.Dropped {
+		part := fmt.Sprintf("%s (%s)", d.Addr, strings.ReplaceAll(d.Reason, "-", " "))
+		if !slices.Contains(parts, part) {
+			parts = append(parts, part)
+		}
+	}
+	return strings.Join(parts, ", ")
+}
