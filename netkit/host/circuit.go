@@ -111,7 +111,7 @@ func (u circuitUpgrader) Upgrade(ctx context.Context, t transport.Transport, c m
 
 // circuitOption adds the circuit relay v2 client as a timed transport, so that
 // /p2p-circuit addresses can be dialled and relayed connections accepted.
-func circuitOption(tr *dialTracer) libp2p.Option {
+func circuitOption(tr *dialTracer, adopted *adoption) libp2p.Option {
 	return libp2p.WithFxOption(fx.Invoke(func(l fx.Lifecycle, h corehost.Host, u transport.Upgrader) error {
 		c, err := circuit.New(h, circuitUpgrader{tracedUpgrader{u}})
 		if err != nil {
@@ -121,7 +121,7 @@ func circuitOption(tr *dialTracer) libp2p.Option {
 		if !ok {
 			return fmt.Errorf("%T takes no transports", h.Network())
 		}
-		if err := swarm.AddTransport(tracedTransport{c, tr}); err != nil {
+		if err := swarm.AddTransport(adoptingTransport{tracedTransport{c, tr}, adopted}); err != nil {
 			return err
 		}
 		l.Append(fx.StartHook(func() error {

@@ -50,6 +50,7 @@ type Node struct {
 	changed  event.Emitter
 	observed *observedAddrs
 	held     heldStreams
+	adoption *adoption
 	close    func() error // once
 }
 
@@ -68,7 +69,7 @@ func New(cfg Config) (*Node, error) {
 	if err := probeListen(cfg); err != nil {
 		return nil, err
 	}
-	n := &Node{cfg: cfg, gater: newGater(cfg)}
+	n := &Node{cfg: cfg, gater: newGater(cfg), adoption: newAdoption()}
 	n.announce.static = cfg.Announce
 	if n.book, err = newAddressBook(cfg); err != nil {
 		return nil, err
@@ -122,7 +123,7 @@ func (n *Node) options() ([]libp2p.Option, error) {
 		libp2p.DisableMetrics(),
 		// The relay transport is added by hand, timed; see circuitOption.
 		libp2p.DisableRelay(),
-		circuitOption(&n.tracer),
+		circuitOption(&n.tracer, n.adoption),
 		// A person who names an address wants it tried, whatever failed before,
 		// and a server's dial-backs never prove that UDP works (go-libp2p#3491).
 		libp2p.UDPBlackHoleSuccessCounter(nil),

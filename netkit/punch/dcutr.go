@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"dibber/netkit/addr"
@@ -258,7 +259,8 @@ func (s *Service) reserve(st network.Stream) (release func(), err error) {
 }
 
 // own are the addresses to offer. A host that has just begun has to be told by the
-// relay first where it is seen.
+// relay first where it is seen, and one that was called by other transports than that
+// is worth a moment, too.
 func (s *Service) own(r *run) ([]ma.Multiaddr, error) {
 	ctx, cancel := context.WithTimeout(s.ctx, ownTimeout)
 	defer cancel()
@@ -274,15 +276,25 @@ func (s *Service) own(r *run) ([]ma.Multiaddr, error) {
 				out = append(out, a)
 			}
 		}
-		if len(out) > 0 {
+		if len(out) > 0 && (r.remote == nil || meet(out, r.remote)) {
 			return out, nil
 		}
 		select {
 		case <-more:
 		case <-ctx.Done():
-			return nil, errNoOwn
+			if len(out) == 0 {
+				return nil, errNoOwn
+			}
+			return out, nil
 		}
 	}
+}
+
+// meet reports whether two lists have a transport in common.
+func meet(a, b []ma.Multiaddr) bool {
+	return slices.ContainsFunc(a, func(x ma.Multiaddr) bool {
+		return slices.ContainsFunc(b, func(y ma.Multiaddr) bool { return addr.Transport(x) == addr.Transport(y) })
+	})
 }
 
 // attempt dials together and notes what came of it.

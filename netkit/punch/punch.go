@@ -57,6 +57,7 @@ type Service struct {
 	mu      sync.Mutex // guards following
 	closed  bool
 	runs    map[peer.ID]*run // under way
+	asked   map[peer.ID]bool // relays that are being learned from
 	running sync.WaitGroup
 }
 
@@ -78,7 +79,7 @@ func New(n *host.Node, cfg Config) *Service {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Service{
-		n: n, cfg: cfg, ctx: ctx, cancel: cancel, runs: make(map[peer.ID]*run),
+		n: n, cfg: cfg, ctx: ctx, cancel: cancel, runs: make(map[peer.ID]*run), asked: make(map[peer.ID]bool),
 		limiter: wire.NewLimiter(requestsPerSecond, requestBurst, requestPeers),
 	}
 	s.watch = &network.NotifyBundle{ConnectedF: s.connected}
@@ -86,6 +87,7 @@ func New(n *host.Node, cfg Config) *Service {
 	n.SetStreamHandler(ViewsProtocol, s.views.Handle)
 	n.SetStreamHandler(holepunch.Protocol, s.answer)
 	n.Network().Notify(s.watch)
+	s.goRun(s.watchRelays)
 	return s
 }
 
@@ -114,8 +116,13 @@ func (s *Service) goRun(f func()) {
 // connected starts a punch for a relayed connection that came in: the end that
 // was called begins, as it is the one that needed a relay to be reached.
 func (s *Service) connected(_ network.Network, c network.Conn) {
-	if c.Stat().Direction == network.DirInbound && addr.IsRelayed(c.RemoteMultiaddr()) {
+	relay, ok := addr.RelayOf(c.RemoteMultiaddr())
+	switch {
+	case !ok:
+	case c.Stat().Direction == network.DirInbound:
 		s.goRun(func() { s.initiate(c) })
+	default:
+		s.learn(relay.ID) // before the other end asks
 	}
 }
 

@@ -57,7 +57,9 @@ func circuits(relay peer.ID, addrs []ma.Multiaddr) []ma.Multiaddr {
 		}
 		out = append(out, at.Encapsulate(suffix))
 	}
-	return ma.Unique(out)
+	out = ma.Unique(out)
+	addr.Sort(out)
+	return out
 }
 
 // ClientConfig says which relay a Client keeps a reservation on.
