@@ -179,7 +179,14 @@ func (e *env) prepare(c *cli.Context, in *invocation) error {
 		return usagef("--timeout: %q is negative", s.Timeout)
 	}
 	if in.spec.validate != nil {
-		return in.spec.validate(in.args)
+		err := in.spec.validate(in.args)
+		if err != nil && len(in.args) > 0 && len(in.spec.subcommands) > 0 {
+			full := in.spec.fullName()
+			if near := didYouMean(in.args[0], names(in.spec.subcommands), "dibber "+full+" "); near != "" {
+				return usagef("unknown command %q%s", full+" "+in.args[0], near)
+			}
+		}
+		return err
 	}
 	if len(in.args) > 0 {
 		return usagef("%s takes no arguments, but got %q", in.spec.fullName(), in.args[0])

@@ -132,9 +132,10 @@ func faultLine(data []byte, err error) int {
 func (p *configParser) table(prefix string, tree map[string]any, below []spec, flags []cli.Flag) error {
 	for _, key := range slices.Sorted(maps.Keys(tree)) {
 		full := prefix + key
-		if s := child(below, key); s != nil {
-			inner, ok := tree[key].(map[string]any)
-			if !ok {
+		inner, isTable := tree[key].(map[string]any)
+		// A flag may be called like a command below, as --listen of holepunch is.
+		if s := child(below, key); s != nil && (isTable || findFlag(flags, "--"+key) == nil) {
+			if !isTable {
 				return p.errorf(full, "%q is a command: write [%s] above its keys", full, full)
 			}
 			if err := p.table(full+".", inner, s.subcommands, s.allFlags(p.e)); err != nil {

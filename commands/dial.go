@@ -154,7 +154,9 @@ func runDial(ctx context.Context, out *output, o dialOptions) (any, error) {
 		return nil, err
 	}
 	defer n.Close()
-	defer o.Host.punching(n)()
+	if !o.RelayOnly {
+		defer o.Host.punching(n)()
+	}
 	if len(targets) == 1 {
 		r, err := dialTarget(ctx, out, n, find, targets[0], o)
 		return dialDoc{Result: &r}, err

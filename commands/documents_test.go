@@ -135,7 +135,9 @@ func TestDocumentsOfHosts(t *testing.T) {
 	relayed := start(t, "serve", "--use-relay", at.Addrs[0], "--state-dir", filepath.Join(dir, "relayed"), "--listen", tcp)
 	registered := start(t, "serve", "--register", at.Addrs[0], "--namespace", "chat",
 		"--state-dir", filepath.Join(dir, "registered"), "--listen", tcp)
+	listens := start(t, "holepunch", "listen", "--relay", at.Addrs[0], "--listen", tcp)
 	relayed.event("reservation.reserved")
+	listens.event("reservation.reserved")
 	registered.event("registration.registered")
 	peer := relayed.ready()
 
@@ -143,9 +145,10 @@ func TestDocumentsOfHosts(t *testing.T) {
 	goldenDocument(t, "serve.ready.json", ready)
 	goldenDocument(t, "dial.json", succeeds(t, "dial", at.Addrs[0], "--listen", quic))
 	goldenDocument(t, "dial.each.json", succeeds(t, "dial", at.Addrs[0], "--listen", quic, "--each"))
-	goldenDocument(t, "dial.relayed.json", succeeds(t, "dial", at.Addrs[0]+"/p2p-circuit/p2p/"+peer.Peer, "--listen", tcp, "--ping", "1"))
+	goldenDocument(t, "dial.relayed.json", succeeds(t, "dial", at.Addrs[0]+"/p2p-circuit/p2p/"+peer.Peer, "--relay-only", "--listen", tcp, "--ping", "1"))
 	goldenDocument(t, "dial.several.json", fails(t, exitPartial, "dial", at.Addrs[0], "/ip4/127.0.0.1/tcp/1/p2p/"+peer.Peer, "--listen", quic))
 	goldenDocument(t, "dial.failed.json", fails(t, exitUnreachable, "dial", "/ip4/127.0.0.1/tcp/1/p2p/"+at.Peer, "--listen", quic))
+	goldenDocument(t, "holepunch.failed.json", fails(t, exitUnreachable, "holepunch", "/ip4/127.0.0.1/tcp/1/p2p/"+at.Peer+"/p2p-circuit/p2p/"+peer.Peer, "--listen", quic))
 	goldenDocument(t, "ping.json", succeeds(t, "ping", at.Addrs[0], "--listen", quic, "-c", "2", "-i", "1ms"))
 	goldenDocument(t, "id.json", succeeds(t, "id", "--state-dir", filepath.Join(dir, "own"), "--listen", quic))
 	goldenDocument(t, "id.remote.json", succeeds(t, "id", at.Addrs[0], "--listen", quic))
@@ -153,8 +156,10 @@ func TestDocumentsOfHosts(t *testing.T) {
 
 	for _, line := range [][]string{
 		{"dial", at.Addrs[0]},
-		{"dial", at.Addrs[0] + "/p2p-circuit/p2p/" + peer.Peer},
+		{"dial", at.Addrs[0] + "/p2p-circuit/p2p/" + peer.Peer, "--relay-only"},
 		{"ping", at.Addrs[0], "-c", "2", "-i", "1ms"},
+		{"holepunch", at.Addrs[0] + "/p2p-circuit/p2p/" + listens.ready().Peer},
+		{"holepunch", at.Addrs[0] + "/p2p-circuit/p2p/" + listens.ready().Peer, "--count", "2", "--interval", "1ms"},
 		{"id", at.Addrs[0]},
 		{"discover", "--rendezvous", at.Addrs[0], "--register", "--namespace", "chat", "--for", "100ms"},
 	} {
@@ -162,10 +167,18 @@ func TestDocumentsOfHosts(t *testing.T) {
 	}
 	documentsFit(t, registered.stop())
 	documentsFit(t, relayed.stop())
+	told := listens.stop()
+	documentsFit(t, told)
+	goldenDocument(t, "holepunch.listen.json", lastDocument(told))
 	all := server.stop()
 	documentsFit(t, all)
-	lines := strings.Split(strings.TrimSpace(all), "\n")
-	goldenDocument(t, "serve.json", strings.Replace(lines[len(lines)-1], `"event":"summary",`, "", 1))
+	goldenDocument(t, "serve.json", lastDocument(all))
+}
+
+// lastDocument is the document that the last line of --ndjson stands for.
+func lastDocument(lines string) string {
+	all := strings.Split(strings.TrimSpace(lines), "\n")
+	return strings.Replace(all[len(all)-1], `"event":"summary",`, "", 1)
 }
 
 // TestEveryDocumentIsPinned holds that there is a golden file for each command.

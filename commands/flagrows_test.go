@@ -108,6 +108,11 @@ func commandFlagRows() []flagRow {
 		{"discover", "limit", "Limit", "discover.txtar"},
 		{"discover", "output", "Output", "discover.txtar"},
 
+		{"holepunch", "count", "Count", "holepunch.txtar"},
+		{"holepunch", "interval", "Interval", "holepunch.txtar"},
+		{"holepunch", "hold", "Hold", "holepunch.txtar"},
+		{"holepunch listen", "relay", "Relays", "holepunch.txtar"},
+		{"holepunch listen", "ready-file", "ReadyFile", "holepunch.txtar"},
 		{"ping", "count", "Count", "ping.txtar"},
 		{"ping", "interval", "Interval", "ping.txtar"},
 		{"id", "allow-unknown-peer", "AllowUnknown", "id.txtar"},

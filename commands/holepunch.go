@@ -82,10 +82,18 @@ func (o *holepunchOptions) validate(args []string) error {
 // holepunchEvents are the lines of --ndjson before the summary.
 func holepunchEvents() []event { return []event{{"step", punchStep{}}, {"ended", punch.Report{}}} }
 
-// punchStep is a step of a punch with the run it belongs to.
+// punchStep is a step of a punch as it happens.
 type punchStep struct {
-	Run string `json:"run"`
-	punch.Step
+	Run    string     `json:"run"`
+	AtMS   float64    `json:"at_ms"` // after the relayed connection stood
+	Side   punch.Role `json:"side"`
+	Step   string     `json:"step"`
+	Addrs  []string   `json:"addrs"`
+	Detail *string    `json:"detail"`
+}
+
+func stepOf(e punch.Event) punchStep {
+	return punchStep{e.Run, e.Step.AtMS, e.Step.Side, e.Step.Event, e.Step.Addrs, e.Step.Error}
 }
 
 func runHolepunch(ctx context.Context, out *output, o holepunchOptions) (any, error) {
@@ -133,13 +141,13 @@ func runHolepunch(ctx context.Context, out *output, o holepunchOptions) (any, er
 // endedLine is the outcome of one of several punches.
 type endedLine struct{ punch.Report }
 
-func (l endedLine) line() string { return punchLine{&l.Report}.line() }
+func (l endedLine) line() string { return punchLine{l.Report}.line() }
 
 func punchOnce(ctx context.Context, out *output, n *host.Node, t addr.Target, o holepunchOptions) (punch.Report, error) {
 	out.status("calling %s through the relay", t.ID)
 	return punch.Do(ctx, n, t.ID, resolved(ctx, n, t), punch.DoConfig{Hold: o.Hold, Config: punch.Config{On: func(e punch.Event) {
 		if e.Step != nil {
-			out.event("step", punchStep{e.Run, *e.Step})
+			out.event("step", stepOf(e))
 			out.status("%s", e.Step.Event)
 		}
 	}}})

@@ -147,9 +147,9 @@ func tellListen(out *output, n *host.Node, e serve.Event) {
 			suggest(out, n, line.Circuits)
 		}
 	case e.Punch != nil && e.Punch.Step != nil:
-		out.event("step", punchStep{e.Punch.Run, *e.Punch.Step})
+		out.event("step", stepOf(*e.Punch))
 	case e.Punch != nil:
-		out.event("punch.ended", punchLine{e.Punch.Report})
+		out.event("punch.ended", punchLine{*e.Punch.Report})
 	}
 }
 

@@ -57,7 +57,7 @@ func tellServe(out *output, e serve.Event) {
 		out.event("rendezvous."+string(e.Rendezvous.Kind), rendezvousOf(*e.Rendezvous))
 	case e.Punch != nil:
 		if e.Punch.Report != nil {
-			out.event("punch.ended", punchLine{e.Punch.Report})
+			out.event("punch.ended", punchLine{*e.Punch.Report})
 		}
 	case e.Peer != nil:
 		out.event("peer."+e.Peer.Kind, peerLine{
@@ -226,7 +226,7 @@ func (l peerLine) line() string {
 }
 
 // punchLine is what became of a relayed connection that was to become direct.
-type punchLine struct{ *punch.Report }
+type punchLine struct{ punch.Report }
 
 func (l punchLine) line() string {
 	if l.Outcome == punch.Failed {

@@ -180,7 +180,7 @@ func failed(p peer.ID, err error) (Report, error) {
 		}
 	}
 	return Report{View: View{
-		Peer: p, Role: Responder, Outcome: Failed, Reason: &reason, Error: new(err.Error()), Started: time.Now(),
+		Peer: p, Role: Responder, Outcome: Failed, Reason: &reason, Detail: new(err.Error()), Started: time.Now(),
 		Attempts: []Attempt{}, Dropped: []Dropped{}, Timeline: []Step{},
 	}}, &FailedError{Peer: p, Reason: reason, Err: err}
 }

@@ -1,6 +1,7 @@
 package punch
 
 import (
+	"context"
 	"errors"
 	"time"
 
@@ -14,6 +15,8 @@ import (
 const (
 	// proofTimeout is how long the direct connection may take to carry something.
 	proofTimeout = 3 * time.Second
+	// pingPause is the time between two tries of it.
+	pingPause = 20 * time.Millisecond
 	// settle is how long both ends have to move to the direct connection before the
 	// relayed one is closed, and how often one that still carries streams is looked
 	// at again.
@@ -30,12 +33,12 @@ var errLost = errors.New("direct connection lost")
 // prove sends something over the direct connection, closes the relayed one once it
 // has come back, and shows that the direct one does without.
 func (s *Service) prove(r *run) error {
+	pings, err := s.ping(r)
 	c, ok := s.direct(r.peer)
 	if !ok {
-		return errLost
+		return errors.Join(errLost, err)
 	}
 	r.directNow(c)
-	pings, err := s.ping(r)
 	if errors.Is(err, ping.ErrUnsupported) {
 		r.proved(pings, false) // there is nothing to send, so the relayed one stays
 		return nil
@@ -58,21 +61,24 @@ func (s *Service) prove(r *run) error {
 	return nil
 }
 
-// ping sends one ping over the direct connection.
-func (s *Service) ping(r *run) (ping.Result, error) {
-	direct := true
-	pings, err := ping.Do(s.ctx, s.n, r.peer, ping.Config{Timeout: proofTimeout, On: func(p ping.Pong) {
-		direct = p.Path == addr.PathDirect
-	}})
-	switch {
-	case errors.Is(err, ping.ErrUnsupported):
-		return pings, err
-	case err != nil:
-		return pings, errors.Join(errLost, err)
-	case !direct || pings.Received == 0:
-		return pings, errLost
+// ping sends a ping over the direct connection, and again where that fails: when both
+// ends dialled, each may hang up on the connection that the other one saw first.
+func (s *Service) ping(r *run) (pings ping.Result, err error) {
+	ctx, cancel := context.WithTimeout(s.ctx, proofTimeout)
+	defer cancel()
+	for {
+		direct := false
+		pings, err = ping.Do(ctx, s.n, r.peer, ping.Config{On: func(p ping.Pong) {
+			direct = p.Path == addr.PathDirect && p.RTTms != nil
+		}})
+		if direct || errors.Is(err, ping.ErrUnsupported) {
+			return pings, err
+		}
+		host.Pause(ctx, pingPause)
+		if ctx.Err() != nil {
+			return pings, errors.Join(errLost, err, s.ctx.Err())
+		}
 	}
-	return pings, nil
 }
 
 // retire closes a relayed connection once nothing is carried on it any more: new

@@ -72,7 +72,7 @@ type View struct {
 	Role    Role      `json:"role"`
 	Outcome string    `json:"outcome"`
 	Reason  *string   `json:"reason"` // of a failure
-	Error   *string   `json:"error"`  // of a failure, in words
+	Detail  *string   `json:"detail"` // of a failure, in words
 	Started time.Time `json:"started"`
 
 	Method    *string `json:"method"`    // that gave the direct connection; null: none did
@@ -298,7 +298,7 @@ func (r *run) settle(err error) {
 	defer r.mu.Unlock()
 	if err != nil {
 		r.report.Outcome = Failed
-		r.report.Reason, r.report.Error = new(reasonOf(err)), new(err.Error())
+		r.report.Reason, r.report.Detail = new(reasonOf(err)), new(err.Error())
 	}
 	close(r.settled)
 }
