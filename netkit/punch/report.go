@@ -115,7 +115,7 @@ type Dropped struct {
 
 // Step is one thing that happened.
 type Step struct {
-	Side  Role     `json:"side"` // whose step it is
+	Side  Role     `json:"side"`  // whose step it is
 	AtMS  float64  `json:"at_ms"` // after the relayed connection stood
 	Event string   `json:"event"`
 	Addrs []string `json:"addrs,omitempty"`
@@ -157,11 +157,13 @@ type run struct {
 }
 
 func newRun(c network.Conn, role Role, on func(Event)) *run {
-	return &run{peer: c.RemotePeer(), role: role, relayed: c, on: on, next: make(chan network.Stream, 1),
+	return &run{
+		peer: c.RemotePeer(), role: role, relayed: c, on: on, next: make(chan network.Stream, 1),
 		settled: make(chan struct{}), theirs: make(chan View, 1), report: Report{View: View{
-		Run: newRunID(), Peer: c.RemotePeer(), Role: role, Started: time.Now(),
-		Attempts: []Attempt{}, Dropped: []Dropped{}, Timeline: []Step{},
-	}}}
+			Run: newRunID(), Peer: c.RemotePeer(), Role: role, Started: time.Now(),
+			Attempts: []Attempt{}, Dropped: []Dropped{}, Timeline: []Step{},
+		}},
+	}
 }
 
 // again hands the run a further attempt of the peer; false when it takes none.
