@@ -5,8 +5,7 @@
 //
 // NATs are described in the terms of RFC 4787 (mapping, filtering, port
 // assignment, hairpinning), the IPv6 firewall in those of RFC 6092. The rules
-// themselves are in [Table] and [Firewall], which do no I/O and are told the
-// time, so that other test beds can put them in front of real packets.
+// themselves do no I/O and are told the time (see [Table]).
 //
 // A lab is a tree of networks. The internet is its root; a [Router] joins a LAN
 // to the network it stands in, which may itself be a LAN (double NAT). Machines
@@ -29,7 +28,9 @@
 //
 // What happened to every packet is kept in a ring and printed when a test fails.
 //
-// UDP only: TCP is tested on loopback and in network namespaces. ICMP is not
-// carried: a router that rejects a packet says so in the trace, and the sender
-// notices nothing, as an unconnected UDP socket on Linux notices nothing.
+// The sockets of machines are UDP only. A machine that is attached to a network
+// stack instead ([Machine.Attach]) sends and receives the IP packets of that stack,
+// UDP and TCP, in a lab that [New] made, where time is real: package netns does so
+// with network namespaces. Of ICMP only the answer to a rejected packet is carried,
+// which an unconnected UDP socket does not notice, here as on Linux.
 package natlab

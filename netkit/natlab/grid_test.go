@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -34,6 +35,35 @@ func opens(from, to natlab.NAT) bool {
 		toSeen && (to.Filtering == natlab.AddressDependent || fromSeen)
 	back := toSeen || from.Filtering != natlab.AddressAndPortDependent
 	return in && back
+}
+
+// TestGridOfStockHolePunching counts the pairs of Grid, dialler and target, that
+// go-libp2p's DCUtR brings together: the mark that a better plan has to beat. All
+// but those of the first two kinds need a mapping that the relay has seen.
+func TestGridOfStockHolePunching(t *testing.T) {
+	const ofAll36 = 21
+	direct := 0
+	var table strings.Builder
+	for _, target := range natlab.Grid() {
+		fmt.Fprintf(&table, "\n%-22s", target)
+		for _, dialer := range natlab.Grid() {
+			natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
+				got, mark := stockPunch(t, lab, dialer, target), " relayed"
+				if got {
+					direct++
+					mark = " direct "
+				}
+				table.WriteString(mark)
+				if got != punchable(dialer, target) {
+					t.Errorf("%s dials %s: direct %v", dialer, target, got)
+				}
+			})
+		}
+	}
+	t.Logf("rows are targets, columns the same kinds as diallers:%s", &table)
+	if direct != ofAll36 {
+		t.Errorf("%d pairs came to a direct connection, want %d", direct, ofAll36)
+	}
 }
 
 // TestStockHolePunching runs go-libp2p's relay and DCUtR for every pair of NAT

@@ -52,8 +52,8 @@ type Unsolicited int
 // The policies for unsolicited packets.
 const (
 	Drop   Unsolicited = iota // forget them
-	Reject                    // answer with ICMP port unreachable, which no UDP socket here notices
-	Poison                    // take them for the router's own, as Linux does without an input filter: the connection tracking entry moves a later session with that remote to another port
+	Reject                    // answer with ICMP port unreachable, which an unconnected UDP socket does not notice, or with a TCP reset
+	Poison                    // take them for the router's own, as Linux does without an input filter: nothing listens there, so they are answered like rejected ones, and the connection tracking entry moves a later session with that remote to another port
 )
 
 // String is the policy's name in lower case.
@@ -67,7 +67,7 @@ const (
 	Passed    Verdict = iota // let through
 	Dropped                  // not let in, silently
 	Rejected                 // not let in, and the sender was told
-	Poisoned                 // not let in, and remembered (see Poison)
+	Poisoned                 // not let in, the sender was told, and it is remembered (see Poison)
 	Exhausted                // not let out: no external port is free
 )
 
@@ -87,6 +87,21 @@ func Kinds(p Ports) []NAT {
 		}
 	}
 	return all
+}
+
+// Grid returns the six kinds whose pairs are the measure of hole punching, from the
+// easiest to the hardest. A mapping that does not depend on the remote keeps the
+// port, as home routers do; of the others the address-dependent one is as hard as
+// it gets.
+func Grid() []NAT {
+	return []NAT{
+		{Mapping: EndpointIndependent, Filtering: EndpointIndependent},
+		{Mapping: EndpointIndependent, Filtering: AddressDependent},
+		{Mapping: EndpointIndependent, Filtering: AddressAndPortDependent},
+		{Mapping: AddressDependent, Filtering: AddressDependent, Ports: Random},
+		{Mapping: AddressAndPortDependent, Filtering: AddressAndPortDependent, Ports: Sequential},
+		{Mapping: AddressAndPortDependent, Filtering: AddressAndPortDependent, Ports: Random},
+	}
 }
 
 // name picks the i-th name; a value that no constant has is shown as a number.

@@ -54,6 +54,14 @@ func (c Config) Run(t *testing.T, f func(t *testing.T, lab *Lab)) {
 	})
 }
 
+// New returns a lab in real time, for machines that are attached to network stacks
+// outside (see [Machine.Attach]). It is closed when the test ends.
+func New(t testing.TB, c Config) *Lab {
+	lab := newLab(t, c)
+	t.Cleanup(lab.close)
+	return lab
+}
+
 func newLab(t testing.TB, c Config) *Lab {
 	if c.Trace == 0 {
 		c.Trace = defaultTrace

@@ -43,6 +43,7 @@ type Machine struct {
 	addrs   []netip.Addr
 	sockets map[uint16][]*socket // by port
 	next    uint16               // ephemeral port to try
+	stack   func(raw []byte)     // see Attach; nil for a machine with sockets
 }
 
 // Machine puts a machine into n.
@@ -126,7 +127,8 @@ func (m *Machine) source(dst netip.Addr) netip.Addr {
 	return netip.Addr{}
 }
 
-// receive gives a packet to the socket it is for. The caller holds lab.mu.
+// receive gives a packet to the socket it is for, or to the attached stack. The
+// caller holds lab.mu.
 func (m *Machine) receive(now time.Time, p packet) {
 	var to *socket
 	for _, s := range m.sockets[p.dst.Port()] {
@@ -137,7 +139,12 @@ func (m *Machine) receive(now time.Time, p packet) {
 	switch {
 	case !slices.Contains(m.addrs, p.dst.Addr()):
 		m.lab.note(now, m.name, "lost: address is gone", p)
-	case to == nil:
+	case m.stack != nil && p.raw != nil:
+		m.lab.note(now, m.name, "received", p)
+		m.stack(p.render())
+	case p.refusal:
+		m.lab.note(now, m.name, "unnoticed: the socket is not connected", p)
+	case to == nil || p.payload == nil:
 		m.lab.note(now, m.name, "lost: no socket", p)
 	case !to.push(p):
 		m.lab.note(now, m.name, "lost: receive buffer is full", p)

@@ -31,8 +31,15 @@ type NAT struct {
 	Unsolicited Unsolicited
 }
 
-// String names mapping and filtering, as in "EIM/APDF".
-func (n NAT) String() string { return n.Mapping.String() + "M/" + n.Filtering.String() + "F" }
+// String names mapping and filtering, and the choice of ports where they are not
+// preserved: "EIM/APDF", "APDM/APDF random".
+func (n NAT) String() string {
+	s := n.Mapping.String() + "M/" + n.Filtering.String() + "F"
+	if n.Ports != Preserved {
+		s += " " + n.Ports.String()
+	}
+	return s
+}
 
 // flow is what a mapping is looked up by: the inside endpoint and the part of
 // the remote that the mapping depends on.

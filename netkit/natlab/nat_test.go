@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 )
 
@@ -58,6 +59,18 @@ func TestMappingAndFiltering(t *testing.T) {
 				t.Errorf("another remote sees the same endpoint: %v", same)
 			}
 		})
+	}
+}
+
+// TestGridIsOneOfEach: the names by which the kinds are known, in order.
+func TestGridIsOneOfEach(t *testing.T) {
+	var names []string
+	for _, n := range Grid() {
+		names = append(names, n.String())
+	}
+	want := []string{"EIM/EIF", "EIM/ADF", "EIM/APDF", "ADM/ADF random", "APDM/APDF sequential", "APDM/APDF random"}
+	if diff := cmp.Diff(want, names); diff != "" {
+		t.Errorf("kinds (-want +got):\n%s", diff)
 	}
 }
 

@@ -8,13 +8,13 @@ import (
 // RouterConfig describes a router. The zero value is a router with the zero NAT
 // and no IPv6.
 type RouterConfig struct {
-	NAT  NAT        // for IPv4
+	NAT  NAT        // for IPv4, UDP and TCP each with a table of its own
 	IPv6 *Firewall  // nil means that the LAN has no IPv6; else its addresses are public, behind this firewall
 	Link LinkConfig // to the network that the router stands in
 	// LAN is the inside IPv4 network, a /24; the zero Prefix means the next free
 	// one of 10.0.0.0/8. A carrier's NAT may want one of 100.64.0.0/10.
 	LAN netip.Prefix
-	// BlockUDP makes the router drop every packet, as networks that only let
+	// BlockUDP makes the router drop every UDP packet, as networks that only let
 	// TCP out do.
 	BlockUDP bool
 }
@@ -27,11 +27,16 @@ type Router struct {
 	outside  *Network
 	link     *Link
 	external netip.Addr // guarded by lab.mu, as the following
-	gate4    gate
-	gate6    gate // nil without IPv6
+	gates    map[channel]gate
 }
 
-// gate decides about the packets of one address family.
+// channel is what a router has a gate for: a protocol in an address family.
+type channel struct {
+	proto protocol
+	six   bool
+}
+
+// gate decides about the packets of one channel.
 type gate interface {
 	Outbound(now time.Time, src, dst netip.AddrPort) (netip.AddrPort, Verdict)
 	Inbound(now time.Time, src, dst netip.AddrPort) (netip.AddrPort, Verdict)
@@ -45,14 +50,16 @@ func (n *Network) Router(name string, c RouterConfig) *Router {
 	if !c.LAN.IsValid() {
 		c.LAN = n.lab.plan.lan()
 	}
-	r := &Router{name: name, cfg: c, outside: n}
+	r := &Router{name: name, cfg: c, outside: n, gates: map[channel]gate{}}
 	r.lan = &Network{
 		lab: n.lab, name: name + "'s LAN", gateway: r, prefix4: c.LAN,
 		machines: map[netip.Addr]*Machine{}, hosts: 1,
 	}
 	if c.IPv6 != nil {
 		r.lan.prefix6 = n.lab.plan.delegated(n.lab.t)
-		r.gate6 = newFilter(*c.IPv6)
+		for _, proto := range []protocol{udp, tcp} {
+			r.gates[channel{proto, true}] = newFilter(*c.IPv6)
+		}
 	}
 	r.link = newLink(n, name, c.Link)
 	r.connect()
@@ -60,11 +67,14 @@ func (n *Network) Router(name string, c RouterConfig) *Router {
 	return r
 }
 
-// connect takes an external address, with an empty NAT table. The caller holds
+// connect takes an external address, with empty NAT tables. The caller holds
 // lab.mu.
 func (r *Router) connect() {
 	r.external, _ = r.outside.assign()
-	r.gate4 = NewTable(r.cfg.NAT, r.external, r.outside.lab.rng().Uint64())
+	seed := r.outside.lab.rng().Uint64()
+	for _, proto := range []protocol{udp, tcp} {
+		r.gates[channel{proto, false}] = NewTable(r.cfg.NAT, r.external, seed)
+	}
 }
 
 // LAN is the network behind the router.
@@ -102,18 +112,18 @@ func (r *Router) leadsTo(a netip.Addr) bool {
 	return false
 }
 
-func (r *Router) gate(a netip.Addr) gate {
-	if a.Is4() {
-		return r.gate4
-	}
-	return r.gate6
-}
+// gate is the one that a packet meets; nil when the router has no IPv6. The caller
+// holds lab.mu.
+func (r *Router) gate(p packet) gate { return r.gates[channel{p.proto, p.dst.Addr().Is6()}] }
+
+// blocks reports whether the router lets no packet of this protocol through.
+func (r *Router) blocks(p packet) bool { return r.cfg.BlockUDP && p.proto == udp }
 
 // outbound takes a packet from the LAN. The caller holds lab.mu.
 func (r *Router) outbound(now time.Time, p packet) {
-	g := r.gate(p.dst.Addr())
+	g := r.gate(p)
 	switch {
-	case r.cfg.BlockUDP:
+	case r.blocks(p):
 		r.note(now, "lost: UDP is blocked", p)
 		return
 	case g == nil:
@@ -141,9 +151,9 @@ func (r *Router) outbound(now time.Time, p packet) {
 // inbound takes a packet for the router's external address or its LAN. The
 // caller holds lab.mu.
 func (r *Router) inbound(now time.Time, p packet) {
-	g := r.gate(p.dst.Addr())
+	g := r.gate(p)
 	switch {
-	case r.cfg.BlockUDP:
+	case r.blocks(p):
 		r.note(now, "lost: UDP is blocked", p)
 		return
 	case g == nil:
@@ -153,6 +163,10 @@ func (r *Router) inbound(now time.Time, p packet) {
 	dst, verdict := g.Inbound(now, p.src, p.dst)
 	if verdict != Passed {
 		r.note(now, "not let in: "+verdict.String(), p)
+		if verdict != Dropped && p.answerable() {
+			p = p.refused()
+			r.link.cross(now, up, p, func(now time.Time) { r.outside.route(now, p) })
+		}
 		return
 	}
 	r.note(now, "in to "+dst.String(), p)

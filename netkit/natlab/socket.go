@@ -106,13 +106,13 @@ func (s *socket) hearsAll(a netip.Addr) bool {
 // WriteTo sends a packet. Sending to a family of which the machine has no
 // address is ENETUNREACH; a packet that gets lost is no error.
 func (s *socket) WriteTo(b []byte, to net.Addr) (int, error) {
-	udp, ok := to.(*net.UDPAddr)
+	remote, ok := to.(*net.UDPAddr)
 	if !ok {
 		return 0, fmt.Errorf("write to %s: %w", to, syscall.EINVAL)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.sending = packet{dst: addrPort(udp), bytes: len(b)}
+	s.sending = packet{proto: udp, dst: addrPort(remote), bytes: len(b)}
 	if len(b) > 0 {
 		s.sending.head = b[0]
 	}
