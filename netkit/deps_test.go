@@ -20,6 +20,7 @@ const (
 	module = "dibber"
 	netkit = module + "/netkit/"
 	natlab = netkit + "natlab"
+	netns  = netkit + "netns"
 	libp2p = "github.com/libp2p/go-libp2p"
 )
 
@@ -60,9 +61,9 @@ func violations(p listed) []string {
 		v.library(p)
 		v.order(p)
 	}
-	if p.ImportPath != natlab {
-		v.forbid(p.Deps, "needs", "the test bed and package testing are for tests", func(path string) bool {
-			return path == natlab || path == "testing"
+	if !testBed(p.ImportPath) {
+		v.forbid(p.Deps, "needs", "the test beds and package testing are for tests", func(path string) bool {
+			return testBed(path) || path == "testing"
 		})
 	}
 	return v.found
@@ -91,7 +92,7 @@ func (v *verdict) library(p listed) {
 		return path == "flag" || path == "log"
 	})
 	if p.ImportPath != natlab && p.ImportPath != netkit+"host" {
-		v.forbid(p.Imports, "imports", "only host and the test bed build hosts", func(path string) bool { return path == libp2p })
+		v.forbid(p.Imports, "imports", "only host and natlab build hosts", func(path string) bool { return path == libp2p })
 	}
 }
 
@@ -100,7 +101,10 @@ func (v *verdict) order(p listed) {
 	own := row(p.ImportPath)
 	switch {
 	case p.ImportPath == natlab:
-		v.forbid(p.Imports, "imports", "the test bed stands on host", func(path string) bool { return row(path) > row(netkit+"host") })
+		v.forbid(p.Imports, "imports", "natlab stands on host", func(path string) bool { return row(path) > row(netkit+"host") || path == netns })
+		return
+	case p.ImportPath == netns:
+		v.forbid(p.Imports, "imports", "netns stands on natlab", func(path string) bool { return row(path) >= 0 })
 		return
 	case own < 0:
 		v.found = append(v.found, p.ImportPath+" is not in the map of netkit/doc.go")
@@ -122,6 +126,9 @@ func row(path string) int {
 	name, _, _ = strings.Cut(name, "/")
 	return slices.IndexFunc(rows(), func(row []string) bool { return inside && slices.Contains(row, name) })
 }
+
+// testBed says whether a package is one of those that only tests import.
+func testBed(path string) bool { return path == natlab || path == netns }
 
 // within says whether a path is that of a package or lies below it.
 func within(path, parent string) bool {
@@ -165,14 +172,15 @@ func TestTheTopKeepsOut(t *testing.T) {
 		},
 		{"commands know all", listed{
 			ImportPath: "dibber/commands", Imports: []string{"github.com/urfave/cli/v2", "dibber/netkit/serve", "dibber/netkit/addr"},
-			TestImports: []string{"dibber/netkit/natlab", "testing"},
+			TestImports: []string{"dibber/netkit/natlab", "dibber/netkit/netns", "testing"},
 		}, nil},
 		{
-			"the test bed in the binary",
-			listed{ImportPath: "dibber/commands", Deps: []string{"dibber/netkit/natlab", "testing"}},
+			"the test beds in the binary",
+			listed{ImportPath: "dibber/commands", Deps: []string{"dibber/netkit/natlab", "dibber/netkit/netns", "testing"}},
 			[]string{
-				"dibber/commands needs dibber/netkit/natlab: the test bed and package testing are for tests",
-				"dibber/commands needs testing: the test bed and package testing are for tests",
+				"dibber/commands needs dibber/netkit/natlab: the test beds and package testing are for tests",
+				"dibber/commands needs dibber/netkit/netns: the test beds and package testing are for tests",
+				"dibber/commands needs testing: the test beds and package testing are for tests",
 			},
 		},
 		{"a script", listed{ImportPath: "dibber/scripts/bench/dial", Imports: []string{"flag", libp2p}, Deps: []string{"testing"}}, nil},
@@ -219,7 +227,21 @@ func TestRowsLookDownOnly(t *testing.T) {
 		{
 			"the test bed knows a protocol",
 			listed{ImportPath: natlab, Imports: []string{"dibber/netkit/relay"}},
-			[]string{"dibber/netkit/natlab imports dibber/netkit/relay: the test bed stands on host"},
+			[]string{"dibber/netkit/natlab imports dibber/netkit/relay: natlab stands on host"},
+		},
+		{"the other test bed", listed{ImportPath: netns, Imports: []string{"testing", natlab}, Deps: []string{"testing", natlab}}, nil},
+		{
+			"the test beds the wrong way round",
+			listed{ImportPath: natlab, Imports: []string{netns}},
+			[]string{"dibber/netkit/natlab imports dibber/netkit/netns: natlab stands on host"},
+		},
+		{
+			"the other test bed knows a protocol",
+			listed{ImportPath: netns, Imports: []string{"dibber/netkit/host", "dibber/netkit/relay"}},
+			[]string{
+				"dibber/netkit/netns imports dibber/netkit/host: netns stands on natlab",
+				"dibber/netkit/netns imports dibber/netkit/relay: netns stands on natlab",
+			},
 		},
 		{
 			"a package that nobody placed",
@@ -234,7 +256,7 @@ func TestLibrariesStayLibraries(t *testing.T) {
 		{
 			"a protocol builds a host",
 			listed{ImportPath: "dibber/netkit/mdns", Imports: []string{libp2p, libp2p + "/core/host"}},
-			[]string{"dibber/netkit/mdns imports github.com/libp2p/go-libp2p: only host and the test bed build hosts"},
+			[]string{"dibber/netkit/mdns imports github.com/libp2p/go-libp2p: only host and natlab build hosts"},
 		},
 		{
 			"a library with flags and prints",

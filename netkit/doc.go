@@ -6,7 +6,7 @@
 //	host                                            Config → *host.Node, the one place that builds libp2p hosts
 //	L1    rendezvous relay dialback mdns ping       one protocol each
 //	L2    punch discover dial serve                 what a person asks for, composed of the above
-//	      natlab                                    a simulated internet, imported by tests only
+//	      natlab netns                              a simulated internet, and namespaces of the kernel on it: for tests only
 //
 // # The rule
 //
@@ -16,7 +16,7 @@
 //
 // The libraries know no flags, no tables and no terminal: only commands imports urfave/cli and tablewriter, and no library
 // imports flag or log. L0 imports nothing of libp2p's implementation (go-libp2p/p2p/…), only core/… . Only host and natlab import
-// go-libp2p itself, which builds hosts. natlab, and with it the testing package, is in no binary.
+// go-libp2p itself, which builds hosts. natlab and netns, and with them the testing package, are in no binary.
 //
 // # Two shapes
 //
