@@ -29,7 +29,7 @@ type Process struct {
 	errs   bytes.Buffer
 	more   chan struct{} // closed and replaced when there is more output
 	ended  error
-	parsed int // bytes of out that Event has looked at; used by the test's goroutine only
+	parsed int // bytes of out that Event has looked at
 }
 
 // Start runs a program inside the namespace. It is killed after the test, and its
@@ -93,40 +93,53 @@ func (p *Process) end() {
 // the object. The test fails when the program ends before, or after a minute.
 func (p *Process) Event(name string) map[string]any {
 	p.t.Helper()
-	limit := time.After(patience)
-	for {
-		line, more := p.line()
-		if line == nil {
-			select {
-			case <-more:
-				continue
-			case <-limit:
-				p.t.Fatalf("netns: %s: no %s within %s", p.name, name, patience)
-			case <-p.done:
-				if line, _ = p.line(); line == nil {
-					p.t.Fatalf("netns: %s: ended (%v) without %s", p.name, p.ended, name)
-				}
+	var event map[string]any
+	p.until(name, func() bool {
+		for {
+			rest := p.out.Bytes()[p.parsed:]
+			i := bytes.IndexByte(rest, '\n')
+			if i < 0 {
+				return false
+			}
+			p.parsed += i + 1
+			event = nil
+			if json.Unmarshal(rest[:i], &event) == nil && event["event"] == name {
+				return true
 			}
 		}
-		var event map[string]any
-		if json.Unmarshal(line, &event) == nil && event["event"] == name {
-			return event
-		}
-	}
+	})
+	return event
 }
 
-// line is the next whole line of stdout, nil if it is not there yet; then more is
-// closed when there is more output.
-func (p *Process) line() (line []byte, more <-chan struct{}) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	rest := p.out.Bytes()[p.parsed:]
-	i := bytes.IndexByte(rest, '\n')
-	if i < 0 {
-		return nil, p.more
+// Says waits until the program has printed a text on stderr, under the conditions
+// of Event.
+func (p *Process) Says(text string) {
+	p.t.Helper()
+	p.until(text, func() bool { return bytes.Contains(p.errs.Bytes(), []byte(text)) })
+}
+
+// until looks at the output, with p.mu held, whenever there is more of it.
+func (p *Process) until(what string, done func() bool) {
+	p.t.Helper()
+	limit := time.After(patience)
+	for ended := false; ; {
+		p.mu.Lock()
+		found, more := done(), p.more
+		p.mu.Unlock()
+		switch {
+		case found:
+			return
+		case ended:
+			p.t.Fatalf("netns: %s: ended (%v) without %s", p.name, p.ended, what)
+		}
+		select {
+		case <-more:
+		case <-p.done:
+			ended = true
+		case <-limit:
+			p.t.Fatalf("netns: %s: no %s within %s", p.name, what, patience)
+		}
 	}
-	p.parsed += i + 1
-	return bytes.Clone(rest[:i]), nil
 }
 
 // Signal sends a signal to the program.
