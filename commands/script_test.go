@@ -53,12 +53,17 @@ func TestScripts(t *testing.T) {
 				RequireUniqueNames:  true,
 				UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "",
 				Setup:               scriptEnv,
-				Cmds: map[string]func(*testscript.TestScript, bool, []string){
-					"code": cmdCode, "waitfile": cmdWaitFile, "waitevent": cmdWaitEvent, "json": cmdJSON,
-					"setjson": cmdSetJSON, "summary": cmdSummary, "hangup": cmdHangup, "oneline": cmdOneLine, "settext": cmdSetText,
-				},
+				Cmds:                scriptCommands(),
 			})
 		})
+	}
+}
+
+// scriptCommands are the commands that scripts have besides those of testscript.
+func scriptCommands() map[string]func(*testscript.TestScript, bool, []string) {
+	return map[string]func(*testscript.TestScript, bool, []string){
+		"code": cmdCode, "waitfile": cmdWaitFile, "waitevent": cmdWaitEvent, "json": cmdJSON,
+		"setjson": cmdSetJSON, "summary": cmdSummary, "hangup": cmdHangup, "oneline": cmdOneLine, "settext": cmdSetText,
 	}
 }
 

@@ -38,8 +38,7 @@ func opens(from, to natlab.NAT) bool {
 }
 
 // TestGridOfStockHolePunching counts the pairs of Grid, dialler and target, that
-// go-libp2p's DCUtR brings together: the mark that a better plan has to beat. All
-// but those of the first two kinds need a mapping that the relay has seen.
+// go-libp2p's DCUtR brings together: the mark that a better plan has to beat.
 func TestGridOfStockHolePunching(t *testing.T) {
 	const ofAll36 = 21
 	direct := 0

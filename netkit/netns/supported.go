@@ -27,8 +27,8 @@ func Supported() error {
 	} else if err := onThread(func() error { return unix.Unshare(unix.CLONE_NEWNET) }); err != nil {
 		missing = append(missing, fmt.Sprintf("the right to make network namespaces (%v)", err))
 	}
-	for command, debian := range map[string]string{"ip": "iproute2", "nft": "nftables"} {
-		if err := Have(command, debian); err != nil {
+	for _, err := range []error{Have("ip", "iproute2"), Have("nft", "nftables")} {
+		if err != nil {
 			missing = append(missing, err.Error())
 		}
 	}
