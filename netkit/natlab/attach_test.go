@@ -182,3 +182,24 @@ func TestStackBesideSockets(t *testing.T) {
 		}
 	})
 }
+
+// TestPoisonIsForUDP: a refused connection attempt moves no port later, a datagram
+// does.
+func TestPoisonIsForUDP(t *testing.T) {
+	for proto, make := range map[protocol]func(src, dst netip.AddrPort) []byte{
+		udp: func(src, dst netip.AddrPort) []byte { return datagram(src, dst, "hello") },
+		tcp: func(src, dst netip.AddrPort) []byte { return segment(src, dst, flagSYN, 1, 0, "") },
+	} {
+		Run(t, func(t *testing.T, lab *Lab) {
+			r, inner, server, from, to := home(t, lab, RouterConfig{NAT: NAT{Filtering: AddressAndPortDependent, Unsolicited: Poison}})
+			server.send(make(to, netip.AddrPortFrom(r.External(), from.Port())))
+			if p := server.must(); p.answerable() {
+				t.Errorf("the intruder hears %s", p.kind())
+			}
+			inner.send(make(from, to))
+			if moved := server.must().src.Port() != from.Port(); moved != (proto == udp) {
+				t.Errorf("protocol %d: moved: %v", proto, moved)
+			}
+		})
+	}
+}

@@ -53,7 +53,7 @@ type Unsolicited int
 const (
 	Drop   Unsolicited = iota // forget them
 	Reject                    // answer with ICMP port unreachable, which an unconnected UDP socket does not notice, or with a TCP reset
-	Poison                    // take them for the router's own, as Linux does without an input filter: nothing listens there, so they are answered like rejected ones, and the connection tracking entry moves a later session with that remote to another port
+	Poison                    // take them for the router's own, as Linux does without an input filter: nothing listens there, so they are answered like rejected ones, and the connection tracking entry of a UDP packet moves a later session with that remote to another port
 )
 
 // String is the policy's name in lower case.

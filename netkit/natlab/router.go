@@ -72,9 +72,12 @@ func (n *Network) Router(name string, c RouterConfig) *Router {
 func (r *Router) connect() {
 	r.external, _ = r.outside.assign()
 	seed := r.outside.lab.rng().Uint64()
-	for _, proto := range []protocol{udp, tcp} {
-		r.gates[channel{proto, false}] = NewTable(r.cfg.NAT, r.external, seed)
+	nat := r.cfg.NAT
+	r.gates[channel{udp, false}] = NewTable(nat, r.external, seed)
+	if nat.Unsolicited == Poison {
+		nat.Unsolicited = Reject // with the reset that answers it, Linux forgets a connection attempt
 	}
+	r.gates[channel{tcp, false}] = NewTable(nat, r.external, seed)
 }
 
 // LAN is the network behind the router.

@@ -81,6 +81,7 @@ func TestNATs(t *testing.T) {
 			t.Run("hairpin", s.hairpin)
 			t.Run("TCP mapping", s.tcpMapping)
 			t.Run("TCP filtering", s.tcpFiltering)
+			t.Run("TCP unsolicited", s.tcpUnsolicited)
 		})
 	}
 }
@@ -214,6 +215,23 @@ func (s *scene) tcpFiltering(t *testing.T) {
 		})
 	}
 	strangers.Wait()
+}
+
+// tcpUnsolicited: a connection attempt from outside moves nothing, whatever became
+// of it.
+func (s *scene) tcpUnsolicited(t *testing.T) {
+	if s.is.Ports != natlab.Preserved || s.is.Filtering == natlab.EndpointIndependent {
+		return // an intruder cannot know the port, or gets in
+	}
+	speaks := s.is.Unsolicited != natlab.Drop
+	intruder := at(s.server, 1, 3002)
+	if err := dial(t, s.server, intruder, netip.AddrPortFrom(s.external(), 4003), wait(speaks)); err == nil {
+		t.Fatal("the intruder got in")
+	}
+	peers := listen(t, s.server, intruder)
+	if got := dialed(t, s.alice, at(s.alice, 0, 4003), intruder, peers).Port(); got != 4003 {
+		t.Errorf("towards the intruder from port %d", got)
+	}
 }
 
 // TestMappingsExpire: a packet from outside that comes after the time-out is not

@@ -69,7 +69,14 @@ func onThread(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread()
-		done <- f()
+		if unix.Gettid() != unix.Getpid() {
+			done <- f()
+			return
+		}
+		// The first thread of a process never ends. Kept here, it cannot be the
+		// thread that the next attempt gets.
+		defer runtime.UnlockOSThread()
+		done <- onThread(f)
 	}()
 	return <-done
 }

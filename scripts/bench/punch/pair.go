@@ -1,0 +1,142 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"dibber/netkit/natlab"
+	"dibber/netkit/netns"
+)
+
+// The links, one way: 80 ms there and back between the peers, 120 ms by way of
+// the relay.
+const (
+	relayLatency  = 10 * time.Millisecond
+	dialerLatency = 15 * time.Millisecond
+	targetLatency = 25 * time.Millisecond
+)
+
+// pair is what runs in the namespaces.
+type pair struct {
+	who, transport string
+	self, dibber   string // programs
+}
+
+// punch runs one pair once. It returns 0 when the pair stayed relayed.
+func (p pair) punch(ctx context.Context, o options, c cell, seed uint64) (ms float64, err error) {
+	err = inLab(ctx, func(t testing.TB) {
+		lab := netns.New(t, natlab.Config{Seed: seed})
+		link := func(latency time.Duration) natlab.LinkConfig {
+			return natlab.LinkConfig{Latency: latency, Loss: o.loss}
+		}
+		relay := lab.Host(lab.Internet(), "relay", natlab.MachineConfig{Link: natlab.LinkConfig{Latency: relayLatency}})
+		target := lab.Behind("target", natlab.RouterConfig{NAT: c.target, Link: link(targetLatency)})
+		dialer := lab.Behind("dialer", natlab.RouterConfig{NAT: c.dialer, Link: link(dialerLatency)})
+		if p.who == "stock" {
+			ms = p.stock(t, o, relay, target, dialer)
+		} else {
+			ms = p.ours(t, o, relay, target, dialer)
+		}
+	})
+	return ms, err
+}
+
+// stock has three processes of this program.
+func (p pair) stock(t testing.TB, o options, relay, target, dialer *netns.Host) float64 {
+	common := []string{"-transport", p.transport, "-patience", o.patience.String()}
+	via := relay.Start(p.self, append(common, "-role", "relay")...).Event("ready")["addr"].(string)
+	common = append(common, "-relay", via)
+	circuit := target.Start(p.self, append(common, "-role", "target")...).Event("ready")["addr"].(string)
+	done := dialer.Start(p.self, append(common, "-role", "dialer", "-target", circuit)...).Event("summary")
+	ms, _ := done["direct_ms"].(float64) // null when it stayed relayed
+	return ms
+}
+
+// ours has three processes of dibber.
+func (p pair) ours(t testing.TB, o options, relay, target, dialer *netns.Host) float64 {
+	serve := func(h *netns.Host, args ...string) *netns.Process {
+		args = append(args, "--ndjson", "--transport", p.transport, "--state-dir", t.TempDir())
+		return h.Start(p.dibber, append([]string{"serve"}, args...)...)
+	}
+	via := publicAddr(serve(relay, "--relay").Event("ready"), relay)
+	peer := serve(target, "--use-relay", via)
+	id := peer.Event("ready")["peer"]
+	peer.Event("reservation.reserved")
+	done := dialer.Start(p.dibber, "dial", "--ndjson", "--transport", p.transport, "--until-direct", "--ping", "0",
+		"--timeout", o.patience.String(), fmt.Sprintf("%s/p2p-circuit/p2p/%s", via, id)).Event("summary")
+	upgrade, _ := done["upgrade"].(map[string]any)
+	ms, _ := upgrade["ms"].(float64)
+	return ms
+}
+
+// publicAddr is the first address in a ready event that is the host's in the lab.
+func publicAddr(ready map[string]any, h *netns.Host) string {
+	addrs, _ := ready["addrs"].([]any)
+	for _, a := range addrs {
+		if s, _ := a.(string); strings.Contains(s, "/"+h.Addr().String()+"/") {
+			return s
+		}
+	}
+	return ""
+}
+
+// stand stands in for a test, for the beds that are made for tests.
+type stand struct {
+	testing.TB
+	ctx      context.Context
+	dir      string
+	cleanups []func()
+	failure  error
+}
+
+// inLab calls f with what it needs for a lab, and then ends and removes whatever
+// the lab holds.
+func inLab(ctx context.Context, f func(t testing.TB)) error {
+	dir, err := os.MkdirTemp("", "punch")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	s := &stand{ctx: ctx, dir: dir}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() {
+			for i := len(s.cleanups) - 1; i >= 0; i-- {
+				s.cleanups[i]()
+			}
+		}()
+		f(s)
+	}()
+	<-done
+	return errors.Join(s.failure, ctx.Err())
+}
+
+func (s *stand) Helper()                  {}
+func (s *stand) Context() context.Context { return s.ctx }
+func (s *stand) Cleanup(f func())         { s.cleanups = append(s.cleanups, f) }
+func (s *stand) Failed() bool             { return s.failure != nil }
+
+func (s *stand) Logf(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
+
+func (s *stand) Fatalf(format string, args ...any) {
+	s.failure = fmt.Errorf(format, args...)
+	runtime.Goexit()
+}
+
+func (s *stand) TempDir() string {
+	dir, err := os.MkdirTemp(s.dir, "")
+	if err != nil {
+		s.Fatalf("temporary directory in %s: %w", filepath.Base(s.dir), err)
+	}
+	return dir
+}
