@@ -38,7 +38,7 @@ func (h *Host) Start(command string, args ...string) *Process {
 	h.t.Helper()
 	p := &Process{
 		t: h.t, name: h.name + ": " + strings.Join(append([]string{command}, args...), " "),
-		cmd: exec.Command(command, args...), done: make(chan struct{}), more: make(chan struct{}),
+		cmd: exec.CommandContext(h.t.Context(), command, args...), done: make(chan struct{}), more: make(chan struct{}),
 	}
 	p.cmd.Stdout, p.cmd.Stderr = stream{p, &p.out}, stream{p, &p.errs}
 	// The signal is sent when the thread that started the program ends; that

@@ -90,8 +90,8 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	var all []table
-	for _, transport := range strings.Split(o.transport, ",") {
-		for _, who := range strings.Split(o.who, ",") {
+	for transport := range strings.SplitSeq(o.transport, ",") {
+		for who := range strings.SplitSeq(o.who, ",") {
 			t, err := measure(ctx, o, pair{who: who, transport: transport, self: self, dibber: dibber})
 			if err != nil {
 				return err
@@ -115,7 +115,7 @@ func run(ctx context.Context, o options) error {
 	}{runtime.NumCPU(), o.runs, o.loss, all})
 }
 
-// kinds are those of the grid that were asked for.
+// grid is the part of natlab.Grid that was asked for.
 func (o options) grid() []natlab.NAT {
 	words := strings.Split(o.kinds, ",")
 	return slices.DeleteFunc(natlab.Grid(), func(n natlab.NAT) bool {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -42,7 +43,7 @@ func (p pair) punch(ctx context.Context, o options, c cell, seed uint64) (ms flo
 		target := lab.Behind("target", natlab.RouterConfig{NAT: c.target, Link: link(targetLatency)})
 		dialer := lab.Behind("dialer", natlab.RouterConfig{NAT: c.dialer, Link: link(dialerLatency)})
 		if p.who == "stock" {
-			ms = p.stock(t, o, relay, target, dialer)
+			ms = p.stock(o, relay, target, dialer)
 		} else {
 			ms = p.ours(t, o, relay, target, dialer)
 		}
@@ -51,7 +52,7 @@ func (p pair) punch(ctx context.Context, o options, c cell, seed uint64) (ms flo
 }
 
 // stock has three processes of this program.
-func (p pair) stock(t testing.TB, o options, relay, target, dialer *netns.Host) float64 {
+func (p pair) stock(o options, relay, target, dialer *netns.Host) float64 {
 	common := []string{"-transport", p.transport, "-patience", o.patience.String()}
 	via := relay.Start(p.self, append(common, "-role", "relay")...).Event("ready")["addr"].(string)
 	common = append(common, "-relay", via)
@@ -111,8 +112,8 @@ func inLab(ctx context.Context, f func(t testing.TB)) error {
 	go func() {
 		defer close(done)
 		defer func() {
-			for i := len(s.cleanups) - 1; i >= 0; i-- {
-				s.cleanups[i]()
+			for _, f := range slices.Backward(s.cleanups) {
+				f()
 			}
 		}()
 		f(s)
