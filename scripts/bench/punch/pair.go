@@ -64,18 +64,16 @@ func (p pair) stock(o options, relay, target, dialer *netns.Host) float64 {
 
 // ours has three processes of dibber.
 func (p pair) ours(t testing.TB, o options, relay, target, dialer *netns.Host) float64 {
-	serve := func(h *netns.Host, args ...string) *netns.Process {
-		args = append(args, "--ndjson", "--transport", p.transport, "--state-dir", t.TempDir())
-		return h.Start(p.dibber, append([]string{"serve"}, args...)...)
-	}
-	via := publicAddr(serve(relay, "--relay").Event("ready"), relay)
-	peer := serve(target, "--use-relay", via)
-	id := peer.Event("ready")["peer"]
-	peer.Event("reservation.reserved")
-	done := dialer.Start(p.dibber, "dial", "--ndjson", "--transport", p.transport, "--until-direct", "--ping", "0",
-		"--timeout", o.patience.String(), fmt.Sprintf("%s/p2p-circuit/p2p/%s", via, id)).Event("summary")
-	upgrade, _ := done["upgrade"].(map[string]any)
-	ms, _ := upgrade["ms"].(float64)
+	common := []string{"--ndjson", "--transport", p.transport, "--state-dir", t.TempDir()}
+	ready := relay.Start(p.dibber, append([]string{"serve", "--relay"}, common...)...).Event("ready")
+	via := publicAddr(ready, relay)
+	waiting := target.Start(p.dibber, append([]string{"holepunch", "listen", "--relay", via}, common...)...)
+	id := waiting.Event("ready")["peer"]
+	waiting.Event("reservation.reserved")
+	done := dialer.Start(p.dibber, append([]string{
+		"holepunch", "--timeout", o.patience.String(), fmt.Sprintf("%s/p2p-circuit/p2p/%s", via, id),
+	}, common...)...).Event("summary")
+	ms, _ := done["direct_ms"].(float64) // null when it stayed relayed
 	return ms
 }
 
