@@ -111,6 +111,8 @@ func New(n *host.Node, cfg Config) (*Server, error) {
 		cfg.Retry = defaultRetry
 	}
 	s := &Server{n: n, cfg: cfg}
+	release := n.HoldStreams() // an aquadoggo node stays with those alone, server or peer, that take its stream
+	s.forAll = append(s.forAll, func() error { release(); return nil })
 	for _, start := range []func() error{s.startServers, s.startMDNS, s.startPunch, s.startClients} {
 		if err := start(); err != nil {
 			return nil, errors.Join(err, s.Close())
