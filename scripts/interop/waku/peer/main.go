@@ -1,10 +1,5 @@
-// Command waku is a rendezvous peer made of waku-org/go-libp2p-rendezvous, for
-// the interoperability test of netkit/rendezvous. It lives until its standard
-// input ends.
-//
-//	waku serve                  prints its address and serves
-//	waku register ADDR NS       registers, then prints its peer id
-//	waku discover ADDR NS       prints the peer ids it finds, and ends
+// Command waku is a rendezvous peer made of waku-org/go-libp2p-rendezvous, for scripts/interop; package bed tells its arguments and
+// what it prints.
 package main
 
 import (
@@ -31,20 +26,23 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
-	h, err := libp2p.New(libp2p.ListenAddrStrings("/ip4/127.0.0.1/udp/0/quic-v1"), libp2p.DisableRelay())
+	if len(args) < 2 {
+		return errors.New("usage: waku IP serve | register POINT NS | discover POINT NS")
+	}
+	h, err := libp2p.New(libp2p.ListenAddrStrings("/ip4/"+args[0]+"/udp/0/quic-v1"), libp2p.DisableRelay())
 	if err != nil {
 		return err
 	}
 	defer h.Close()
-	switch {
-	case len(args) == 1 && args[0] == "serve":
+	switch verb, rest := args[1], args[2:]; {
+	case verb == "serve" && len(rest) == 0:
 		return serve(ctx, h)
-	case len(args) == 3 && args[0] == "register":
-		return register(ctx, h, args[1], args[2])
-	case len(args) == 3 && args[0] == "discover":
-		return discover(ctx, h, args[1], args[2])
+	case verb == "register" && len(rest) == 2:
+		return register(ctx, h, rest[0], rest[1])
+	case verb == "discover" && len(rest) == 2:
+		return discover(ctx, h, rest[0], rest[1])
 	default:
-		return errors.New("usage: waku serve | register ADDR NS | discover ADDR NS")
+		return fmt.Errorf("unknown: %v", args)
 	}
 }
 
@@ -55,7 +53,7 @@ func serve(ctx context.Context, h host.Host) error {
 	}
 	defer store.Close()
 	rendezvous.NewRendezvousService(h, store)
-	fmt.Printf("%s/p2p/%s\n", h.Addrs()[0], h.ID())
+	fmt.Printf("listening %s/p2p/%s\nready\n", h.Addrs()[0], h.ID())
 	_, err = io.Copy(io.Discard, os.Stdin)
 	return err
 }
@@ -76,7 +74,7 @@ func register(ctx context.Context, h host.Host, addr, ns string) error {
 	if _, err := point.Register(ctx, ns, ttl); err != nil {
 		return err
 	}
-	fmt.Println(h.ID())
+	fmt.Println("registered", h.ID())
 	_, err = io.Copy(io.Discard, os.Stdin)
 	return err
 }
@@ -91,7 +89,8 @@ func discover(ctx context.Context, h host.Host, addr, ns string) error {
 		return err
 	}
 	for _, registration := range found {
-		fmt.Println(registration.Peer.ID)
+		fmt.Println("found", registration.Peer.ID)
 	}
+	fmt.Println("done")
 	return nil
 }
