@@ -105,7 +105,7 @@ func (p *Process) Line(ctx context.Context, prefix string) (string, error) {
 		select {
 		case line, open := <-p.lines:
 			if !open {
-				return "", fmt.Errorf("%s ended (%v) before it said %q; last: %.200q", p.Name, p.ended(), prefix, last)
+				return "", fmt.Errorf("%s ended (%v) before it said %q; last: %.200q", p.Name, p.wait(ctx), prefix, last)
 			}
 			if rest, found := strings.CutPrefix(line, prefix); found {
 				return strings.TrimSpace(rest), nil
@@ -117,10 +117,18 @@ func (p *Process) Line(ctx context.Context, prefix string) (string, error) {
 	}
 }
 
-// ended waits for the end and returns the reason.
-func (p *Process) ended() error {
-	<-p.done
-	return p.err
+// Ended waits for the end of a program that ends by itself.
+func (p *Process) Ended(ctx context.Context) error {
+	for {
+		select {
+		case _, open := <-p.lines:
+			if !open {
+				return p.wait(ctx)
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // Stop asks the process to end, as Ctrl-C at its terminal would, and sees to it that it does.

@@ -2,6 +2,7 @@ package bed
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"regexp"
@@ -151,7 +152,7 @@ func (g Small) refusedByOurs(ctx context.Context, s *Scene) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	said, err := g.word(ctx, s, "failed ", "dial", Circuit(relay.Addrs[0], nobody))
+	said, err := g.word(ctx, s, "failed ", "dial", Circuit(relay.Addrs[0], Nobody))
 	if err != nil {
 		return "", err
 	}
@@ -161,9 +162,17 @@ func (g Small) refusedByOurs(ctx context.Context, s *Scene) (string, error) {
 	if err := relay.Event(ctx, "relay.circuit.refused", &refused); err != nil {
 		return "", err
 	}
-	reason := noReservation.FindString(strings.Join(said, " "))
+	return SaysNoReservation(errors.New(strings.Join(said, " ")))
+}
+
+// SaysNoReservation finds the status in what an implementation says of a dial.
+func SaysNoReservation(failed error) (string, error) {
+	if failed == nil {
+		return "", errors.New("it says that it is connected")
+	}
+	reason := noReservation.FindString(failed.Error())
 	if reason == "" {
-		return "", fmt.Errorf("it says %q of NO_RESERVATION", strings.Join(said, " "))
+		return "", fmt.Errorf("of NO_RESERVATION it says %w", failed)
 	}
 	return "it says " + reason, nil
 }
@@ -222,8 +231,8 @@ func (g Small) weAreRefused(ctx context.Context, s *Scene) (string, error) {
 	return s.RefusedBy(ctx, relay)
 }
 
-// nobody has no reservation anywhere.
-const nobody = "12D3KooWCw68m5CRcV8vD9iuR325oKwJHLYqTYH5mYwD6k2QV4nm"
+// Nobody has no reservation anywhere.
+const Nobody = "12D3KooWCw68m5CRcV8vD9iuR325oKwJHLYqTYH5mYwD6k2QV4nm"
 
 // Circuit is the address of a peer through a relay.
 func Circuit(relay, peer string) string { return relay + "/p2p-circuit/p2p/" + peer }
@@ -262,7 +271,7 @@ func (s *Scene) MeetThrough(ctx context.Context, relay, limits string) (string, 
 
 // RefusedBy dials a peer that has no reservation at a relay, and reads its refusal.
 func (s *Scene) RefusedBy(ctx context.Context, relay string) (string, error) {
-	d, err := s.Dial(ctx, "--relay-only", Circuit(relay, nobody))
+	d, err := s.Dial(ctx, "--relay-only", Circuit(relay, Nobody))
 	if err != nil {
 		return "", err
 	}

@@ -13,6 +13,7 @@ import (
 	aquadoggo "dibber/scripts/interop/aquadoggo/nodes"
 	"dibber/scripts/interop/bed"
 	"dibber/scripts/interop/js"
+	"dibber/scripts/interop/kubo"
 	"dibber/scripts/interop/rust"
 	"dibber/scripts/interop/stock"
 	"dibber/scripts/interop/waku"
@@ -20,5 +21,5 @@ import (
 
 func main() {
 	// The cheap ones first.
-	os.Exit(bed.Main([]bed.Peer{stock.Peer(), waku.Peer(), js.Peer(), rust.Peer(), aquadoggo.Peer()}))
+	os.Exit(bed.Main([]bed.Peer{stock.Peer(), waku.Peer(), js.Peer(), kubo.Peer(), rust.Peer(), aquadoggo.Peer()}))
 }

@@ -116,7 +116,10 @@ async fn run(mut swarm: Swarm<Behaviour>, task: Task) -> Result<(), Box<dyn Erro
     loop {
         let event = match swarm.select_next_some().await {
             SwarmEvent::NewListenAddr { address, .. } => {
-                swarm.add_external_address(address.clone());
+                // A relay tells external addresses, a record lists them. DCUtR offers those observed that are not yet external.
+                if let Task::Serve | Task::Register(..) = task {
+                    swarm.add_external_address(address.clone());
+                }
                 if let Task::Serve = task {
                     println!("listening {address}/p2p/{me}");
                 }
