@@ -21,7 +21,10 @@ func Main(peers []Peer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	failed, err := run(ctx, peers, os.Args[1:])
-	if err != nil {
+	switch {
+	case ctx.Err() != nil:
+		fmt.Fprintln(os.Stderr, "interop: interrupted")
+	case err != nil:
 		fmt.Fprintln(os.Stderr, "interop:", err)
 	}
 	if failed || err != nil {

@@ -16,7 +16,8 @@ import (
 //
 //	IP serve                 a relay, a rendezvous point, or both: "listening ADDR" for each address, then "ready"
 //	IP reserve RELAY         keeps a reservation: "reserved PEER SECONDS BYTES", as the relay told it
-//	IP dial ADDR             connects and pings: "connected SECONDS BYTES", the circuit's limits, or "failed REASON"
+//	IP dial ADDR             connects and pings: "connected SECONDS BYTES", the circuit's limits, or "failed REASON"; then "punched"
+//	                         once there is a direct connection beside a relayed one
 //	IP register POINT NS     keeps a registration: "registered PEER"
 //	IP discover POINT NS     "found PEER" for each, then "done"
 //
@@ -180,19 +181,37 @@ func SaysNoReservation(failed error) (string, error) {
 // noReservation is how implementations call the status.
 var noReservation = regexp.MustCompile(`(?i)no_?reservation`)
 
-// Punches are the features of a client that knows DCUtR.
+// Punches are the features of a client that knows DCUtR: in either case the one who was dialled through the relay takes the lead.
 func (g Small) Punches() []Feature {
-	return []Feature{{Name: "punches through to us from our relay", Public: true, Run: func(ctx context.Context, s *Scene) (string, error) {
-		relay, err := s.Serve(ctx, 1, "--relay")
-		if err != nil {
-			return "", err
-		}
-		said, err := g.word(ctx, s, "reserved ", "reserve", relay.Addrs[0])
-		if err != nil {
-			return "", err
-		}
-		return s.PunchedThrough(ctx, Circuit(relay.Addrs[0], said[0]))
-	}}}
+	return []Feature{
+		{Name: "punches through to us from our relay", Public: true, Run: g.punches},
+		{Name: "we punch through to it from our relay", Public: true, Run: g.isPunched},
+	}
+}
+
+func (g Small) punches(ctx context.Context, s *Scene) (string, error) {
+	relay, err := s.Serve(ctx, 1, "--relay")
+	if err != nil {
+		return "", err
+	}
+	said, err := g.word(ctx, s, "reserved ", "reserve", relay.Addrs[0])
+	if err != nil {
+		return "", err
+	}
+	return s.PunchedThrough(ctx, Circuit(relay.Addrs[0], said[0]))
+}
+
+func (g Small) isPunched(ctx context.Context, s *Scene) (string, error) {
+	relay, err := s.Serve(ctx, 1, "--relay")
+	if err != nil {
+		return "", err
+	}
+	node, err := s.Reserved(ctx, 4, relay.Addrs[0])
+	if err != nil {
+		return "", err
+	}
+	_, err = g.word(ctx, s, "punched", "dial", Circuit(relay.Addrs[0], node.Peer))
+	return "it has a direct connection", err
 }
 
 // PunchedThrough dials a circuit and waits until there is a direct path.

@@ -11,7 +11,9 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
 	"dibber/scripts/interop/bed"
 )
@@ -154,6 +156,21 @@ func (k *daemon) connectedAt(ctx context.Context, peer string) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("kubo is not connected to %s", peer)
+}
+
+// speaks waits until it speaks a protocol.
+func (k *daemon) speaks(ctx context.Context, protocol string) error {
+	for {
+		var self struct{ Protocols []string }
+		if err := k.call(ctx, "id", nil, &self); err != nil || slices.Contains(self.Protocols, protocol) {
+			return err
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("kubo never spoke %s: %w", protocol, ctx.Err())
+		}
+	}
 }
 
 // call calls a command of its RPC.

@@ -45,29 +45,29 @@ func dialled(transport string) func(context.Context, *bed.Scene) (string, error)
 }
 
 // reserved starts a relay of ours and a kubo that reserves there, and returns its address through the relay.
-func reserved(ctx context.Context, s *bed.Scene) (circuit string, err error) {
+func reserved(ctx context.Context, s *bed.Scene) (k *daemon, circuit string, err error) {
 	relay, err := s.Serve(ctx, 1, "--relay")
 	if err != nil {
-		return "", err
+		return nil, "", err
 	}
-	k, err := start(ctx, s, role{relay: relay.Addrs[0]})
+	k, err = start(ctx, s, role{relay: relay.Addrs[0]})
 	if err != nil {
-		return "", err
+		return nil, "", err
 	}
 	var opened struct {
 		Peer string `json:"peer"`
 	}
 	if err := relay.Event(ctx, "relay.reservation.opened", &opened); err != nil {
-		return "", err
+		return nil, "", err
 	}
 	if opened.Peer != k.id {
-		return "", fmt.Errorf("%s has reserved, not %s", opened.Peer, k.id)
+		return nil, "", fmt.Errorf("%s has reserved, not %s", opened.Peer, k.id)
 	}
-	return bed.Circuit(relay.Addrs[0], k.id), nil
+	return k, bed.Circuit(relay.Addrs[0], k.id), nil
 }
 
 func reserves(ctx context.Context, s *bed.Scene) (string, error) {
-	circuit, err := reserved(ctx, s)
+	_, circuit, err := reserved(ctx, s)
 	if err != nil {
 		return "", err
 	}
@@ -79,8 +79,12 @@ func reserves(ctx context.Context, s *bed.Scene) (string, error) {
 }
 
 func punches(ctx context.Context, s *bed.Scene) (string, error) {
-	circuit, err := reserved(ctx, s)
+	k, circuit, err := reserved(ctx, s)
 	if err != nil {
+		return "", err
+	}
+	// Its hole puncher sees only connections made once it knows a public address, which it looks for at growing intervals.
+	if err := k.speaks(ctx, "/libp2p/dcutr"); err != nil {
 		return "", err
 	}
 	return s.PunchedThrough(ctx, circuit)

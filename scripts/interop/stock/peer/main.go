@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p"
@@ -15,8 +16,10 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
+	"github.com/libp2p/go-libp2p/p2p/protocol/holepunch"
 	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
 	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 )
 
 func main() {
@@ -74,6 +77,15 @@ func reserve(ctx context.Context, h host.Host, at string) error {
 	if err != nil {
 		return err
 	}
+	// Its hole puncher sees only connections made once it knows a public address, which it looks for at growing intervals.
+	public := slices.ContainsFunc(h.Network().ListenAddresses(), manet.IsPublicAddr)
+	for public && !slices.Contains(h.Mux().Protocols(), holepunch.Protocol) {
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 	fmt.Printf("reserved %s %d %d\n", h.ID(), int(r.LimitDuration.Seconds()), r.LimitData)
 	return nil
 }
@@ -84,6 +96,11 @@ func dial(ctx context.Context, h host.Host, at string) error {
 		return err
 	}
 	ctx = network.WithAllowLimitedConn(ctx, "interop")
+	h.Network().Notify(&network.NotifyBundle{ConnectedF: func(_ network.Network, c network.Conn) {
+		if c.RemotePeer() == info.ID && !c.Stat().Limited {
+			fmt.Println("punched")
+		}
+	}})
 	if err := h.Connect(ctx, *info); err != nil {
 		fmt.Printf("failed %q\n", err)
 		return nil
