@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -53,6 +54,19 @@ func infoOf(n *host.Node) peer.AddrInfo { return peer.AddrInfo{ID: n.ID(), Addrs
 // point starts a rendezvous point.
 func point(t *testing.T, cfg rendezvous.ServerConfig) peer.AddrInfo {
 	t.Helper()
+	return infoOf(pointNode(t, cfg))
+}
+
+// oldPoint starts a rendezvous point that does not push.
+func oldPoint(t *testing.T, cfg rendezvous.ServerConfig) peer.AddrInfo {
+	t.Helper()
+	n := pointNode(t, cfg)
+	n.RemoveStreamHandler(rendezvous.WatchProtocolID)
+	return infoOf(n)
+}
+
+func pointNode(t *testing.T, cfg rendezvous.ServerConfig) *host.Node {
+	t.Helper()
 	n := node(t, host.Config{}, quicAddr)
 	fast := rendezvous.Rate{PerSecond: 1e6, Burst: 1e6}
 	cfg.Limits.PeerRegister, cfg.Limits.PeerDiscover = fast, fast
@@ -66,7 +80,7 @@ func point(t *testing.T, cfg rendezvous.ServerConfig) peer.AddrInfo {
 			t.Error(err)
 		}
 	})
-	return infoOf(n)
+	return n
 }
 
 // register puts a node into a namespace with these addresses, or with its own.
@@ -224,8 +238,32 @@ func TestRelayedRegistrationIsDialable(t *testing.T) {
 	}
 }
 
+// TestWatch watches a server that pushes, which is never asked, and one that does
+// not.
 func TestWatch(t *testing.T) {
-	server := point(t, rendezvous.ServerConfig{})
+	for via, start := range map[string]func(*testing.T, rendezvous.ServerConfig) peer.AddrInfo{"push": point, "poll": oldPoint} {
+		t.Run(via, func(t *testing.T) {
+			var asked atomic.Int32
+			server := start(t, rendezvous.ServerConfig{On: func(e rendezvous.Event) {
+				if e.Kind == rendezvous.EventDiscover {
+					asked.Add(1)
+				}
+			}})
+			r := watchOne(t, server, map[string]time.Duration{"push": time.Hour, "poll": 20 * time.Millisecond}[via])
+			if s := r.Sources[0]; !s.OK || s.Via == nil || *s.Via != via || s.MS == nil || s.Count != 1 {
+				t.Errorf("source %+v", s)
+			}
+			if n := asked.Load(); via == "push" && n != 0 || via == "poll" && n < 4 {
+				t.Errorf("the server was asked %d times", n)
+			}
+		})
+	}
+}
+
+// watchOne has a peer come, change, go and come again while its namespace is
+// watched.
+func watchOne(t *testing.T, server peer.AddrInfo, interval time.Duration) discover.Result {
+	t.Helper()
 	alice, n := node(t, host.Config{}, quicAddr), node(t, host.Config{}, quicAddr)
 	events := make(chan discover.Event, 1000)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -235,7 +273,7 @@ func TestWatch(t *testing.T) {
 	go func() {
 		defer close(ended)
 		r, err = discover.Watch(ctx, n, discover.Config{
-			Servers: []peer.AddrInfo{server}, Namespace: "garden", Interval: 20 * time.Millisecond,
+			Servers: []peer.AddrInfo{server}, Namespace: "garden", Interval: interval,
 			On: func(e discover.Event) {
 				if e.Peer != nil {
 					events <- e
@@ -260,6 +298,7 @@ func TestWatch(t *testing.T) {
 	register(t, alice, server, "garden", second)
 	wait(discover.PeerUpdated, second)
 	register(t, alice, server, "garden", second) // a refresh, which is no news
+	register(t, alice, server, "elsewhere", first)
 	if err := rendezvous.Unregister(t.Context(), alice, server, "garden"); err != nil {
 		t.Fatal(err)
 	}
@@ -271,6 +310,7 @@ func TestWatch(t *testing.T) {
 	if !errors.Is(err, context.Canceled) || r.Count != 1 {
 		t.Errorf("result %+v, error %v", r, err)
 	}
+	return r
 }
 
 func TestRegisterWhileLooking(t *testing.T) {
@@ -340,7 +380,7 @@ func TestResolve(t *testing.T) {
 // the cookie of the answer before.
 func TestCookiesAreKept(t *testing.T) {
 	answered := make(chan int, 1000)
-	server := point(t, rendezvous.ServerConfig{On: func(e rendezvous.Event) {
+	server := oldPoint(t, rendezvous.ServerConfig{On: func(e rendezvous.Event) {
 		if e.Kind == rendezvous.EventDiscover {
 			answered <- e.Count
 		}

@@ -132,9 +132,17 @@ func (v *view) probed(id peer.ID, p Probe) {
 	}
 }
 
-// gone takes back what a source said of a peer.
-func (v *view) gone(source int, id peer.ID) {
-	v.drop(func(at spot, s sighting) bool { return at.source == source && s.peer == id })
+// gone takes back what a source said of a peer in a namespace.
+func (v *view) gone(source int, ns string, id peer.ID) {
+	e, at := v.peers[id], spot{source, ns}
+	if e == nil {
+		return
+	}
+	if _, known := e.seen[at]; known {
+		delete(e.seen, at)
+		v.counts[source]--
+		v.dirty[id] = struct{}{}
+	}
 }
 
 // expire drops what has come to its end.

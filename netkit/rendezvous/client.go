@@ -11,6 +11,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/multiformats/go-multistream"
 
@@ -147,6 +148,23 @@ func openProtocol(ctx context.Context, h host.Host, server peer.AddrInfo, id pro
 		return nil, fmt.Errorf("open rendezvous stream: %w", unsupported(err))
 	}
 	return st, nil
+}
+
+// connect connects to the server, at once even after failures: the caller has a
+// back-off of its own, and another under it would only stretch it.
+func connect(ctx context.Context, h host.Host, server peer.AddrInfo) error {
+	forgetBackoff(h, server.ID)
+	if err := h.Connect(network.WithAllowLimitedConn(ctx, "rendezvous"), server); err != nil {
+		return fmt.Errorf("connect to rendezvous server: %w", err)
+	}
+	return nil
+}
+
+// forgetBackoff makes the swarm dial a peer at once.
+func forgetBackoff(h host.Host, p peer.ID) {
+	if sw, ok := h.Network().(*swarm.Swarm); ok {
+		sw.Backoff().Clear(p)
+	}
 }
 
 // unsupported wraps ErrUnsupported around a failed negotiation of the

@@ -11,6 +11,10 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 )
 
+// maxCollected is how many registrations are collected when nothing else is
+// said: a hostile server invents peers for nothing.
+const maxCollected = 10_000
+
 // DiscoverRequest says what to ask for.
 type DiscoverRequest struct {
 	// Namespace to look in; empty asks for all.
@@ -136,7 +140,7 @@ func readEntry(ns string, m *registerMessage) (Entry, error) {
 // asked for again.
 func DiscoverAll(ctx context.Context, h host.Host, server peer.AddrInfo, req DiscoverRequest) (Page, error) {
 	limit := req.Max
-	setDefault(&limit, 10_000)
+	setDefault(&limit, maxCollected)
 	all := newMerge(req.Cookie)
 	for restarted := false; len(all.page.Entries) < limit; {
 		page, err := Discover(ctx, h, server, req)

@@ -13,7 +13,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
-	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	ma "github.com/multiformats/go-multiaddr"
 )
 
@@ -188,25 +187,10 @@ func (r *Registrar) watch() {
 	}
 }
 
-// forgetBackoff makes the swarm dial the server at once. The registrar has a
-// back-off of its own, and another under it would only stretch it.
-func (r *Registrar) forgetBackoff() {
-	if sw, ok := r.host.Network().(*swarm.Swarm); ok {
-		sw.Backoff().Clear(r.cfg.Server.ID)
-	}
-}
-
-func (r *Registrar) connect(ctx context.Context) error {
-	r.forgetBackoff()
-	ctx = network.WithAllowLimitedConn(ctx, "rendezvous")
-	if err := r.host.Connect(ctx, r.cfg.Server); err != nil {
-		return fmt.Errorf("connect to rendezvous server: %w", err)
-	}
-	return nil
-}
+func (r *Registrar) connect(ctx context.Context) error { return connect(ctx, r.host, r.cfg.Server) }
 
 func (r *Registrar) register(ctx context.Context, addrs []ma.Multiaddr) (Registration, error) {
-	r.forgetBackoff()
+	forgetBackoff(r.host, r.cfg.Server.ID)
 	if r.cfg.Turn != nil {
 		select {
 		case r.cfg.Turn <- struct{}{}:

@@ -121,15 +121,20 @@ func (s *schedule) found(now time.Time) {
 	s.down = false
 }
 
-// retry is the back-off after n failures in a row, n > 0, spread by a quarter
-// to either side so that the clients of a restarted server do not come at
-// once.
+// retry is the back-off after n failures in a row.
 func (s *schedule) retry(n int) time.Duration {
-	wait := s.lastRetry
+	return backoff(s.firstRetry, s.lastRetry, n, s.chance())
+}
+
+// backoff is how long to wait after n failures in a row, n > 0, from first on
+// and up to last. Chance, in [0, 1), spreads it by a quarter to either side so
+// that the clients of a restarted server do not come at once.
+func backoff(first, last time.Duration, n int, chance float64) time.Duration {
+	wait := last
 	if doublings := n - 1; doublings < 20 {
-		wait = min(wait, s.firstRetry<<doublings)
+		wait = min(wait, first<<doublings)
 	}
-	return time.Duration(float64(wait) * (0.75 + 0.5*s.chance()))
+	return time.Duration(float64(wait) * (0.75 + 0.5*chance))
 }
 
 func (s *schedule) sooner(at time.Time) {
