@@ -181,12 +181,12 @@ func TestRegisterTrimsAddresses(t *testing.T) {
 		ma.StringCast("/ip4/8.8.8.9/udp/4001/p2p/" + relayID),
 		ma.StringCast("/p2p/" + h.ID().String()),
 	}
-	_, done, err := buildRegister(h, "", RegisterRequest{Namespace: "ns", Addrs: addrs})
+	_, sent, err := buildRegister(h, "", RegisterRequest{Namespace: "ns", Addrs: addrs}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []ma.Multiaddr{addrs[2], addrs[1], addrs[0]}
-	if diff := cmp.Diff(want, done.Addrs); diff != "" {
+	if diff := cmp.Diff(want, sent.addrs); diff != "" {
 		t.Error(diff)
 	}
 
@@ -195,12 +195,20 @@ func TestRegisterTrimsAddresses(t *testing.T) {
 		long = append(long, ma.StringCast(fmt.Sprintf("/dns4/%s.example/udp/%d/quic-v1", strings.Repeat("x", 200), 1+i)))
 	}
 	var m message
-	m, done, err = buildRegister(h, "", RegisterRequest{Namespace: "ns", Addrs: long})
+	m, sent, err = buildRegister(h, "", RegisterRequest{Namespace: "ns", Addrs: long}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if size := len(m.encode()); size > 4096 || len(done.Addrs) < 5 || len(done.Addrs) > 16 {
-		t.Errorf("%d bytes with %d addresses", size, len(done.Addrs))
+	if size := len(m.encode()); size > 4096 || len(sent.addrs) < 5 || len(sent.addrs) > 16 {
+		t.Errorf("%d bytes with %d addresses", size, len(sent.addrs))
+	}
+	_, again, err := buildRegister(h, "", RegisterRequest{Namespace: "other", Addrs: long}, sent)
+	if err != nil || again != sent {
+		t.Errorf("a record that was trimmed is sealed again, error %v", err)
+	}
+	m, again, err = buildRegister(h, "", RegisterRequest{Namespace: strings.Repeat("n", 255), Addrs: long}, sent)
+	if err != nil || again == sent || len(m.encode()) > 4096 {
+		t.Errorf("a long namespace: %d bytes, error %v", len(m.encode()), err)
 	}
 }
 

@@ -45,10 +45,9 @@ type RegistrarConfig struct {
 	LastRetry  time.Duration
 	// Timeout bounds each attempt; zero means 30 s.
 	Timeout time.Duration
-	// Turn has room for one and is filled from the sealing of a record to its
-	// answer. The registrars of one host at one server must share one: it refuses
-	// a record that is older than another it got before. Nil takes no turns.
-	Turn chan struct{}
+	// Sealer is what the registrars of the host at this server share; nil is one
+	// that no other has.
+	Sealer *Sealer
 	// CloseTimeout bounds the unregistering in Close; zero means 3 s.
 	CloseTimeout time.Duration
 	// On is told of events, one at a time; nil tells nobody. It must not call
@@ -122,6 +121,9 @@ func NewRegistrar(h host.Host, cfg RegistrarConfig) (*Registrar, error) {
 	if cfg.Addrs == nil {
 		cfg.Addrs = h.Addrs
 	}
+	if cfg.Sealer == nil {
+		cfg.Sealer = NewSealer()
+	}
 	events, err := h.EventBus().Subscribe([]any{
 		new(event.EvtLocalAddressesUpdated),
 		new(event.EvtPeerIdentificationCompleted),
@@ -191,20 +193,16 @@ func (r *Registrar) connect(ctx context.Context) error { return connect(ctx, r.h
 
 func (r *Registrar) register(ctx context.Context, addrs []ma.Multiaddr) (Registration, error) {
 	forgetBackoff(r.host, r.cfg.Server.ID)
-	if r.cfg.Turn != nil {
-		select {
-		case r.cfg.Turn <- struct{}{}:
-			defer func() { <-r.cfg.Turn }()
-		case <-ctx.Done():
-			return Registration{}, ctx.Err()
-		}
+	if err := r.cfg.Sealer.take(ctx); err != nil {
+		return Registration{}, err
 	}
-	return Register(ctx, r.host, r.cfg.Server, RegisterRequest{
+	defer r.cfg.Sealer.giveBack()
+	return registerLast(ctx, r.host, r.cfg.Server, RegisterRequest{
 		Namespace: r.cfg.Namespace,
 		TTL:       r.cfg.TTL,
 		Addrs:     addrs,
 		Format:    r.cfg.Format,
-	})
+	}, &r.cfg.Sealer.last)
 }
 
 func (r *Registrar) unregister(ctx context.Context) error {

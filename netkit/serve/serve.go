@@ -183,15 +183,15 @@ func (s *Server) startClients() error {
 		})
 		s.add(&s.forUs, RoleRelayed, c.Close)
 	}
-	turns := make(map[peer.ID]chan struct{})
+	sealers := make(map[peer.ID]*rendezvous.Sealer)
 	for _, r := range s.cfg.Registrations {
-		if turns[r.Server.ID] == nil {
-			turns[r.Server.ID] = make(chan struct{}, 1)
+		if sealers[r.Server.ID] == nil {
+			sealers[r.Server.ID] = rendezvous.NewSealer()
 		}
 		c, err := rendezvous.NewRegistrar(s.n, rendezvous.RegistrarConfig{
 			Server: r.Server, Namespace: r.Namespace, TTL: r.TTL, Format: r.Format,
 			Addrs:    func() []ma.Multiaddr { return s.n.AddrsFor(r.Server.ID) },
-			Debounce: rendezvous.QuickDebounce, LastRetry: s.cfg.Retry, Turn: turns[r.Server.ID],
+			Debounce: rendezvous.QuickDebounce, LastRetry: s.cfg.Retry, Sealer: sealers[r.Server.ID],
 			On: func(e rendezvous.RegistrarEvent) { s.tell(Event{Registration: &e}) },
 		})
 		if err != nil {
@@ -199,7 +199,7 @@ func (s *Server) startClients() error {
 		}
 		s.add(&s.forUs, RoleRegistered, c.Close)
 	}
-	for server := range turns {
+	for server := range sealers {
 		stop := s.n.KeepAlive(server)
 		s.add(&s.forUs, RoleRegistered, func() error { stop(); return nil })
 	}
