@@ -25,7 +25,7 @@ import (
 func fakeServer(t *testing.T, h host.Host, answer func(message) message) <-chan message {
 	t.Helper()
 	requests := make(chan message, 100)
-	service := wire.NewService(wire.ServiceConfig{Name: "fake", MaxReply: maxReply}, func(_ context.Context, req wire.Request) ([]byte, error) {
+	service := wire.NewService(wire.ServiceConfig{Name: "fake", MaxReply: maxReply, Burst: 1000}, func(_ context.Context, req wire.Request) ([]byte, error) {
 		m, err := decodeMessage(req.Body)
 		if err != nil {
 			return nil, err
@@ -305,6 +305,60 @@ func TestEndlessServer(t *testing.T) {
 	page, err := DiscoverAll(testContext(t), reader, infoOf(point), DiscoverRequest{Max: 5})
 	if err != nil || len(page.Entries) != 5 {
 		t.Errorf("%d entries, %v", len(page.Entries), err)
+	}
+}
+
+// TestDiscoverPastWhatIsHidden asks for all namespaces of a server that has more
+// in a hidden one than it looks through for one answer.
+func TestDiscoverPastWhatIsHidden(t *testing.T) {
+	point, reader, member := newHost(t), newHost(t), newHost(t)
+	pages := 0
+	s := newServer(t, point, ServerConfig{
+		Limits: Limits{Total: 3 * scanSlots},
+		Allow: func(p peer.ID, ns string) error {
+			if p == reader.ID() && ns == "hidden" {
+				return errors.New("members only")
+			}
+			return nil
+		},
+		On: func(e Event) {
+			if e.Kind == EventDiscover {
+				pages++
+			}
+		},
+	})
+	for i := range 2*scanSlots + 10 {
+		if _, why := s.put(testClaim(fmt.Sprint(i), "hidden", 2*time.Hour)); why != nil {
+			t.Fatal(why)
+		}
+	}
+	if _, err := Register(testContext(t), member, infoOf(point), RegisterRequest{Namespace: "ns"}); err != nil {
+		t.Fatal(err)
+	}
+	page, err := DiscoverAll(testContext(t), reader, infoOf(point), DiscoverRequest{})
+	if err != nil || len(page.Entries) != 1 || page.Entries[0].Peer != member.ID() {
+		t.Errorf("found %+v, %v", page.Entries, err)
+	}
+	if pages != 4 { // two of nothing, the one, and the end
+		t.Errorf("%d pages", pages)
+	}
+}
+
+// TestServerThatAlwaysPromisesMore is left when it has been believed long enough.
+func TestServerThatAlwaysPromisesMore(t *testing.T) {
+	point, reader := newHost(t), newHost(t)
+	n := 0
+	var requests <-chan message
+	requests = fakeServer(t, point, func(message) message {
+		<-requests
+		n++
+		return message{kind: new(typeDiscoverResponse), discoverResponse: &discoverResponse{
+			status: new(StatusOK), cookie: fmt.Appendf(nil, "%08d", n), more: true,
+		}}
+	})
+	page, err := DiscoverAll(testContext(t), reader, infoOf(point), DiscoverRequest{})
+	if err != nil || len(page.Entries) != 0 || n != maxBarren {
+		t.Errorf("%d entries after %d pages, %v", len(page.Entries), n, err)
 	}
 }
 

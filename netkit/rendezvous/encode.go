@@ -57,10 +57,7 @@ func (d *discoverMessage) appendTo(out []byte) []byte {
 	out = appendString(out, fieldDiscoverNS, d.ns)
 	out = appendUint(out, fieldDiscoverLimit, d.limit)
 	out = appendBytes(out, fieldDiscoverCookie, d.cookie)
-	if d.both {
-		out = appendUint(out, fieldDiscoverBoth, new(uint64(1)))
-	}
-	return out
+	return appendBool(out, fieldDiscoverBoth, d.both)
 }
 
 func (d *discoverResponse) appendTo(out []byte) []byte {
@@ -71,5 +68,6 @@ func (d *discoverResponse) appendTo(out []byte) []byte {
 	out = append(out, d.encoded...)
 	out = appendBytes(out, fieldDiscoverResponseCookie, d.cookie)
 	out = appendUint(out, fieldDiscoverStatus, d.status)
-	return appendString(out, fieldDiscoverStatusText, d.text)
+	out = appendString(out, fieldDiscoverStatusText, d.text)
+	return appendBool(out, fieldDiscoverMore, d.more)
 }
