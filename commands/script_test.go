@@ -20,13 +20,15 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// TestMain lets scripts run dibber as a process of its own, and TestSecondSignal a program that does not end by itself.
+// TestMain lets scripts run dibber, and a rendezvous point of the old kind, as processes of their own, and TestSecondSignal a program
+// that does not end by itself.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"dibber": func() {
 			os.Exit(Main(Interruptible(context.Background()), os.Args[1:], Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
 		},
 		"stubborn": stubborn,
+		"oldpoint": oldPoint,
 	})
 }
 
