@@ -47,6 +47,8 @@ type view struct {
 	peers   map[peer.ID]*entry
 	counts  []int                // sightings of each source
 	dirty   map[peer.ID]struct{} // peers that may differ from what was told
+	// first is a moment before which nothing expires; zero when nothing does.
+	first time.Time
 }
 
 // sourceName tells sources apart.
@@ -120,6 +122,7 @@ func (v *view) put(source int, all bool, sightings []sighting) {
 		}
 		s.addrs = usable(s.peer, s.addrs)
 		e.seen[at] = s
+		v.first = sooner(v.first, s.until)
 		v.dirty[s.peer] = struct{}{}
 	}
 }
@@ -145,9 +148,28 @@ func (v *view) gone(source int, ns string, id peer.ID) {
 	}
 }
 
-// expire drops what has come to its end.
+// expire drops what has come to its end. Mostly that is nothing, and costs nothing:
+// it is asked after every event.
 func (v *view) expire(now time.Time) {
-	v.drop(func(_ spot, s sighting) bool { return !s.until.IsZero() && !s.until.After(now) })
+	if v.first.IsZero() || v.first.After(now) {
+		return
+	}
+	v.first = time.Time{}
+	v.drop(func(_ spot, s sighting) bool {
+		out := !s.until.IsZero() && !s.until.After(now)
+		if !out {
+			v.first = sooner(v.first, s.until)
+		}
+		return out
+	})
+}
+
+// sooner is the first of two moments, of which zero is none.
+func sooner(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 func (v *view) drop(which func(spot, sighting) bool) {
@@ -161,19 +183,6 @@ func (v *view) drop(which func(spot, sighting) bool) {
 			return out
 		})
 	}
-}
-
-// next is when something expires; zero when nothing does.
-func (v *view) next() time.Time {
-	var first time.Time
-	for _, e := range v.peers {
-		for _, s := range e.seen {
-			if !s.until.IsZero() && (first.IsZero() || s.until.Before(first)) {
-				first = s.until
-			}
-		}
-	}
-	return first
 }
 
 // changes returns what is different from what was told before, by peer id, and

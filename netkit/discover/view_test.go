@@ -311,8 +311,12 @@ func TestEventsAddUpToTheList(t *testing.T) {
 					t.Fatalf("listed %v, told %v", listed, told[id])
 				}
 			}
-			if next := v.next(); !next.IsZero() && !next.After(now) {
-				t.Fatalf("what ended at %s is still there at %s", next, now)
+			for _, e := range v.peers {
+				for _, s := range e.seen {
+					if !s.until.IsZero() && (!s.until.After(now) || v.first.IsZero() || v.first.After(s.until)) {
+						t.Fatalf("what ends at %s is there at %s and will be looked at at %s", s.until, now, v.first)
+					}
+				}
 			}
 		}
 	})

@@ -57,5 +57,6 @@
 // is among what was lost; without a cookie the snapshot is of everything, and
 // what it does not show is gone. A removal carries no cookie: the one before
 // still holds. What went while a watcher was not connected is not told to it;
-// that ends with its TTL.
+// that ends with its TTL, or with a watch from the beginning, which [Follower]
+// makes.
 package rendezvous
