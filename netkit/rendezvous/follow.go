@@ -9,8 +9,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
 )
 
 const (
@@ -113,10 +115,13 @@ type FollowerEvent struct {
 type Follower struct {
 	host   host.Host
 	cfg    FollowerConfig
+	events event.Subscription
 	cancel context.CancelFunc
-	loop   sync.WaitGroup
+	loops  sync.WaitGroup
 	close  sync.Once
 
+	// learned is filled when identify told something new of the server.
+	learned chan struct{}
 	// cookie is that of the last answer, and asked counts the answers since
 	// everything was last asked for.
 	cookie []byte
@@ -143,11 +148,19 @@ func NewFollower(h host.Host, cfg FollowerConfig) (*Follower, error) {
 	if cfg.On == nil {
 		cfg.On = func(FollowerEvent) {}
 	}
-	f := &Follower{host: h, cfg: cfg}
+	events, err := h.EventBus().Subscribe([]any{
+		new(event.EvtPeerProtocolsUpdated),
+		new(event.EvtPeerIdentificationCompleted),
+	}, eventbus.Name("rendezvous"), eventbus.BufSize(64))
+	if err != nil {
+		return nil, fmt.Errorf("follower: %w", err)
+	}
+	f := &Follower{host: h, cfg: cfg, events: events, learned: make(chan struct{}, 1)}
 	ctx, cancel := context.WithCancel(context.Background())
 	f.cancel = cancel
 	h.ConnManager().Protect(cfg.Server.ID, f.protectTag())
-	f.loop.Go(func() { f.run(ctx) })
+	f.loops.Go(f.listen)
+	f.loops.Go(func() { f.run(ctx) })
 	return f, nil
 }
 
@@ -155,38 +168,64 @@ func (f *Follower) protectTag() string { return "rendezvous-follower/" + f.cfg.N
 
 // Close stops the follower.
 func (f *Follower) Close() error {
+	var err error
 	f.close.Do(func() {
 		f.cancel()
-		f.loop.Wait()
+		err = f.events.Close()
+		f.loops.Wait()
 		f.host.ConnManager().Unprotect(f.cfg.Server.ID, f.protectTag())
 	})
-	return nil
+	return err
+}
+
+// listen hears what identify tells of the server.
+func (f *Follower) listen() {
+	for e := range f.events.Out() {
+		var of peer.ID
+		switch e := e.(type) {
+		case event.EvtPeerProtocolsUpdated:
+			of = e.Peer
+		case event.EvtPeerIdentificationCompleted:
+			of = e.Peer
+		}
+		if of != f.cfg.Server.ID {
+			continue
+		}
+		select {
+		case f.learned <- struct{}{}:
+		default:
+		}
+	}
 }
 
 // run follows until ctx ends.
 func (f *Follower) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	answered := false
 	for failures := 0; ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-timer.C:
+		case <-f.learned:
+			// A server that was asked because it had not started to push yet.
+			if !answered || !f.pushes() {
+				continue
+			}
 		}
 		held, err := f.follow(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		if err == nil || held > stable {
+		if answered = err == nil; answered || held > stable {
 			failures = 0
 		}
 		wait := f.cfg.Interval
-		switch again := time.Until(f.pushAfter); {
-		case err == nil:
-			if again > 0 {
-				wait = min(wait, again)
-			}
-		default:
+		if again := time.Until(f.pushAfter); answered && again > 0 {
+			wait = min(wait, again)
+		}
+		if err != nil {
 			failures++
 			if !denied(err) {
 				wait = backoff(f.cfg.FirstRetry, f.cfg.LastRetry, failures, rand.Float64())

@@ -56,16 +56,18 @@ func (p *picture) await(t *testing.T, s *Server, ns string) {
 		}
 	}
 	var got map[entryKey]uint64
+	defer func() {
+		if diff := cmp.Diff(want, got, cmp.AllowUnexported(entryKey{})); diff != "" {
+			t.Errorf("namespace %q: %s", ns, diff)
+		}
+	}()
 	p.until(t, func() bool {
 		got = maps.Clone(p.known)
-		return maps.Equal(want, got)
+		return got != nil && maps.Equal(want, got)
 	})
-	if diff := cmp.Diff(want, got, cmp.AllowUnexported(entryKey{})); diff != "" {
-		t.Fatalf("namespace %q: %s", ns, diff)
-	}
 }
 
-// until waits for something, or for the test's end.
+// until waits for something.
 func (p *picture) until(t *testing.T, what func() bool) {
 	t.Helper()
 	for ctx := testContext(t); ctx.Err() == nil; time.Sleep(time.Millisecond) {
@@ -76,6 +78,9 @@ func (p *picture) until(t *testing.T, what func() bool) {
 			return
 		}
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	t.Fatalf("waited in vain; told %q", p.told)
 }
 
 // count is how many events of a kind were told.
@@ -224,8 +229,9 @@ func TestFollowerIsToldOfTheProtocol(t *testing.T) {
 	s := newServer(t, point, ServerConfig{})
 	point.RemoveStreamHandler(WatchProtocolID)
 	p := new(picture)
-	following(t, reader, point, p, FollowerConfig{Namespace: "ns", Interval: time.Millisecond})
+	following(t, reader, point, p, FollowerConfig{Namespace: "ns", Interval: time.Hour})
 	p.until(t, func() bool { return p.count("all poll answer") > 0 })
+	// Asked for the second time in an hour: it is identify that tells.
 	point.SetStreamHandler(WatchProtocolID, s.watch.handle)
 	p.until(t, func() bool { return p.count("all push answer") > 0 })
 	p.mu.Lock()
