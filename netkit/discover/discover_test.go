@@ -1,13 +1,11 @@
 package discover_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -238,81 +236,6 @@ func TestRelayedRegistrationIsDialable(t *testing.T) {
 	}
 }
 
-// TestWatch watches a server that pushes, which is never asked, and one that does
-// not.
-func TestWatch(t *testing.T) {
-	for via, start := range map[string]func(*testing.T, rendezvous.ServerConfig) peer.AddrInfo{"push": point, "poll": oldPoint} {
-		t.Run(via, func(t *testing.T) {
-			var asked atomic.Int32
-			server := start(t, rendezvous.ServerConfig{On: func(e rendezvous.Event) {
-				if e.Kind == rendezvous.EventDiscover {
-					asked.Add(1)
-				}
-			}})
-			r := watchOne(t, server, map[string]time.Duration{"push": time.Hour, "poll": 20 * time.Millisecond}[via])
-			if s := r.Sources[0]; !s.OK || s.Via == nil || *s.Via != via || s.MS == nil || s.Count != 1 {
-				t.Errorf("source %+v", s)
-			}
-			if n := asked.Load(); via == "push" && n != 0 || via == "poll" && n < 4 {
-				t.Errorf("the server was asked %d times", n)
-			}
-		})
-	}
-}
-
-// watchOne has a peer come, change, go and come again while its namespace is
-// watched.
-func watchOne(t *testing.T, server peer.AddrInfo, interval time.Duration) discover.Result {
-	t.Helper()
-	alice, n := node(t, host.Config{}, quicAddr), node(t, host.Config{}, quicAddr)
-	events := make(chan discover.Event, 1000)
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan struct{})
-	var r discover.Result
-	var err error
-	go func() {
-		defer close(ended)
-		r, err = discover.Watch(ctx, n, discover.Config{
-			Servers: []peer.AddrInfo{server}, Namespace: "garden", Interval: interval,
-			On: func(e discover.Event) {
-				if e.Peer != nil {
-					events <- e
-				}
-			},
-		})
-	}()
-	wait := func(kind discover.EventKind, at ...ma.Multiaddr) {
-		t.Helper()
-		select {
-		case e := <-events:
-			if e.Kind != kind || e.Peer.ID != alice.ID() || !slices.Equal(e.Peer.Addrs, full(alice.ID(), at)) {
-				t.Fatalf("got %s %+v, want %s at %s", e.Kind, e.Peer, kind, at)
-			}
-		case <-time.After(patience):
-			t.Fatalf("waited in vain for %s", kind)
-		}
-	}
-	first, second := ma.StringCast("/ip4/127.0.0.1/tcp/1"), ma.StringCast("/ip4/127.0.0.1/tcp/2")
-	register(t, alice, server, "garden", first)
-	wait(discover.PeerAdded, first)
-	register(t, alice, server, "garden", second)
-	wait(discover.PeerUpdated, second)
-	register(t, alice, server, "garden", second) // a refresh, which is no news
-	register(t, alice, server, "elsewhere", first)
-	if err := rendezvous.Unregister(t.Context(), alice, server, "garden"); err != nil {
-		t.Fatal(err)
-	}
-	wait(discover.PeerExpired, second)
-	register(t, alice, server, "garden", first)
-	wait(discover.PeerAdded, first)
-	cancel()
-	<-ended
-	if !errors.Is(err, context.Canceled) || r.Count != 1 {
-		t.Errorf("result %+v, error %v", r, err)
-	}
-	return r
-}
-
 func TestRegisterWhileLooking(t *testing.T) {
 	server := point(t, rendezvous.ServerConfig{})
 	alice, bob := node(t, host.Config{}, quicAddr), node(t, host.Config{}, quicAddr, tcpAddr)
@@ -373,40 +296,5 @@ func TestResolve(t *testing.T) {
 	}
 	if _, err := discover.Resolve(t.Context(), n, a.ID(), discover.Config{Servers: []peer.AddrInfo{server}, Namespace: "elsewhere"}); !errors.Is(err, discover.ErrNotFound) {
 		t.Errorf("error %v", err)
-	}
-}
-
-// Only the first question of a round is answered with everything; the others have
-// the cookie of the answer before.
-func TestCookiesAreKept(t *testing.T) {
-	answered := make(chan int, 1000)
-	server := oldPoint(t, rendezvous.ServerConfig{On: func(e rendezvous.Event) {
-		if e.Kind == rendezvous.EventDiscover {
-			answered <- e.Count
-		}
-	}})
-	register(t, node(t, host.Config{}, quicAddr), server, "garden")
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	n := node(t, host.Config{})
-	var got []int
-	r, err := discover.Watch(ctx, n, discover.Config{
-		Servers: []peer.AddrInfo{server}, Namespace: "garden", Interval: time.Millisecond,
-		On: func(e discover.Event) {
-			for len(answered) > 0 {
-				got = append(got, <-answered)
-			}
-			if len(got) >= 13 {
-				cancel()
-			}
-		},
-	})
-	if !errors.Is(err, context.Canceled) || r.Count != 1 {
-		t.Fatalf("result %+v, error %v", r, err)
-	}
-	// All of it, and the empty page after it; nine times no news; all of it again.
-	want := []int{1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0}
-	if diff := cmp.Diff(want, got[:13]); diff != "" {
-		t.Errorf("answers (-want +got):\n%s", diff)
 	}
 }
