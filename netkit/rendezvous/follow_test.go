@@ -110,19 +110,20 @@ func following(t *testing.T, h, server host.Host, p *picture, cfg FollowerConfig
 	})
 }
 
+func mustStore(t *testing.T, s *Server, c claim) {
+	t.Helper()
+	if _, why := s.put(c); why != nil {
+		t.Fatal(why)
+	}
+}
+
 // TestFollowerByPush follows several namespaces, and all, of a server that
 // pushes: it is never asked.
 func TestFollowerByPush(t *testing.T) {
 	point, reader := newHost(t), newHost(t)
 	s := newServer(t, point, ServerConfig{})
 	ids := sealedPeers(t, 3)
-	put := func(c claim) {
-		t.Helper()
-		if _, why := s.put(c); why != nil {
-			t.Fatal(why)
-		}
-	}
-	put(ids[0].claim(t, "a", 1))
+	mustStore(t, s, ids[0].claim(t, "a", 1))
 	views := map[string]*picture{"": {}, "a": {}, "b": {}}
 	for ns, p := range views {
 		following(t, reader, point, p, FollowerConfig{Namespace: ns, Interval: time.Millisecond})
@@ -134,9 +135,9 @@ func TestFollowerByPush(t *testing.T) {
 		}
 	}
 	check()
-	put(ids[1].claim(t, "a", 1))
-	put(ids[2].claim(t, "b", 1))
-	put(ids[0].claim(t, "a", 2))
+	mustStore(t, s, ids[1].claim(t, "a", 1))
+	mustStore(t, s, ids[2].claim(t, "b", 1))
+	mustStore(t, s, ids[0].claim(t, "a", 2))
 	check()
 	s.reg.remove(entryKey{"a", ids[1].id})
 	check()
@@ -190,9 +191,7 @@ func TestFollowerFallsBack(t *testing.T) {
 				c.spoil(point)
 			}
 			for _, p := range sealedPeers(t, 3) {
-				if _, why := s.put(p.claim(t, "ns", 1)); why != nil {
-					t.Fatal(why)
-				}
+				mustStore(t, s, p.claim(t, "ns", 1))
 			}
 			if c.limit.Watchers == 1 {
 				busy, _, _ := watching(t, other, point, WatchRequest{})
@@ -203,9 +202,7 @@ func TestFollowerFallsBack(t *testing.T) {
 			following(t, reader, point, p, c.cfg)
 			p.await(t, s, "ns")
 			late := sealedPeers(t, 1)[0]
-			if _, why := s.put(late.claim(t, "ns", 1)); why != nil {
-				t.Fatal(why)
-			}
+			mustStore(t, s, late.claim(t, "ns", 1))
 			p.await(t, s, "ns")
 			if c.cfg.Max == 0 { // else nothing tells who is gone
 				s.reg.remove(entryKey{"ns", late.id})
@@ -252,14 +249,8 @@ func TestFollowerComesBack(t *testing.T) {
 			}
 			s := newServer(t, point, cfg)
 			ids := sealedPeers(t, 3)
-			put := func(c claim) {
-				t.Helper()
-				if _, why := s.put(c); why != nil {
-					t.Fatal(why)
-				}
-			}
-			put(ids[0].claim(t, "ns", 1))
-			put(ids[1].claim(t, "ns", 1))
+					mustStore(t, s, ids[0].claim(t, "ns", 1))
+			mustStore(t, s, ids[1].claim(t, "ns", 1))
 			p := new(picture)
 			following(t, reader, point, p, FollowerConfig{Namespace: "ns", Interval: time.Hour, FirstRetry: time.Millisecond, LastRetry: time.Millisecond})
 			p.await(t, s, "ns")
@@ -269,7 +260,7 @@ func TestFollowerComesBack(t *testing.T) {
 			p.until(t, func() bool { return p.count("failed") > 0 })
 			s = newServer(t, point, cfg)
 			s.reg.remove(entryKey{"ns", ids[0].id})
-			put(ids[2].claim(t, "ns", 1))
+			mustStore(t, s, ids[2].claim(t, "ns", 1))
 			if memory {
 				p.await(t, s, "ns")
 			}
@@ -281,7 +272,7 @@ func TestFollowerComesBack(t *testing.T) {
 			}
 			s.reg.remove(entryKey{"ns", ids[2].id})
 			p.await(t, s, "ns")
-			put(ids[0].claim(t, "ns", 2))
+			mustStore(t, s, ids[0].claim(t, "ns", 2))
 			p.await(t, s, "ns")
 		})
 	}
@@ -293,14 +284,8 @@ func TestFollowerThatIsHeldUp(t *testing.T) {
 	point, reader := newHost(t), newHost(t)
 	s := newServer(t, point, ServerConfig{Limits: Limits{WatchQueue: 4}})
 	ids := sealedPeers(t, 3)
-	put := func(c claim) {
-		t.Helper()
-		if _, why := s.put(c); why != nil {
-			t.Fatal(why)
-		}
-	}
-	put(ids[0].claim(t, "ns", 1))
-	put(ids[1].claim(t, "ns", 1))
+	mustStore(t, s, ids[0].claim(t, "ns", 1))
+	mustStore(t, s, ids[1].claim(t, "ns", 1))
 	p := &picture{gate: make(chan struct{})}
 	following(t, reader, point, p, FollowerConfig{Namespace: "ns", Interval: time.Hour})
 	release := sync.OnceFunc(func() { close(p.gate) })
@@ -319,10 +304,10 @@ func TestFollowerThatIsHeldUp(t *testing.T) {
 	long := ids[0].claim(t, "ns", 2)
 	long.packed = pack(ids[0].id, [2][]byte{envelope, nil})
 	for range 2000 {
-		put(long)
+		mustStore(t, s, long)
 	}
 	s.reg.remove(entryKey{"ns", ids[1].id})
-	put(ids[2].claim(t, "ns", 1))
+	mustStore(t, s, ids[2].claim(t, "ns", 1))
 	release()
 	p.await(t, s, "ns")
 	if got := s.Stats(); got.WatchResyncs == 0 || got.WatchMessages > 1500 {

@@ -11,11 +11,12 @@ import (
 
 // Sealer keeps the record that a host last sent to a server and has it sent again
 // until the addresses change, or the flavours: a server need not verify what it
-// has. A record sealed anew has a higher number, also after a restart, when it is
-// the time that gives it.
+// has. A record sealed anew has a higher number than those before; after a restart
+// too, since the clock gives it.
 //
 // The registrars of one host at one server must share one: the server refuses a
-// record that is older than another it got before.
+// record that is older than another it got before, and each would have to seal anew
+// after the other.
 type Sealer struct {
 	// turn is taken from the sealing of a record to its answer; it guards last.
 	turn chan struct{}
