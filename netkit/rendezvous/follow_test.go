@@ -249,7 +249,7 @@ func TestFollowerComesBack(t *testing.T) {
 			}
 			s := newServer(t, point, cfg)
 			ids := sealedPeers(t, 3)
-					mustStore(t, s, ids[0].claim(t, "ns", 1))
+			mustStore(t, s, ids[0].claim(t, "ns", 1))
 			mustStore(t, s, ids[1].claim(t, "ns", 1))
 			p := new(picture)
 			following(t, reader, point, p, FollowerConfig{Namespace: "ns", Interval: time.Hour, FirstRetry: time.Millisecond, LastRetry: time.Millisecond})
