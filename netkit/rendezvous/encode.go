@@ -11,7 +11,7 @@ import (
 // numbers. Whoever builds a message sets its type and statuses: rust and Nim
 // take a message without an explicit zero for malformed.
 func (m message) encode() []byte {
-	out := appendUint(nil, fieldType, m.kind)
+	out := appendUint(make([]byte, 0, 32), fieldType, m.kind)
 	if m.register != nil {
 		out = appendPart(out, fieldRegister, m.register.appendTo)
 	}
@@ -31,9 +31,12 @@ func (m message) encode() []byte {
 }
 
 func appendPart(out []byte, num protowire.Number, body func([]byte) []byte) []byte {
-	part := body(nil)
-	out = slices.Grow(out, 2*binary.MaxVarintLen32+len(part))
-	return protowire.AppendBytes(protowire.AppendTag(out, num, protowire.BytesType), part)
+	out = protowire.AppendTag(out, num, protowire.BytesType)
+	at := len(out)
+	out = body(out)
+	var size [binary.MaxVarintLen32]byte
+	n := binary.PutUvarint(size[:], uint64(len(out)-at))
+	return slices.Insert(out, at, size[:n]...)
 }
 
 func (r *registerMessage) appendTo(out []byte) []byte {
@@ -61,7 +64,7 @@ func (d *discoverMessage) appendTo(out []byte) []byte {
 }
 
 func (d *discoverResponse) appendTo(out []byte) []byte {
-	out = slices.Grow(out, len(d.encoded)+len(d.cookie)+8)
+	out = slices.Grow(out, len(d.encoded)+len(d.cookie)+16)
 	for i := range d.registrations {
 		out = appendPart(out, fieldDiscoverRegistrations, d.registrations[i].appendTo)
 	}

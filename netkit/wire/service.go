@@ -94,6 +94,7 @@ type Service struct {
 	limiter *Limiter
 	ctx     context.Context
 	cancel  context.CancelFunc
+	readers sync.Pool // of *Reader: a stream is short, its buffer need not be
 
 	mu      sync.Mutex
 	closed  bool
@@ -110,6 +111,7 @@ func NewService(cfg ServiceConfig, handler Handler) *Service {
 	cfg = cfg.withDefaults()
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Service{
+		readers: sync.Pool{New: func() any { return NewReader(nil, cfg.MaxRequest) }},
 		cfg:     cfg,
 		handler: handler,
 		limiter: NewLimiter(cfg.Rate, cfg.Burst, cfg.RatePeers),
@@ -213,8 +215,14 @@ func (s *Service) serve(st network.Stream) error {
 		return fmt.Errorf("%w: %w", errNoMemory, err)
 	}
 	defer scope.ReleaseMemory(s.cfg.MaxRequest)
-	frames := NewReader(st, s.cfg.MaxRequest)
+	frames := s.readers.Get().(*Reader)
+	frames.reset(st)
+	defer s.release(frames)
 	for answered := false; ; answered = true {
+		if answered && frames.Ended() {
+			// Most clients end the stream with their one request: the end of the reply goes with it.
+			return nil
+		}
 		err := s.arm(st)
 		if answered && errors.Is(err, errServiceClosed) {
 			// Not a reset, which would take back the last reply.
@@ -241,6 +249,12 @@ func (s *Service) serve(st network.Stream) error {
 	}
 }
 
+// release keeps a stream's reader for another stream.
+func (s *Service) release(frames *Reader) {
+	frames.reset(nil)
+	s.readers.Put(frames)
+}
+
 // readError tells a reader that Close woke from one that failed by itself.
 func (s *Service) readError(err error) error {
 	if s.ctx.Err() != nil {
@@ -257,12 +271,14 @@ func (s *Service) answer(st network.Stream, req Request) error {
 	if err != nil || reply == nil {
 		return err
 	}
-	// A reply is held for as long as the peer takes to read it.
-	scope := st.Scope()
-	if err := scope.ReserveMemory(len(reply), network.ReservationPriorityAlways); err != nil {
-		return fmt.Errorf("%w: %w", errNoMemory, err)
+	// A reply is held for as long as the peer takes to read it. It has the room of the request, which is done with.
+	if more := len(reply) - s.cfg.MaxRequest; more > 0 {
+		scope := st.Scope()
+		if err := scope.ReserveMemory(more, network.ReservationPriorityAlways); err != nil {
+			return fmt.Errorf("%w: %w", errNoMemory, err)
+		}
+		defer scope.ReleaseMemory(more)
 	}
-	defer scope.ReleaseMemory(len(reply))
 	return WriteFrame(st, reply, s.cfg.MaxReply)
 }
 

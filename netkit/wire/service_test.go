@@ -95,6 +95,46 @@ func TestSeveralRequests(t *testing.T) {
 	}
 }
 
+// endedStream says with its last bytes that they are the last, as QUIC does.
+type endedStream struct {
+	network.Stream
+	in        *bytes.Reader
+	out       bytes.Buffer
+	reads     int
+	closed    bool
+	deadlines int
+}
+
+func (s *endedStream) Read(p []byte) (int, error) {
+	s.reads++
+	n, _ := s.in.Read(p)
+	return n, io.EOF
+}
+
+func (s *endedStream) Write(p []byte) (int, error) { return s.out.Write(p) }
+func (s *endedStream) Close() error                { s.closed = true; return nil }
+func (s *endedStream) SetDeadline(time.Time) error { s.deadlines++; return nil }
+func (s *endedStream) Scope() network.StreamScope  { return &network.NullScope{} }
+func (s *endedStream) Conn() network.Conn          { return endedConn{} }
+
+type endedConn struct{ network.Conn }
+
+func (endedConn) RemotePeer() peer.ID { return "peer" }
+
+// TestEndOfStreamIsKnown: a stream whose end came with its last request is
+// closed with the reply, and not waited for.
+func TestEndOfStreamIsKnown(t *testing.T) {
+	st := &endedStream{in: bytes.NewReader(AppendFrame(AppendFrame(nil, []byte("a")), []byte("b")))}
+	s := NewService(ServiceConfig{Name: "wire-test"}, echo)
+	s.Handle(st)
+	if want := AppendFrame(AppendFrame(nil, []byte("a")), []byte("b")); !bytes.Equal(st.out.Bytes(), want) {
+		t.Errorf("answered %q, want %q", st.out.Bytes(), want)
+	}
+	if !st.closed || st.reads != 1 || st.deadlines != 2 {
+		t.Errorf("closed %t after %d reads and %d deadlines, want 1 and 2", st.closed, st.reads, st.deadlines)
+	}
+}
+
 func TestRequestTooLargeIsReset(t *testing.T) {
 	client, server, _ := pair(t, ServiceConfig{MaxRequest: 10}, echo)
 	if got, err := exchange(t, client, server, "eleven char"); !errors.Is(err, network.ErrReset) {
@@ -177,8 +217,8 @@ func TestMemoryIsReserved(t *testing.T) {
 		t.Fatal(err)
 	}
 	client, server, _ := pair(t, ServiceConfig{MaxRequest: 4096}, func(_ context.Context, req Request) ([]byte, error) {
-		if string(req.Body) == "much" {
-			return make([]byte, 100), nil
+		if string(req.Body) == "much" { // more than what its request gives back
+			return make([]byte, 4096+100), nil
 		}
 		return nil, nil
 	}, libp2p.ResourceManager(manager))
