@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"time"
 
+	"dibber/netkit/serve"
+
 	"github.com/libp2p/go-libp2p/gologshim"
 	"github.com/urfave/cli/v2"
 )
@@ -140,11 +142,17 @@ func (e *env) runCommand(c *cli.Context, in *invocation) exitCode {
 }
 
 // tuneGC lets the heap of a one-shot grow to 16 MiB before the first collection: it
-// ends before that pays, and would spend a tenth of its time on it. The returned
-// function puts things back. Who set GOGC knows better.
+// ends before that pays, and would spend a tenth of its time on it. What is
+// long-lived has its garbage bounded. The returned function puts things back. Who
+// set GOGC or GOMEMLIMIT knows better.
 func (e *env) tuneGC(s *spec) (restore func()) {
-	if _, own := e.lookup("GOGC"); own || s.longLived != nil && s.longLived() {
-		return func() {}
+	for _, name := range []string{"GOGC", "GOMEMLIMIT"} {
+		if _, own := e.lookup(name); own {
+			return func() {}
+		}
+	}
+	if s.longLived != nil && s.longLived() {
+		return serve.PaceGarbage()
 	}
 	before := debug.SetGCPercent(400)
 	return func() { debug.SetGCPercent(before) }
