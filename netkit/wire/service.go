@@ -94,7 +94,7 @@ type Service struct {
 	limiter *Limiter
 	ctx     context.Context
 	cancel  context.CancelFunc
-	readers sync.Pool // of *Reader: a stream is short, its buffer need not be
+	readers sync.Pool // of *Reader: streams are short and many
 
 	mu      sync.Mutex
 	closed  bool
@@ -220,7 +220,7 @@ func (s *Service) serve(st network.Stream) error {
 	defer s.release(frames)
 	for answered := false; ; answered = true {
 		if answered && frames.Ended() {
-			// Most clients end the stream with their one request: the end of the reply goes with it.
+			// The end of the stream goes with the reply.
 			return nil
 		}
 		err := s.arm(st)
@@ -271,7 +271,8 @@ func (s *Service) answer(st network.Stream, req Request) error {
 	if err != nil || reply == nil {
 		return err
 	}
-	// A reply is held for as long as the peer takes to read it. It has the room of the request, which is done with.
+	// A reply is held for as long as the peer takes to read it. It has the
+	// room of the request, which is done with.
 	if more := len(reply) - s.cfg.MaxRequest; more > 0 {
 		scope := st.Scope()
 		if err := scope.ReserveMemory(more, network.ReservationPriorityAlways); err != nil {

@@ -17,6 +17,7 @@ import (
 
 	nethost "dibber/netkit/host"
 	"dibber/netkit/rendezvous"
+	netserve "dibber/netkit/serve"
 	"dibber/netkit/store"
 	"dibber/netkit/wire"
 )
@@ -60,8 +61,8 @@ func child(part string, args []string) error {
 	switch {
 	case part == "server" && len(args) == 2:
 		return serve(args[0], args[1] == "flooded")
-	case part == "flood" && len(args) == 2:
-		return flood(args[0], args[1])
+	case part == "flood" && len(args) == 3:
+		return flood(args[0], args[1], args[2])
 	default:
 		return fmt.Errorf("unknown part %q", part)
 	}
@@ -70,6 +71,7 @@ func child(part string, args []string) error {
 // serve serves from the database in dir until its input ends. Each line of input is a number of registrations to add, and the
 // namespace they go to if it is one; it is answered with the server's stats.
 func serve(dir string, flooded bool) (err error) {
+	defer netserve.PaceGarbage()() // as dibber serve does
 	h, err := nethost.New(nethost.Config{
 		Listen: []ma.Multiaddr{ma.StringCast("/ip4/127.0.0.1/tcp/0"), ma.StringCast("/ip4/127.0.0.1/udp/0/quic-v1")},
 	})

@@ -23,7 +23,7 @@ import (
 const (
 	workersEach = 8 // of a client, each with places of its own
 	placesEach  = 4 // of a worker, each in another namespace
-	workEvery   = 80 * time.Millisecond
+	workEvery   = 150 * time.Millisecond
 	workWait    = 60 * time.Second // longer than the server goes on with a request
 )
 
