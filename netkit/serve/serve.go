@@ -36,7 +36,8 @@ const (
 type Config struct {
 	// Relay relays for others; nil does not. Its On is ignored.
 	Relay *relay.Config
-	// Rendezvous keeps registrations of others; nil does not. Its On is ignored.
+	// Rendezvous keeps registrations of others; nil does not. Its On and Abused
+	// are ignored.
 	Rendezvous *rendezvous.ServerConfig
 	// DialBack answers AutoNAT v1 and v2; nil does not.
 	DialBack *dialback.Config
@@ -81,7 +82,11 @@ type Event struct {
 	Punch        *punch.Event               // a relayed connection on its way to a direct one
 }
 
-const defaultRetry = 10 * time.Second
+const (
+	defaultRetry = 10 * time.Second
+	// turnedAway is how long a peer that abused a role is kept out.
+	turnedAway = time.Minute
+)
 
 // Server is a node with its roles.
 type Server struct {
@@ -134,6 +139,7 @@ func (s *Server) startServers() error {
 	if s.cfg.Rendezvous != nil {
 		cfg := *s.cfg.Rendezvous
 		cfg.On = func(e rendezvous.Event) { s.tell(Event{Rendezvous: &e}) }
+		cfg.Abused = func(p peer.ID) { s.n.TurnAway(p, turnedAway) }
 		p, err := rendezvous.NewServer(s.n, cfg)
 		if err != nil {
 			return err

@@ -111,11 +111,12 @@ func (s *endedStream) Read(p []byte) (int, error) {
 	return n, io.EOF
 }
 
-func (s *endedStream) Write(p []byte) (int, error) { return s.out.Write(p) }
-func (s *endedStream) Close() error                { s.closed = true; return nil }
-func (s *endedStream) SetDeadline(time.Time) error { s.deadlines++; return nil }
-func (s *endedStream) Scope() network.StreamScope  { return &network.NullScope{} }
-func (s *endedStream) Conn() network.Conn          { return endedConn{} }
+func (s *endedStream) Write(p []byte) (int, error)                  { return s.out.Write(p) }
+func (s *endedStream) Close() error                                 { s.closed = true; return nil }
+func (s *endedStream) SetDeadline(time.Time) error                  { s.deadlines++; return nil }
+func (s *endedStream) ResetWithError(network.StreamErrorCode) error { return nil }
+func (s *endedStream) Scope() network.StreamScope                   { return &network.NullScope{} }
+func (s *endedStream) Conn() network.Conn                           { return endedConn{} }
 
 type endedConn struct{ network.Conn }
 
@@ -132,6 +133,28 @@ func TestEndOfStreamIsKnown(t *testing.T) {
 	}
 	if !st.closed || st.reads != 1 || st.deadlines != 2 {
 		t.Errorf("closed %t after %d reads and %d deadlines, want 1 and 2", st.closed, st.reads, st.deadlines)
+	}
+}
+
+// TestFaultsAreReported counts frames that are too long, cut off, or come
+// after many that were right.
+func TestFaultsAreReported(t *testing.T) {
+	var abused []peer.ID
+	s := NewService(ServiceConfig{Name: "wire-test", MaxRequest: 10, Abused: func(p peer.ID) { abused = append(abused, p) }}, echo)
+	send := func(frame []byte) { s.Handle(&endedStream{in: bytes.NewReader(frame)}) }
+	for range 20 {
+		send(AppendFrame(nil, []byte("right")))
+	}
+	for range freeFaults / 2 {
+		send(AppendFrame(nil, make([]byte, 11)))
+		send([]byte{5, 1})
+	}
+	if len(abused) != 0 {
+		t.Errorf("%d reports of a peer with %d faults", len(abused), freeFaults)
+	}
+	send(AppendFrame(nil, make([]byte, 11)))
+	if len(abused) != 1 || abused[0] != "peer" {
+		t.Errorf("reports %q, want one of the peer", abused)
 	}
 }
 

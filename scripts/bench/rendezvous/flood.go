@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-
 	"dibber/netkit/rendezvous"
 )
 
@@ -89,8 +88,13 @@ func measureFlood(ctx context.Context, o options, r *result) (err error) {
 }
 
 func (f *floodPart) report(r *result) {
-	r.row("hostile peers", "%d, an attack every %g s each", f.HostilePeers, f.HostileEveryS)
+	meant := float64(f.HostilePeers) * floodMeasured.Seconds() / f.HostileEveryS
+	r.hold(float64(f.Attacks[begun]) >= minFloodShare*meant, "flood: attacks begun",
+		fmt.Sprintf("%d, %d peers, each every %g s", f.Attacks[begun], f.HostilePeers, f.HostileEveryS), fmt.Sprintf("at least %.0f", minFloodShare*meant))
 	for _, kind := range slices.Sorted(maps.Keys(f.Attacks)) {
+		if kind == begun {
+			continue
+		}
 		r.row("flood: "+kind, "%d", f.Attacks[kind])
 		if f.Attacks[kind] == 0 {
 			r.Fails = append(r.Fails, "flood: no "+kind)
@@ -148,4 +152,3 @@ func honestOne(c *client, request []byte) error {
 	}
 	return checkStatus(reply)
 }
-

@@ -25,8 +25,8 @@ import (
 	"dibber/netkit/wire"
 )
 
-// hostile is the process of the hostile peers. It yields to the others: what is measured is what the attacks do to the server, not
-// what making them costs the machine.
+// hostile is the process of the hostile peers. It runs only when a processor is idle, where the system has that: what is measured is
+// what the attacks do to the server, not what making them costs the machine. How much of them it came to is part of the figures.
 type hostile struct {
 	cmd *exec.Cmd
 	in  io.Closer
@@ -38,7 +38,12 @@ func startFlood(ctx context.Context, addr string, o options) (*hostile, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &hostile{cmd: exec.CommandContext(ctx, "nice", "-n", "19", self, childSubcommand, "flood", addr, strconv.Itoa(o.floodPeers), o.floodEvery.String())}
+	yielding := []string{"nice", "-n", "19"}
+	if _, err := exec.LookPath("chrt"); err == nil {
+		yielding = []string{"chrt", "--idle", "0"}
+	}
+	args := append(yielding, self, childSubcommand, "flood", addr, strconv.Itoa(o.floodPeers), o.floodEvery.String())
+	h := &hostile{cmd: exec.CommandContext(ctx, args[0], args[1:]...)}
 	h.cmd.Stderr = os.Stderr
 	if h.in, err = h.cmd.StdinPipe(); err != nil {
 		return nil, err
@@ -60,15 +65,18 @@ func (h *hostile) stop() (counts map[string]int64, err error) {
 	return counts, err
 }
 
+// begun is the count of attacks begun, of all kinds, also those that came to nothing because the server let nobody in.
+const begun = "begun"
+
 // attacks counts what was done of each kind: connections made, handshakes begun and left, streams opened and left, registrations
 // and cookies sent and answered, lengths of 64 MiB announced.
 type attacks struct {
-	connections, handshakes, streams, registrations, cookies, lengths atomic.Int64
+	begun, connections, handshakes, streams, registrations, cookies, lengths atomic.Int64
 }
 
 func (a *attacks) counts() map[string]int64 {
 	return map[string]int64{
-		"connections": a.connections.Load(), "slow handshakes": a.handshakes.Load(), "streams": a.streams.Load(),
+		begun: a.begun.Load(), "connections": a.connections.Load(), "slow handshakes": a.handshakes.Load(), "streams": a.streams.Load(),
 		"registrations": a.registrations.Load(), "cookies": a.cookies.Load(), "length prefixes": a.lengths.Load(),
 	}
 }
@@ -125,12 +133,14 @@ func (a *attacks) holdHandshakes(addr ma.Multiaddr) {
 // attack connects again whenever it is thrown out, or has gone by itself, and does the worst it can.
 func (a *attacks) attack(target peer.AddrInfo, i int, pause time.Duration) {
 	for round := int64(0); ; {
+		a.begun.Add(1)
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		c, err := hostileClient(ctx, target, i)
 		cancel()
 		if err == nil {
 			a.connections.Add(1)
 			for more := true; more && c.Network().Connectedness(target.ID) == network.Connected; {
+				a.begun.Add(1)
 				more = a.misbehave(c, int64(i)+round)
 				round++
 				time.Sleep(pause)

@@ -29,6 +29,7 @@ const (
 	maxFloodMiB     = 256
 	minHonestShare  = 0.99
 	maxHonestP99    = 3
+	minFloodShare   = 0.5 // of the attacks meant; with fewer the machine was too busy to flood anything
 	smallRegistry   = 1000
 	floodCalm       = 15 * time.Second
 	floodMeasured   = 30 * time.Second

@@ -12,6 +12,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	ma "github.com/multiformats/go-multiaddr"
 
@@ -86,7 +87,10 @@ func serve(dir string, flooded bool) (err error) {
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	t := &tap{Host: h, handlers: make(map[protocol.ID]network.StreamHandler)}
-	s, err := rendezvous.NewServer(t, rendezvous.ServerConfig{DB: db, Limits: serverLimits(flooded)})
+	s, err := rendezvous.NewServer(t, rendezvous.ServerConfig{
+		DB: db, Limits: serverLimits(flooded),
+		Abused: func(p peer.ID) { h.TurnAway(p, time.Minute) }, // as dibber serve does
+	})
 	if err != nil {
 		return err
 	}
