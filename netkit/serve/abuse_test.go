@@ -30,9 +30,7 @@ func TestAbuserIsTurnedAway(t *testing.T) {
 		cookie := bytes.Repeat([]byte("A"), 24)
 		refused, began := 0, time.Now()
 		for {
-			err := ask(abuser, cookie)
-			var status *rendezvous.StatusError
-			if !errors.As(err, &status) {
+			if _, status := errors.AsType[*rendezvous.StatusError](ask(abuser, cookie)); !status {
 				break
 			}
 			if refused++; refused > 30 {

@@ -131,8 +131,7 @@ func (w *worker) work(ctx context.Context) {
 	_, err := rendezvous.Register(ctx, w.h, w.c.server, rendezvous.RegisterRequest{
 		Namespace: p.ns, TTL: 2 * time.Hour, Addrs: []ma.Multiaddr{versionAddr(version)}, Format: rendezvous.FormatStandard,
 	})
-	var status *rendezvous.StatusError
-	if errors.As(err, &status) {
+	if _, refused := errors.AsType[*rendezvous.StatusError](err); refused {
 		w.c.refused.Add(1)
 		return
 	}

@@ -107,7 +107,7 @@ func run(ctx context.Context, o options) (r result, err error) {
 	if err != nil {
 		return r, err
 	}
-	defer c.close()
+	defer func() { err = errors.Join(err, c.close()) }()
 	chance := rand.New(rand.NewPCG(o.seed, 0))
 	for r.Restarts < o.restarts && err == nil {
 		err = r.restart(ctx, s, c, chance)
