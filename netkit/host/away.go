@@ -63,8 +63,8 @@ func (a *away) has(now time.Time, ip netip.Addr) bool {
 }
 
 // TurnAway closes the connections of a peer that abuses the host, and for a
-// while refuses new ones from where they came, at no more cost than the accept.
-// An address from which other peers are connected, too, is not refused: they may
+// while refuses new ones from where they came, those over TCP before their
+// handshake. An address from which other peers are connected, too, is not refused: they may
 // share it by a NAT.
 func (n *Node) TurnAway(p peer.ID, d time.Duration) {
 	now := time.Now()

@@ -21,19 +21,17 @@ import (
 )
 
 const (
-	workersEach = 8 // of a client, each with places of its own
-	placesEach  = 4 // of a worker, each in another namespace
-	workEvery   = 150 * time.Millisecond
-	workWait    = 60 * time.Second // longer than the server goes on with a request
+	placesEach = 16                    // of a client, each in another namespace
+	workEvery  = 50 * time.Millisecond // as often as the server lets a peer
+	workWait   = 60 * time.Second      // longer than the server goes on with a request
 )
 
 // crowd is the clients. Each connects over TCP, where a killed server is noticed at once.
 type crowd struct {
 	server  peer.AddrInfo
 	reader  host.Host
-	hosts   []host.Host
-	workers []*worker
-	// turn is held by each worker for a request, and by who wants all to pause.
+	clients []*client
+	// turn is held by each client for a request, and by who wants all to pause.
 	turn sync.RWMutex
 	// dying is set from before the kill until the server is up again.
 	dying   atomic.Bool
@@ -44,7 +42,8 @@ type crowd struct {
 	registers, unregisters, refused, unanswered atomic.Int64
 }
 
-type worker struct {
+// client makes one request after the other: of several records under way at once the server may refuse the older.
+type client struct {
 	c      *crowd
 	h      host.Host
 	chance *rand.Rand
@@ -63,16 +62,13 @@ func newCrowd(ctx context.Context, o options, server peer.AddrInfo) (*crowd, err
 		if err != nil {
 			return nil, errors.Join(err, c.close())
 		}
-		c.hosts = append(c.hosts, h)
-		for j := range workersEach {
-			w := &worker{c: c, h: h, chance: rand.New(rand.NewPCG(o.seed, uint64(1+i*workersEach+j)))}
-			for k := range placesEach {
-				w.places = append(w.places, &place{ns: namespace(j*placesEach + k)})
-			}
-			c.workers = append(c.workers, w)
+		w := &client{c: c, h: h, chance: rand.New(rand.NewPCG(o.seed, uint64(1+i)))}
+		for j := range placesEach {
+			w.places = append(w.places, &place{ns: namespace(j)})
 		}
+		c.clients = append(c.clients, w)
 	}
-	for _, w := range c.workers {
+	for _, w := range c.clients {
 		c.running.Go(func() { w.run(ctx) })
 	}
 	return c, nil
@@ -90,15 +86,16 @@ func newHost() (host.Host, error) {
 func (c *crowd) close() (err error) {
 	c.end()
 	c.running.Wait()
-	for _, h := range append(c.hosts, c.reader) {
-		if h != nil {
-			err = errors.Join(err, h.Close())
-		}
+	for _, w := range c.clients {
+		err = errors.Join(err, w.h.Close())
+	}
+	if c.reader != nil {
+		err = errors.Join(err, c.reader.Close())
 	}
 	return err
 }
 
-func (w *worker) run(ctx context.Context) {
+func (w *client) run(ctx context.Context) {
 	tick := time.NewTicker(workEvery)
 	defer tick.Stop()
 	for {
@@ -114,7 +111,7 @@ func (w *worker) run(ctx context.Context) {
 }
 
 // work registers or refreshes a place, or, one time in four, unregisters it.
-func (w *worker) work(ctx context.Context) {
+func (w *client) work(ctx context.Context) {
 	if !connected(ctx, w.h, w.c.server) {
 		return
 	}
@@ -138,7 +135,7 @@ func (w *worker) work(ctx context.Context) {
 	w.note(p, version, err == nil, &w.c.registers)
 }
 
-func (w *worker) note(p *place, version uint64, acked bool, count *atomic.Int64) {
+func (w *client) note(p *place, version uint64, acked bool, count *atomic.Int64) {
 	p.answered(version, acked)
 	if !acked {
 		count = &w.c.unanswered
@@ -168,7 +165,7 @@ func (c *crowd) check(ctx context.Context, r *result) error {
 		peer peer.ID
 	}
 	found := make(map[key]uint64)
-	for i := range workersEach * placesEach {
+	for i := range placesEach {
 		page, err := rendezvous.DiscoverAll(ctx, c.reader, c.server, rendezvous.DiscoverRequest{Namespace: namespace(i), Format: rendezvous.FormatStandard})
 		if err != nil {
 			return fmt.Errorf("check: %w", err)
@@ -181,7 +178,7 @@ func (c *crowd) check(ctx context.Context, r *result) error {
 			found[key{e.Namespace, e.Peer}] = version
 		}
 	}
-	for _, w := range c.workers {
+	for _, w := range c.clients {
 		for _, p := range w.places {
 			r.Checked++
 			switch p.check(found[key{p.ns, w.h.ID()}]) {

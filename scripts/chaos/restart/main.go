@@ -37,7 +37,7 @@ type options struct {
 func main() {
 	var o options
 	flag.IntVar(&o.restarts, "restarts", 200, "kill and start the server `N` times")
-	flag.IntVar(&o.clients, "clients", 16, "let `N` clients register")
+	flag.IntVar(&o.clients, "clients", 32, "let `N` clients register")
 	flag.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()), "choose moments and requests by the seed `N`")
 	flag.Parse()
 	if o.restarts < 1 || o.clients < 1 || flag.NArg() > 0 {
