@@ -64,8 +64,8 @@ func (a *away) has(now time.Time, ip netip.Addr) bool {
 
 // TurnAway closes the connections of a peer that abuses the host, and for a
 // while refuses new ones from where they came, those over TCP before their
-// handshake. An address from which other peers are connected, too, is not refused: they may
-// share it by a NAT.
+// handshake. An address from which other peers are connected, too, is not
+// refused: they may share it by a NAT.
 func (n *Node) TurnAway(p peer.ID, d time.Duration) {
 	now := time.Now()
 	var conns []network.Conn
