@@ -47,10 +47,11 @@ const defaultReservations = 2
 
 // RoleEvent is a role that a full node has taken or given up.
 type RoleEvent struct {
-	Kind  string      // "started", "stopped" or "failed"
-	Role  string      // RoleRelay or RoleRelayed
-	Cause reach.State // what the node is
-	Err   error       // of failed
+	Kind   string        // "started", "stopped" or "failed"
+	Role   string        // RoleRelay or RoleRelayed
+	Cause  reach.State   // what the node is
+	Limits *relay.Limits // of a relay that started
+	Err    error         // of failed
 }
 
 // full is a node that takes roles by itself.
@@ -170,6 +171,8 @@ func (f *full) fitRelay(ctx context.Context) {
 		e := RoleEvent{Kind: "started", Role: RoleRelay, Cause: is}
 		if e.Err = f.startRelay(); e.Err != nil {
 			e.Kind = "failed"
+		} else {
+			e.Limits = new(f.relaying().Limits())
 		}
 		f.tell(Event{Role: &e})
 	case is == reach.Private && running != nil && !retiring:
