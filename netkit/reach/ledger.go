@@ -226,10 +226,9 @@ func (a *address) by(v Verdict) []peer.ID {
 	return out
 }
 
-// spoken reports whether a server said anything about an address of now, or is
-// just being asked.
+// spoken reports whether a server said anything about an address of now.
 func (l *ledger) spoken() bool {
-	return slices.ContainsFunc(l.addrs, func(a *address) bool { return a.open || a.verdict != Unknown || len(a.voices) > 0 })
+	return slices.ContainsFunc(l.addrs, func(a *address) bool { return a.verdict != Unknown || len(a.voices) > 0 })
 }
 
 // settle draws the conclusion from all addresses.
@@ -243,14 +242,9 @@ func (l *ledger) settle(now time.Time) []Event {
 	return []Event{{State: &StateEvent{Was: was, Is: is, Addr: at, Cause: cause}}}
 }
 
+// conclusion is what follows from what is known of the addresses now.
 func (l *ledger) conclusion(now time.Time) (State, Cause, ma.Multiaddr) {
-	if !l.spoken() {
-		if l.v1 != Undecided {
-			return l.v1, CauseV1, nil
-		}
-		return Undecided, CauseDoubt, nil
-	}
-	var refused, doubtful bool
+	var refused, doubtful, asking bool
 	for _, a := range l.addrs {
 		switch a.verdict {
 		case Reachable:
@@ -259,14 +253,21 @@ func (l *ledger) conclusion(now time.Time) (State, Cause, ma.Multiaddr) {
 			refused = true
 		case Unknown:
 			doubtful = doubtful || !l.declined(now, a)
+			asking = asking || a.open
 		}
 	}
-	// A node that was private stays so while another address is tried: behind a
-	// symmetric NAT each new peer brings one.
-	if refused && (!doubtful || l.state == Private) {
+	switch {
+	case asking:
+		return l.state, "", nil // it will be known better in a moment
+	case !l.spoken() && l.v1 != Undecided:
+		return l.v1, CauseV1, nil
+	case refused && (!doubtful || l.state == Private):
+		// A node that was private stays so while it has another address: behind a
+		// symmetric NAT each new peer brings one.
 		return Private, CauseUnreachable, nil
+	default:
+		return Undecided, CauseDoubt, nil
 	}
-	return Undecided, CauseDoubt, nil
 }
 
 // sortCandidates orders them by how likely they are to be of use: known ones first,
