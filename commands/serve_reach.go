@@ -85,6 +85,7 @@ type pendingRole struct {
 	Role   string       `json:"role"`
 	When   string       `json:"when"`   // what the node must be confirmed to be: public or private
 	Limits *relayLimits `json:"limits"` // of the relay; null for other roles
+	Relays *int         `json:"relays"` // to reserve on; null for other roles
 }
 
 // pending lists what a full node does not do yet.
@@ -96,19 +97,30 @@ func (o *serveOptions) pending() []pendingRole {
 	if !o.Full.NoRelay {
 		l, err := serve.FullRelayLimits().WithDefaults()
 		if err == nil { // only an impossible IPv6 prefix is refused
-			out = append(out, pendingRole{serve.RoleRelay, string(reach.Public), relayLimitsOf(l)})
+			out = append(out, pendingRole{Role: serve.RoleRelay, When: string(reach.Public), Limits: relayLimitsOf(l)})
 		}
 	}
-	if !o.Full.NoReserve {
-		out = append(out, pendingRole{serve.RoleRelayed, string(reach.Private), nil})
+	if more := o.moreRelays(); more > 0 {
+		out = append(out, pendingRole{Role: serve.RoleRelayed, When: string(reach.Private), Relays: &more})
 	}
 	return out
+}
+
+// moreRelays is on how many relays the node reserves by itself while private.
+func (o *serveOptions) moreRelays() int {
+	if !o.isFull() || o.Full.Public || o.Full.NoReserve {
+		return 0
+	}
+	return max(0, serve.FullReservations-len(unique(o.UseRelays)))
 }
 
 func (p pendingRole) String() string {
 	s := fmt.Sprintf("%s  when confirmed %s", p.Role, p.When)
 	if p.Limits != nil {
 		s += ": " + p.Limits.String()
+	}
+	if p.Relays != nil {
+		s += fmt.Sprintf(": at most %d of the relays among the peers", *p.Relays)
 	}
 	return s
 }
@@ -122,8 +134,8 @@ func (o *serveOptions) fullReveals() []string {
 	if !o.Full.Public && !o.Full.Private {
 		out = append(out, "connected peers that answer AutoNAT: this node's public addresses, which they dial")
 	}
-	if !o.Full.Public && !o.Full.NoReserve {
-		out = append(out, "once private, two relays among the peers: this node's IP address; those who dial through them: the relay's address, then this node's when they punch")
+	if o.moreRelays() > 0 {
+		out = append(out, "once private, relays among the peers: this node's IP address; those who dial through them: the relay's address, then this node's when they punch")
 	}
 	return out
 }

@@ -30,7 +30,7 @@ type Full struct {
 	// Relay bounds the relay; nil means FullRelayLimits.
 	Relay *relay.Limits
 	// Reservations is how many are kept while private, those on Config.Relays
-	// counted; 0 means 2.
+	// counted; 0 means FullReservations.
 	Reservations int
 }
 
@@ -43,7 +43,8 @@ func FullRelayLimits() relay.Limits {
 	}
 }
 
-const defaultReservations = 2
+// FullReservations is how many reservations a full node keeps while private.
+const FullReservations = 2
 
 // RoleEvent is a role that a full node has taken or given up.
 type RoleEvent struct {
@@ -83,7 +84,7 @@ func newFull(n *host.Node, cfg Config, tell func(Event)) (*full, error) {
 		seeker: newSeeker(), is: cfg.Full.Fixed,
 	}
 	if f.cfg.Reservations == 0 {
-		f.cfg.Reservations = defaultReservations
+		f.cfg.Reservations = FullReservations
 	}
 	sub, err := n.EventBus().Subscribe([]any{
 		new(event.EvtPeerIdentificationCompleted), new(event.EvtPeerProtocolsUpdated), new(event.EvtPeerConnectednessChanged),
