@@ -197,6 +197,46 @@ func TestFirewallComesAndGoes(t *testing.T) {
 	})
 }
 
+func TestAddressChanges(t *testing.T) {
+	natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
+		home := lab.Internet().Router("home", natlab.RouterConfig{})
+		n := home.LAN().Machine("host", natlab.MachineConfig{}).Host(host.Config{})
+		two := servers(t, lab, 2)
+		w := start(t, n)
+		connect(t, n, two...)
+		w.await(t, reach.Public, 10*time.Second)
+		before := n.Observations()[0].Addr
+		home.Reconnect()
+		for _, s := range two {
+			_ = n.Network().ClosePeer(s.ID())
+		}
+		connect(t, n, two...)
+		time.Sleep(10 * time.Second)
+		after := n.Observations()[0].Addr
+		if old, now := w.last(before), w.last(after); before.Equal(after) || old == nil || old.Is != reach.Unknown || old.Cause != reach.CauseGone ||
+			now == nil || now.Is != reach.Reachable {
+			t.Errorf("%s, then %s: %s", before, after, w)
+		}
+		if w.s.State() != reach.Public {
+			t.Errorf("events %s", w)
+		}
+	})
+}
+
+// What the operator announces is not believed unasked.
+func TestAnnouncedInVain(t *testing.T) {
+	natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
+		nobody := ma.StringCast("/ip4/17.0.99.1/udp/4001/quic-v1")
+		n := lab.Internet().Machine("host", natlab.MachineConfig{}).Host(host.Config{Announce: []ma.Multiaddr{nobody}})
+		w := start(t, n)
+		connect(t, n, servers(t, lab, 2)...)
+		time.Sleep(time.Minute)
+		if e := w.last(nobody); e == nil || e.Is != reach.Unreachable || w.s.State() != reach.Public {
+			t.Errorf("events %s", w)
+		}
+	})
+}
+
 func TestNothingToAskAbout(t *testing.T) {
 	natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
 		home := lab.Internet().Router("home", natlab.RouterConfig{})

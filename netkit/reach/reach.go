@@ -37,6 +37,8 @@ const (
 	// settle is how long the host is left to settle after a change before its
 	// addresses and peers are looked at: identify tells both, one after the other.
 	settle = time.Second
+	// refresh is how often they are looked at though nobody told of a change.
+	refresh = 30 * time.Second
 	// maxAddrs is how many addresses are asked about. Behind a symmetric NAT there
 	// are as many as there are peers.
 	maxAddrs = 16
@@ -104,7 +106,7 @@ func (s *Service) run(ctx context.Context) {
 	defer look.Stop()
 	next := time.NewTimer(0)
 	defer next.Stop()
-	looking := true // look is running
+	looking := true // look is running for a change
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
@@ -119,6 +121,7 @@ func (s *Service) run(ctx context.Context) {
 			}
 		case <-look.C:
 			looking = false
+			look.Reset(refresh)
 			s.look()
 		case a := <-s.answers:
 			s.update(func(l *ledger, now time.Time) []Event { return l.answer(now, a.question, a.outcome) })

@@ -50,6 +50,7 @@ func (s *server) answered(now time.Time, about ma.Multiaddr, o outcome) {
 	s.ready = now.Add(gap)
 	switch {
 	case errors.Is(o.err, ErrUnwilling):
+		maps.DeleteFunc(s.unwilling, func(_ string, until time.Time) bool { return !now.Before(until) })
 		s.unwilling[string(about.Bytes())] = now.Add(unwillingFor)
 		s.rest = 0
 	case o.err != nil:

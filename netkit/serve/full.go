@@ -64,7 +64,8 @@ type full struct {
 	tell   func(Event)
 	reach  *reach.Service // nil: fixed
 	sub    event.Subscription
-	wake   chan struct{}
+	peers  chan struct{} // peers have come, gone or changed
+	wake   chan struct{} // something is to be done at once
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 	seeker seeker // of the goroutine
@@ -80,7 +81,8 @@ type full struct {
 // it returns.
 func newFull(n *host.Node, cfg Config, tell func(Event)) (*full, error) {
 	f := &full{
-		n: n, cfg: *cfg.Full, retry: cfg.Retry, others: cfg.Relays, tell: tell, wake: make(chan struct{}, 1),
+		n: n, cfg: *cfg.Full, retry: cfg.Retry, others: cfg.Relays, tell: tell,
+		peers: make(chan struct{}, 1), wake: make(chan struct{}, 1),
 		seeker: newSeeker(), is: cfg.Full.Fixed,
 	}
 	if f.cfg.Reservations == 0 {
@@ -107,6 +109,12 @@ func newFull(n *host.Node, cfg Config, tell func(Event)) (*full, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	f.cancel = cancel
 	f.done.Go(func() { f.run(ctx) })
+	f.done.Go(func() {
+		// Apart from run, which closes clients and must hold up nobody meanwhile.
+		for range sub.Out() {
+			poke(f.peers)
+		}
+	})
 	return f, nil
 }
 
@@ -119,14 +127,14 @@ func (f *full) learnt(e reach.Event) {
 	f.mu.Lock()
 	f.is = e.State.Is
 	f.mu.Unlock()
-	f.poke()
+	poke(f.wake)
 }
 
-// poke has the goroutine look at things.
-func (f *full) poke() {
+// poke leaves a signal, unless there is one already.
+func poke(c chan struct{}) {
 	select {
-	case f.wake <- struct{}{}:
-	default: // it will
+	case c <- struct{}{}:
+	default:
 	}
 }
 
@@ -143,7 +151,7 @@ func (f *full) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-f.sub.Out():
+		case <-f.peers:
 			if !soon {
 				soon = true
 				look.Reset(settle)
@@ -215,7 +223,7 @@ func (f *full) retire(ctx context.Context, r *relay.Server) {
 	f.relay, f.retiring = nil, false
 	f.mu.Unlock()
 	f.tell(Event{Role: &RoleEvent{Kind: "stopped", Role: RoleRelay, Cause: reach.Private, Err: err}})
-	f.poke()
+	poke(f.wake)
 }
 
 // relaying returns the relay; nil while there is none.
@@ -249,12 +257,12 @@ func (f *full) roles() (out []string) {
 // close ends all but the relay, which may have to be drained.
 func (f *full) close() error {
 	f.cancel()
+	err := f.sub.Close()
 	f.done.Wait()
-	var err error
 	if f.reach != nil {
-		err = f.reach.Close()
+		err = errors.Join(err, f.reach.Close())
 	}
-	return errors.Join(err, f.sub.Close())
+	return err
 }
 
 // closeRelay ends the relay, if there is one.

@@ -92,7 +92,7 @@ func (f *full) hold(p peer.ID) {
 		On: func(e relay.ClientEvent) {
 			f.tell(Event{Relay: &e})
 			if bad := e.Err != nil; h.bad.Swap(bad) != bad {
-				f.poke()
+				poke(f.wake)
 			}
 		},
 	})
