@@ -70,6 +70,7 @@ func TestWhatServersSay(t *testing.T) {
 	for name, c := range map[string]struct {
 		answer    *pb.Message
 		lie       bool // the nonce comes over the connection that the client has opened
+		inbound   bool // the connection in use was opened by the server
 		elsewhere bool // the nonce comes over a connection of the server's own, as it should
 		reachable bool
 		err       error
@@ -83,9 +84,10 @@ func TestWhatServersSay(t *testing.T) {
 		"it says nothing of use":                     {answer: response(pb.DialResponse_OK, pb.DialStatus_UNUSED, 0), err: anything},
 		"it wants a gigabyte first":                  {answer: &pb.Message{Msg: &pb.Message_DialDataRequest{DialDataRequest: &pb.DialDataRequest{NumBytes: 1 << 30}}}, err: anything},
 		"it sends the nonce over our own connection": {answer: ok, lie: true, err: reach.ErrNoDialBack},
-		"it has dialled":                             {answer: ok, elsewhere: true, reachable: true},
-		"it has dialled, whatever it says":           {answer: response(pb.DialResponse_OK, pb.DialStatus_E_DIAL_ERROR, 0), elsewhere: true, reachable: true},
-		"the stream of the dial-back broke":          {answer: response(pb.DialResponse_OK, pb.DialStatus_E_DIAL_BACK_ERROR, 0), err: anything},
+		"it sends the nonce over a connection it has had before": {answer: ok, lie: true, inbound: true, err: reach.ErrNoDialBack},
+		"it has dialled":                    {answer: ok, elsewhere: true, reachable: true},
+		"it has dialled, whatever it says":  {answer: response(pb.DialResponse_OK, pb.DialStatus_E_DIAL_ERROR, 0), elsewhere: true, reachable: true},
+		"the stream of the dial-back broke": {answer: response(pb.DialResponse_OK, pb.DialStatus_E_DIAL_BACK_ERROR, 0), err: anything},
 	} {
 		t.Run(name, func(t *testing.T) {
 			natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
@@ -107,7 +109,12 @@ func TestWhatServersSay(t *testing.T) {
 				})
 				client := reach.NewClient(asker)
 				defer client.Close()
-				connect(t, asker, server)
+				if c.inbound {
+					connect(t, server, asker)
+					time.Sleep(time.Second) // virtual: the asker has it, too
+				} else {
+					connect(t, asker, server)
+				}
 				reachable, err := client.Ask(t.Context(), server.ID(), asker.ListenAddrs()[0])
 				if reachable != c.reachable || (err == nil) != (c.err == nil) || c.err != anything && !errors.Is(err, c.err) { //nolint:errorlint // identity is meant
 					t.Errorf("got %v, %v; want %v, %v", reachable, err, c.reachable, c.err)

@@ -101,11 +101,14 @@ func (l *ledger) usable(now time.Time, a *address) []peer.ID {
 			out = append(out, p)
 		}
 	}
-	if len(out) > 1 && len(a.observers) == 1 {
-		out = slices.DeleteFunc(out, func(p peer.ID) bool { return p == a.observers[0] })
+	if len(out) > 1 {
+		out = slices.DeleteFunc(out, a.seenOnlyBy)
 	}
 	return out
 }
+
+// seenOnlyBy reports whether p is the only peer that sees the node at a.
+func (a *address) seenOnlyBy(p peer.ID) bool { return len(a.observers) == 1 && a.observers[0] == p }
 
 // declined reports whether all servers there are would not dial a.
 func (l *ledger) declined(now time.Time, a *address) bool {
@@ -130,10 +133,22 @@ func (l *ledger) eligible(now time.Time, a *address) []peer.ID {
 		s := l.servers[p]
 		return a.round[p] != nil || s.about != nil && s.about.Equal(a.addr)
 	})
-	if len(out) == 0 && len(usable) == 1 && a.turning(usable[0]) {
+	if len(out) == 0 && len(usable) == 1 && a.turning(usable[0]) && l.alone(now, a, usable[0]) {
 		return usable
 	}
 	return out
+}
+
+// alone reports whether no other server may come to be asked about a soon. One that
+// has failed once may.
+func (l *ledger) alone(now time.Time, a *address, p peer.ID) bool {
+	for other, s := range l.servers {
+		counts := s.present && s.rest <= firstRest && !s.declines(now, a.addr) && !a.seenOnlyBy(other)
+		if other != p && counts {
+			return false
+		}
+	}
+	return true
 }
 
 // turning reports whether p, in this round, speaks against what was known of a but
