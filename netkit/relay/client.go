@@ -13,6 +13,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
 	ma "github.com/multiformats/go-multiaddr"
 )
 
@@ -145,7 +146,11 @@ func (c *Client) run(ctx context.Context) {
 		c.tell(ClientEvent{Kind: kind, Relay: r.Relay, Reservation: r})
 		if !c.hold(ctx, r, changed) {
 			held = nil
-			c.failed(ctx, "lost", ErrRelayLost, nil)
+			lost := ErrRelayLost
+			if c.withdrawn() {
+				lost = ErrWithdrawn
+			}
+			c.failed(ctx, "lost", lost, nil)
 		}
 	}
 }
@@ -159,6 +164,9 @@ func (c *Client) hold(ctx context.Context, r Reservation, changed <-chan struct{
 	defer renew.Stop()
 	stood := c.n.Conns(r.Relay)
 	for slices.ContainsFunc(stood, func(conn network.Conn) bool { return !conn.IsClosed() }) {
+		if c.withdrawn() {
+			return false
+		}
 		select {
 		case <-ctx.Done():
 			return true
@@ -168,6 +176,13 @@ func (c *Client) hold(ctx context.Context, r Reservation, changed <-chan struct{
 		}
 	}
 	return c.n.Network().Connectedness(r.Relay) == network.Connected
+}
+
+// withdrawn reports whether the relay says that it relays no more, as one does that
+// is not reachable any longer. Its reservations are of no use then.
+func (c *Client) withdrawn() bool {
+	known, err := c.n.Peerstore().GetProtocols(c.cfg.Relay.ID)
+	return err == nil && len(known) > 0 && !slices.Contains(known, proto.ProtoIDv2Hop)
 }
 
 // failed tells what went wrong, unless the client is being closed. The circuits are
