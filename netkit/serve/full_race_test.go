@@ -108,3 +108,67 @@ func TestFullNodeTurnsFast(t *testing.T) {
 		t.Error("a closed node gives reservations")
 	}
 }
+
+// A node that turns private lets the circuits through it end, and if it turns public
+// meanwhile relays again afterwards.
+func TestRetiringRelayWaitsForItsCircuits(t *testing.T) {
+	n, listener, dialler := local(t), local(t), local(t)
+	roles := make(chan RoleEvent, 16)
+	s, err := New(n, Config{Full: &Full{NoReserve: true}, On: func(e Event) {
+		if e.Role != nil {
+			roles <- *e.Role
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	turn := func(to reach.State) { s.full.learnt(reach.Event{State: &reach.StateEvent{Is: to}}) }
+	want := func(kind string) {
+		t.Helper()
+		select {
+		case e := <-roles:
+			if e.Role != RoleRelay || e.Kind != kind {
+				t.Fatalf("%+v, want relay %s", e, kind)
+			}
+		case <-time.After(time.Minute):
+			t.Fatalf("relay not %s", kind)
+		}
+	}
+	turn(reach.Public)
+	want("started")
+	at := peer.AddrInfo{ID: n.ID(), Addrs: n.ListenAddrs()}
+	r, err := relay.Reserve(t.Context(), listener, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	circuit, err := dialler.Dial(t.Context(), listener.ID(), r.Circuits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	turn(reach.Private)
+	for !s.full.relaying().Draining() {
+		if _, err := relay.Reserve(t.Context(), dialler, at); err != nil {
+			break
+		}
+	}
+	turn(reach.Public)
+	if ok, err := dialler.Supports(t.Context(), circuit, "/ipfs/ping/1.0.0"); err != nil || !ok {
+		t.Errorf("the circuit carries nothing: %v, %v", ok, err)
+	}
+	if len(roles) != 0 {
+		t.Error("the relay ended before its circuit")
+	}
+	if err := circuit.Close(); err != nil {
+		t.Error(err)
+	}
+	want("stopped")
+	want("started")
+	if _, err := relay.Reserve(t.Context(), listener, at); err != nil {
+		t.Error(err)
+	}
+}
