@@ -85,7 +85,7 @@ func scriptCondition(name string) (bool, error) {
 			return false, nil //nolint:nilerr // that it is missing is the answer
 		}
 	}
-	return exec.Command("unshare", "--net", "--mount", "true").Run() == nil, nil //nolint:noctx // it ends at once
+	return exec.Command("unshare", "--net", "--mount", "true").Run() == nil, nil
 }
 
 func cmdCode(ts *testscript.TestScript, neg bool, args []string) {

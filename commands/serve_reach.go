@@ -58,8 +58,10 @@ func (o *serveOptions) validateFull() error {
 		name string
 		on   bool
 	}{
-		{"--public-node", f.Public}, {"--private-node", f.Private},
-		{"--no-relay-when-public", f.NoRelay}, {"--no-reserve-when-private", f.NoReserve},
+		{"--public-node", f.Public},
+		{"--private-node", f.Private},
+		{"--no-relay-when-public", f.NoRelay},
+		{"--no-reserve-when-private", f.NoReserve},
 	} {
 		switch {
 		case !flag.on:

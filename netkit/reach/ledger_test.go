@@ -20,12 +20,11 @@ type world struct {
 	t     interface{ Fatalf(string, ...any) }
 	l     *ledger
 	now   time.Time
-	truth map[string]bool             // by address: reachable
-	lies  map[peer.ID]bool            // servers that say the opposite
-	fails map[peer.ID]error           // servers that answer with an error
-	asked map[peer.ID][]time.Time     // questions put
-	takes time.Duration               // from question to answer
-	on    func(e Event, at time.Time) // told of everything
+	truth map[string]bool         // by address: reachable
+	lies  map[peer.ID]bool        // servers that say the opposite
+	fails map[peer.ID]error       // servers that answer with an error
+	asked map[peer.ID][]time.Time // questions put
+	takes time.Duration           // from question to answer
 	all   []Event
 }
 
