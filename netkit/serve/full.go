@@ -52,7 +52,7 @@ type RoleEvent struct {
 	Role   string        // RoleRelay or RoleRelayed
 	Cause  reach.State   // what the node is
 	Limits *relay.Limits // of a relay that started
-	Err    error         // of failed
+	Err    error         // of failed; of stopped, when it did not end well
 }
 
 // full is a node that takes roles by itself.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
+	ma "github.com/multiformats/go-multiaddr"
 )
 
 const (
@@ -103,15 +104,15 @@ func (f *full) hold(p peer.ID) {
 // as many as there are others for.
 func (f *full) dropBad(spare int) {
 	for p, h := range f.seeker.held {
-		gone := f.connected(p) && !f.relays(p)
-		if !gone && (!h.bad.Load() || spare == 0) {
+		switch {
+		case f.at(p) != nil && !f.relays(p): // it is in the pool again as soon as it does
+		case h.bad.Load() && spare > 0:
+			spare--
+			f.seeker.resting[p] = time.Now().Add(unwanted)
+		default:
 			continue
 		}
-		if !gone {
-			spare--
-		}
 		f.drop(p, h)
-		f.seeker.resting[p] = time.Now().Add(unwanted)
 	}
 }
 
@@ -136,12 +137,14 @@ func (f *full) pool() []peer.ID {
 	var open, local []peer.ID
 	for _, p := range f.n.Network().Peers() {
 		kept := slices.ContainsFunc(f.others, func(o peer.AddrInfo) bool { return o.ID == p })
-		if f.seeker.held[p] != nil || kept || now.Before(f.seeker.resting[p]) || !f.connected(p) || !f.relays(p) {
+		if f.seeker.held[p] != nil || kept || now.Before(f.seeker.resting[p]) || !f.relays(p) {
 			continue
 		}
-		if addr.ScopeOf(f.n.Conns(p)[0].RemoteMultiaddr()) == addr.ScopePublic {
+		switch at := f.at(p); {
+		case at == nil:
+		case addr.ScopeOf(at) == addr.ScopePublic:
 			open = append(open, p)
-		} else {
+		default:
 			local = append(local, p)
 		}
 	}
@@ -151,10 +154,12 @@ func (f *full) pool() []peer.ID {
 	return append(open, local...)
 }
 
-// connected reports whether there is a connection with p that passes no relay.
-func (f *full) connected(p peer.ID) bool {
-	conns := f.n.Conns(p)
-	return len(conns) > 0 && !addr.IsRelayed(conns[0].RemoteMultiaddr())
+// at is where p is connected, past relays; nil where it is not.
+func (f *full) at(p peer.ID) ma.Multiaddr {
+	if conns := f.n.Conns(p); len(conns) > 0 && !addr.IsRelayed(conns[0].RemoteMultiaddr()) {
+		return conns[0].RemoteMultiaddr()
+	}
+	return nil
 }
 
 // relays reports whether p says that it relays.
@@ -169,7 +174,7 @@ func (f *full) visit(ctx context.Context) {
 	known := f.n.Known()
 	for _, i := range rand.Perm(len(known)) {
 		to := known[i]
-		if at, ok := f.seeker.visited[to.ID]; to.ID == f.n.ID() || f.connected(to.ID) || ok && now.Sub(at) < unwanted {
+		if at, ok := f.seeker.visited[to.ID]; to.ID == f.n.ID() || f.at(to.ID) != nil || ok && now.Sub(at) < unwanted {
 			continue
 		}
 		f.seeker.visited[to.ID] = now
