@@ -232,7 +232,7 @@ func (s *Service) byeReceived(_ context.Context, req wire.Request) ([]byte, erro
 	return nil, nil
 }
 
-// sayBye takes leave of the peers kept, and lets them go.
+// sayBye lets the kept peers go, and takes leave of whoever may keep this node.
 func (s *Service) sayBye() {
 	ctx, cancel := context.WithTimeout(context.Background(), byeTimeout)
 	defer cancel()
@@ -240,6 +240,8 @@ func (s *Service) sayBye() {
 	for id, stop := range s.alive {
 		told.Go(stop)
 		s.n.ConnManager().Unprotect(id, protectTag)
+	}
+	for _, id := range s.n.Network().Peers() {
 		speaks, err := s.n.Peerstore().SupportsProtocols(id, ProtocolID)
 		conns := s.n.Conns(id)
 		if err != nil || len(speaks) == 0 || len(conns) == 0 {
@@ -254,4 +256,3 @@ func (s *Service) sayBye() {
 	}
 	told.Wait()
 }
-

@@ -178,8 +178,8 @@ func New(n *host.Node, cfg Config) (*Service, error) {
 // Limits are the limits in force.
 func (s *Service) Limits() Limits { return Limits{Max: s.cfg.Max, Require: s.cfg.Require} }
 
-// Close takes leave of the peers kept, within a second, lets their connections be and
-// waits until nothing runs.
+// Close takes leave of the peers that speak ProtocolID, within a second, lets the
+// connections be and waits until nothing runs.
 func (s *Service) Close() error { return s.close() }
 
 // do has run do something, unless the service ends.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/libp2p/go-libp2p/p2p/protocol/holepunch"
 	ma "github.com/multiformats/go-multiaddr"
 )
 
@@ -48,6 +49,23 @@ func (ev *events) take(fits func(peering.Event) bool) (peering.Event, bool) {
 	e := ev.all[i]
 	ev.all = ev.all[i+1:]
 	return e, true
+}
+
+// of is the only event of the kind about a peer so far.
+func (ev *events) of(t *testing.T, kind peering.EventKind, about *host.Node) peering.Event {
+	t.Helper()
+	ev.mu.Lock()
+	defer ev.mu.Unlock()
+	var found []peering.Event
+	for _, e := range ev.all {
+		if e.Kind == kind && e.Peer == about.ID() {
+			found = append(found, e)
+		}
+	}
+	if len(found) != 1 {
+		t.Fatalf("%d events %s: %+v", len(found), kind, found)
+	}
+	return found[0]
 }
 
 // count says how many events fit, and forgets all.
@@ -137,6 +155,18 @@ func point(t *testing.T, lab *natlab.Lab) *host.Node {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	registry(t, n)
+	return n
+}
+
+// registry makes n a rendezvous point.
+func registry(t *testing.T, n *host.Node) {
+	t.Helper()
 	p, err := rendezvous.NewServer(n, rendezvous.ServerConfig{})
 	if err != nil {
 		t.Fatal(err)
@@ -145,11 +175,7 @@ func point(t *testing.T, lab *natlab.Lab) *host.Node {
 		if err := p.Close(); err != nil {
 			t.Error(err)
 		}
-		if err := r.Close(); err != nil {
-			t.Error(err)
-		}
 	})
-	return n
 }
 
 // register keeps n registered at a point; withdraw ends it.
@@ -211,26 +237,18 @@ func TestMembersOfANamespaceConnect(t *testing.T) {
 			_, ev := join(t, n, peering.Config{Sources: []discover.Config{chat(server)}})
 			nodes, evs = append(nodes, n), append(evs, ev)
 		}
-		for i, n := range nodes {
-			for _, other := range nodes {
-				if n != other {
-					ev := &events{all: slices.Clone(evs[i].all), more: evs[i].more}
-					found, _ := ev.await(t, peering.Found, other)
-					if !slices.Equal(found.Sources, []string{"rendezvous"}) || len(found.Addrs) == 0 {
-						t.Errorf("found %+v", found)
-					}
-				}
-			}
-		}
 		time.Sleep(30 * time.Second) // virtual: the second look at the server, and duplicates closed
 		expectOne(t, nodes...)
 		for i, n := range nodes {
 			for _, other := range nodes {
-				if n != other {
-					ev := &events{all: slices.Clone(evs[i].all), more: evs[i].more}
-					if e, _ := ev.await(t, peering.Connected, other); e.Path != addr.PathDirect || e.Addr == "" {
-						t.Errorf("connected %+v", e)
-					}
+				if n == other {
+					continue
+				}
+				if e := evs[i].of(t, peering.Found, other); !slices.Equal(e.Sources, []string{"rendezvous"}) || len(e.Addrs) == 0 {
+					t.Errorf("found %+v", e)
+				}
+				if e := evs[i].of(t, peering.Connected, other); e.Path != addr.PathDirect || e.Addr == "" {
+					t.Errorf("connected %+v", e)
 				}
 			}
 			if n := evs[i].count(is(peering.Lost)); n > 0 {
@@ -290,6 +308,41 @@ func TestPunchedConnectionReplacesTheRelayedOne(t *testing.T) {
 				t.Error("lost on the way")
 			}
 		}
+	})
+}
+
+// Two nodes behind NATs that nobody coordinates: they try at the same moments after the
+// relayed connection opened, and so open their NATs for each other.
+func TestRelayedPairTriesDirectPathsTogether(t *testing.T) {
+	natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
+		server := point(t, lab)
+		cone := natlab.NAT{Filtering: natlab.AddressAndPortDependent}
+		_, a := behind(lab, "a", cone)
+		_, b := behind(lab, "b", cone)
+		for _, n := range []*host.Node{a, b} {
+			reserve(t, n, server)
+			register(t, n, server)
+		}
+		time.Sleep(30 * time.Second) // virtual: the public addresses are known, and DCUtR is up
+		for _, n := range []*host.Node{a, b} {
+			registry(t, n) // a role, also before it joins
+			n.RemoveStreamHandler(holepunch.Protocol)
+		}
+		var evs []*events
+		for _, n := range []*host.Node{a, b} { // one after the other: dials at the same moment would meet already
+			_, ev := join(t, n, peering.Config{Sources: []discover.Config{chat(server)}, Except: []peer.ID{server.ID()}})
+			if e, _ := ev.awaitThat(t, "connection", is(peering.Connected)); e.Path != addr.PathRelayed {
+				t.Fatalf("connected at once: %+v; the test shows nothing", e)
+			}
+			evs = append(evs, ev)
+		}
+		for _, ev := range evs {
+			if e, took := ev.awaitThat(t, "direct connection", is(peering.Connected)); e.Path != addr.PathDirect || took > time.Minute {
+				t.Errorf("after %s: %+v", took, e)
+			}
+		}
+		time.Sleep(20 * time.Second) // virtual
+		expectOne(t, a, b)
 	})
 }
 
