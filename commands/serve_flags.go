@@ -20,7 +20,7 @@ func serveFlags(o *serveOptions) []cli.Flag {
 	span := func(name, usage string, dest *time.Duration) cli.Flag {
 		return &cli.DurationFlag{Name: name, Usage: usage, Destination: dest}
 	}
-	return append(fullFlags(&o.Full),
+	return slices.Concat(fullFlags(&o.Full), peeringFlags(&o.Peering), []cli.Flag{
 		boolean("relay", "carry circuits for others (circuit relay v2)", &o.Relay),
 		count("relay-reservations", "hold at most `N` reservations; 0 means 1024", &o.RelayLimits.Reservations),
 		count("relay-reservations-per-ip", "hold at most `N` reservations from one IPv4 address; 0 means 256", &o.RelayLimits.ReservationsPerIP),
@@ -46,11 +46,11 @@ func serveFlags(o *serveOptions) []cli.Flag {
 		count("autonat-per-minute", "dial back at most `N` times a minute; 0 means 60", &o.DialBack.PerMinute),
 		count("autonat-per-peer", "dial one peer back at most `N` times a minute; 0 means 12", &o.DialBack.PerPeerPerMinute),
 
-		boolean("mdns", "announce the node on the local network", &o.MDNS),
-		listFlag("", "mdns-interface", "announce it on the network of `INTERFACE` only (repeatable)", &o.MDNSInterfaces),
+		boolean("mdns", "announce the node on the local network, and connect with those found there", &o.MDNS),
+		listFlag("", "mdns-interface", "use the network of `INTERFACE` only (repeatable)", &o.MDNSInterfaces),
 
 		listFlag("", "use-relay", "keep a reservation on `RELAY` and announce it (repeatable)", &o.UseRelays),
-		listFlag("", "register", "keep registered at `SERVER` in every --namespace (repeatable)", &o.Register),
+		listFlag("", "register", "keep registered at `SERVER` in every --namespace, and connect with those found there (repeatable)", &o.Register),
 		listFlag("", "namespace", "register in `NS` (repeatable)", &o.Namespaces),
 		span("ttl", "ask for registrations of `DURATION`; 0 leaves it to the server", &o.TTL),
 		recordFormatFlag(&o.RecordFormat),
@@ -61,7 +61,7 @@ func serveFlags(o *serveOptions) []cli.Flag {
 		&cli.Int64Flag{Name: "memory", Usage: "let libp2p reserve at most `N` bytes; 0 means an eighth of the machine's", Destination: &o.Limits.Memory},
 		&cli.StringFlag{Name: "ready-file", Usage: "write the ready event to `FILE` once everything listens", Destination: &o.ReadyFile},
 		&cli.DurationFlag{Name: "drain", Value: 10 * time.Second, Usage: "end within `DURATION` once told to", Destination: &o.Drain},
-	)
+	})
 }
 
 // recordFormatFlag declares the choice of signed record flavours.
@@ -112,6 +112,9 @@ func (o *serveOptions) validate(e *env, args []string) error {
 		return err
 	}
 	if err := o.counts(); err != nil {
+		return err
+	}
+	if err := o.Peering.validate(e, o.MDNS || len(o.Register) > 0); err != nil {
 		return err
 	}
 	return o.Host.validate()

@@ -99,6 +99,9 @@ func (r readyEvent) reveals() []string {
 	if r.o.MDNS {
 		out = append(out, "everybody on the local network: the peer id and the addresses there")
 	}
+	if r.s.Limits().Peering != nil {
+		out = append(out, "the peers found: the address a connection comes from")
+	}
 	return out
 }
 
@@ -143,11 +146,12 @@ func (d readyDoc) tryAddr() string {
 	return d.Addrs[0]
 }
 
-// limitsDoc are the limits of the roles for others; null where a role is off.
+// limitsDoc are the limits of roles; null where a role is off.
 type limitsDoc struct {
 	Relay      *relayLimits      `json:"relay"`
 	Rendezvous *rendezvousLimits `json:"rendezvous"`
 	AutoNAT    *autoNATLimits    `json:"autonat"`
+	Peering    *peeringLimits    `json:"peering"`
 }
 
 type relayLimits struct {
@@ -190,6 +194,7 @@ func limitsOf(l serve.Limits) limitsDoc {
 	if a := l.AutoNAT; a != nil {
 		d.AutoNAT = &autoNATLimits{a.PerMinute, a.PerPeerPerMinute}
 	}
+	d.Peering = peeringLimitsOf(l.Peering)
 	return d
 }
 
@@ -210,6 +215,8 @@ func roleText(role string, l limitsDoc) string {
 		return "rendezvous  " + l.Rendezvous.String()
 	case serve.RoleAutoNAT:
 		return fmt.Sprintf("autonat  v1 and v2, %d dial-backs a minute, %d per peer", l.AutoNAT.PerMinute, l.AutoNAT.PerPeerPerMinute)
+	case serve.RolePeering:
+		return l.Peering.String()
 	}
 	return role
 }

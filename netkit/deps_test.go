@@ -33,6 +33,7 @@ func rows() [][]string {
 		{"punch"},
 		{"discover"},
 		{"dial"},
+		{"peering"},
 		{"serve"},
 	}
 }

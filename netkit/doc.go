@@ -5,7 +5,7 @@
 //	L0    addr identity wire store                  pure or nearly: what is written, keyed, framed and kept
 //	host                                            Config → *host.Node, the one place that builds libp2p hosts
 //	L1    rendezvous relay dialback reach mdns ping one protocol each
-//	L2    punch discover dial serve                 what a person asks for, composed of the above
+//	L2    punch discover dial peering serve         what a person asks for, composed of the above
 //	      natlab                                    a simulated internet, imported by tests only
 //
 // # The rule

@@ -1,6 +1,7 @@
 // Package serve composes the long-lived roles of a node: relay, rendezvous point
 // and dial-back server for others, and for itself reservations on relays,
-// registrations at rendezvous points and connections that are kept.
+// registrations at rendezvous points and connections that are kept, with peers that it
+// was told of and with those that it finds.
 package serve
 
 import (
@@ -13,6 +14,7 @@ import (
 	"dibber/netkit/dialback"
 	"dibber/netkit/host"
 	"dibber/netkit/mdns"
+	"dibber/netkit/peering"
 	"dibber/netkit/punch"
 	"dibber/netkit/reach"
 	"dibber/netkit/relay"
@@ -31,6 +33,7 @@ const (
 	RoleRelayed    = "use-relay" // keeps reservations
 	RoleRegistered = "register"  // keeps registrations
 	RoleKeeper     = "peer"      // keeps connections
+	RolePeering    = "peering"   // connects with those found
 )
 
 // Config names the roles. The zero value takes none.
@@ -59,6 +62,10 @@ type Config struct {
 	Registrations []Registration
 	// Peers are those to stay connected to.
 	Peers []peer.AddrInfo
+	// Peering connects with those found by MDNS and in the namespaces of Registrations,
+	// other than Relays, Peers and servers; nil waits for them to connect. Its Sources,
+	// Except and On are ignored.
+	Peering *peering.Config
 
 	// Retry is the longest wait between attempts to get back what was lost; 0
 	// means 10 s.
@@ -87,6 +94,7 @@ type Event struct {
 	Address      *reach.AddressEvent        // an address can be reached or not
 	State        *reach.StateEvent          // the node can be reached or not
 	Role         *RoleEvent                 // a role of a full node
+	Found        *peering.Event             // a peer found, or the connection with it
 }
 
 const defaultRetry = 10 * time.Second
@@ -101,16 +109,18 @@ type Server struct {
 	point    *rendezvous.Server
 	dialback *dialback.Server
 	full     *full
+	peering  *peering.Service // nil where nobody is looked for
 
 	forUs  []func() error // ends what the node does for itself
 	forAll []func() error // ends what it does for others, in the order of starting
 }
 
-// Limits are those of the roles for others; nil where the role is off.
+// Limits are those of the roles that have some; nil where the role is off.
 type Limits struct {
 	Relay      *relay.Limits
 	Rendezvous *rendezvous.Limits
 	AutoNAT    *dialback.Config
+	Peering    *peering.Limits
 }
 
 // New starts every role of cfg on n. Roles for others are up when it returns;
@@ -123,7 +133,7 @@ func New(n *host.Node, cfg Config) (*Server, error) {
 		return nil, errors.New("serve: a full node decides by itself whether it relays")
 	}
 	s := &Server{n: n, cfg: cfg}
-	for _, start := range []func() error{s.startServers, s.startMDNS, s.startPunch, s.startClients, s.startFull} {
+	for _, start := range []func() error{s.startServers, s.startMDNS, s.startPunch, s.startClients, s.startPeering, s.startFull} {
 		if err := start(); err != nil {
 			return nil, errors.Join(err, s.Close())
 		}
@@ -292,6 +302,9 @@ func (s *Server) Limits() (l Limits) {
 	}
 	if s.dialback != nil {
 		l.AutoNAT = new(s.dialback.Limits())
+	}
+	if s.peering != nil {
+		l.Peering = new(s.peering.Limits())
 	}
 	return l
 }
