@@ -31,7 +31,7 @@ const (
 	// the time that a dial takes to fail it is below 10 s.
 	missedRetry = 3500 * time.Millisecond
 	// missedFor is how long after the loss a peer counts as missed.
-	missedFor = 10 * time.Minute
+	missedFor = 30 * time.Minute
 	// strangerRetry is the longest wait for any other.
 	strangerRetry = 10 * time.Minute
 	// unfitRetry is the wait before a peer is dialled again that spoke nothing wanted.
