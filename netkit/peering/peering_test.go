@@ -1,6 +1,7 @@
 package peering_test
 
 import (
+	"crypto/rand"
 	"fmt"
 	"slices"
 	"sync"
@@ -15,10 +16,13 @@ import (
 	"dibber/netkit/relay"
 	"dibber/netkit/rendezvous"
 
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/p2p/protocol/holepunch"
 	ma "github.com/multiformats/go-multiaddr"
+	"github.com/multiformats/go-multistream"
 )
 
 // events keeps what a service tells, in order.
@@ -473,6 +477,136 @@ func TestLeavingPeerIsNotDialledAgain(t *testing.T) {
 		time.Sleep(20 * time.Minute) // virtual
 		if n := len(trace.Attempts()); n > 2 {
 			t.Errorf("dialled %d times", n)
+		}
+	})
+}
+
+// The end that dialled last knows that the older connection is dead. The other one would
+// choose that by the rule for duplicates, but finds out before it closes the younger.
+func TestDuplicateIsClosedOnlyForOneThatWorks(t *testing.T) {
+	natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
+		var keys [2]crypto.PrivKey
+		var ids [2]peer.ID
+		for i := range keys {
+			keys[i], _, _ = crypto.GenerateEd25519Key(rand.Reader)
+			ids[i], _ = peer.IDFromPrivateKey(keys[i])
+		}
+		if ids[0] > ids[1] {
+			slices.Reverse(keys[:])
+		}
+		a := lab.Internet().Machine("a", natlab.MachineConfig{}).Host(host.Config{Identity: keys[0]})
+		machine := lab.Internet().Machine("b", natlab.MachineConfig{})
+		b := machine.Host(host.Config{Identity: keys[1]})
+		s, err := peering.New(b, peering.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, ev := join(t, a, peering.Config{Sources: []discover.Config{table(b)}})
+		ev.await(t, peering.Connected, b)
+		time.Sleep(5 * time.Second) // virtual: a has just seen that b lives
+		machine.Link().Cut()
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Close(); err != nil { // a is not told
+			t.Fatal(err)
+		}
+		machine.Link().Restore()
+		b = machine.Host(host.Config{Identity: keys[1]})
+		_, evB := join(t, b, peering.Config{Sources: []discover.Config{table(a)}})
+		evB.await(t, peering.Connected, a)
+		if len(a.Conns(b.ID())) != 2 {
+			t.Fatalf("%d connections at the end that knows nothing; the test shows nothing", len(a.Conns(b.ID())))
+		}
+		time.Sleep(time.Minute) // virtual
+		expectOne(t, a, b)
+		if n := ev.count(is(peering.Lost)) + evB.count(is(peering.Lost)); n > 0 {
+			t.Errorf("lost %d times: the connection that works was closed", n)
+		}
+	})
+}
+
+// aquadoggo's nodes without a relay answer neither identify nor ping, and hang up on whoever
+// refuses the stream that they open at once.
+func TestAquadoggoStays(t *testing.T) {
+	natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
+		_, a := public(lab, "a")
+		dog := lab.Internet().Machine("dog", natlab.MachineConfig{}).Stock()
+		for _, p := range dog.Mux().Protocols() {
+			dog.RemoveStreamHandler(p)
+		}
+		dog.SetStreamHandler(peering.P2panda, func(network.Stream) {})
+		dog.Network().Notify(&network.NotifyBundle{ConnectedF: func(_ network.Network, c network.Conn) {
+			go func() {
+				st, err := c.NewStream(t.Context())
+				if err == nil {
+					err = multistream.SelectProtoOrFail(peering.P2panda, st)
+				}
+				if err != nil {
+					c.Close()
+				}
+			}()
+		}})
+		cfg := discover.Config{Table: []peer.AddrInfo{{ID: dog.ID(), Addrs: dog.Addrs()}}}
+		_, ev := join(t, a, peering.Config{Sources: []discover.Config{cfg}})
+		ev.awaitThat(t, "connection", is(peering.Connected))
+		time.Sleep(2 * time.Minute) // virtual
+		if n := ev.count(func(peering.Event) bool { return true }); n > 0 || len(a.Conns(dog.ID())) != 1 {
+			t.Errorf("%d more events, %d connections", n, len(a.Conns(dog.ID())))
+		}
+	})
+}
+
+// A peer may take a role later, and tells so by identify's push.
+func TestPeerIsKeptOnceItSpeaksWhatIsWanted(t *testing.T) {
+	natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
+		_, a := public(lab, "a")
+		_, b := public(lab, "b")
+		_, ev := join(t, a, peering.Config{Sources: []discover.Config{table(b)}, Require: []protocol.ID{"/chat/1"}})
+		ev.await(t, peering.Dropped, b)
+		time.Sleep(time.Second) // virtual: b has seen it, too
+		if _, err := b.Dial(t.Context(), a.ID(), a.ListenAddrs()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Second) // virtual
+		if ev.count(is(peering.Connected)) > 0 {
+			t.Fatal("kept before")
+		}
+		b.SetStreamHandler("/chat/1", func(network.Stream) {})
+		ev.await(t, peering.Connected, b)
+		if !a.ConnManager().IsProtected(b.ID(), "") {
+			t.Error("the connection may be trimmed")
+		}
+		b.RemoveStreamHandler("/chat/1")
+		if e, _ := ev.await(t, peering.Lost, b); e.Reason != peering.ReasonUnfit {
+			t.Errorf("reason %q", e.Reason)
+		}
+		if a.ConnManager().IsProtected(b.ID(), "") {
+			t.Error("the connection is still protected")
+		}
+	})
+}
+
+// When a source works again, this node's own network may have been what failed: everybody
+// gets a new chance.
+func TestSourceThatWorksAgainEndsBackoffs(t *testing.T) {
+	natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
+		server := point(t, lab)
+		machine, a := public(lab, "a")
+		other, b := public(lab, "b")
+		register(t, b, server)
+		join(t, b, peering.Config{})
+		time.Sleep(time.Second) // virtual
+		other.Link().Cut()
+		_, ev := join(t, a, peering.Config{Sources: []discover.Config{chat(server)}, Except: []peer.ID{server.ID()}})
+		ev.await(t, peering.Failed, b)
+		time.Sleep(80 * time.Minute) // virtual: the waits have grown to their most
+		other.Link().Restore()
+		machine.Link().Cut()
+		time.Sleep(90 * time.Second) // virtual: the source has failed
+		machine.Link().Restore()
+		if _, took := ev.await(t, peering.Connected, b); took > 30*time.Second {
+			t.Errorf("connected after %s", took)
 		}
 	})
 }

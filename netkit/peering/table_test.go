@@ -308,6 +308,23 @@ func TestWhoLeavesIsNotMissed(t *testing.T) {
 	w.expect(t, Connected)
 }
 
+// A connection that is about to end takes no place.
+func TestWhoLeavesIsNotAdopted(t *testing.T) {
+	w := newWorld(1)
+	w.add("a", "b")
+	w.up["a"], w.up["b"] = false, false
+	w.pass(time.Minute)
+	w.told()
+	w.t.leaves("a")
+	w.connect("a")
+	w.connect("b")
+	w.step()
+	w.expect(t, Connected)
+	if w.t.peers["b"].phase != kept {
+		t.Error("kept the one that leaves")
+	}
+}
+
 func TestPathsAndUpgrades(t *testing.T) {
 	w := newWorld(4)
 	w.add("a")
@@ -407,13 +424,25 @@ func TestTableHolds(t *testing.T) {
 				if places, dials := w.t.used(); places > limit || dials > parallelDials {
 					r.Fatalf("%d places, %d dials, limit %d", places, dials, limit)
 				}
+				missed := 0
+				for _, c := range w.t.peers {
+					if c.phase == waiting && c.missed(w.now) {
+						missed++
+					}
+				}
+				if missed > limit {
+					r.Fatalf("%d peers are missed, limit %d", missed, limit)
+				}
 				// Strangers by the credit; the missed, of whom there are no more than places.
 				if most := limit + 61*strangersPerSecond + limit*int(time.Minute/firstRetry); minute() > most {
 					r.Fatalf("%d dials within a minute, limit %d", minute(), most)
 				}
 			},
-			"found":  func(r *rapid.T) { w.add(name(rapid.IntRange(1, peers).Draw(r, "peer"))); w.step() },
-			"moved":  func(r *rapid.T) { w.t.found(w.now, 0, name(rapid.IntRange(1, peers).Draw(r, "peer")), seen(rapid.IntRange(1, 9).Draw(r, "port"))); w.step() },
+			"found": func(r *rapid.T) { w.add(name(rapid.IntRange(1, peers).Draw(r, "peer"))); w.step() },
+			"moved": func(r *rapid.T) {
+				w.t.found(w.now, 0, name(rapid.IntRange(1, peers).Draw(r, "peer")), seen(rapid.IntRange(1, 9).Draw(r, "port")))
+				w.step()
+			},
 			"gone":   func(r *rapid.T) { w.t.gone(0, name(rapid.IntRange(1, peers).Draw(r, "peer"))); w.step() },
 			"revive": func(*rapid.T) { w.t.revive(w.now); w.step() },
 			"down": func(r *rapid.T) {
