@@ -66,9 +66,10 @@ private, it reserves on two relays among its peers; and it gives up either when 
 
 Roles combine: --relay carries circuits for peers behind NATs, --rendezvous keeps who is registered where,
 --autonat tells peers whether they can be reached. --use-relay, --register and --peer make the node a client of other
-servers as well, and one that connects with those it finds: by --mdns, and in the namespaces where it is registered. It listens on port 4001, UDP and TCP, unless --listen says otherwise, and keeps its identity and its
-registrations in the state folder. SIGHUP reads the lists of --allow-* and --deny-*, the table of --peers and, from the
-configuration file, the limits of relay and rendezvous again; SIGTERM and Ctrl-C end it in order, a second one at once.`,
+servers as well. With --mdns, and in the namespaces where it is registered, it finds peers and connects with them. It
+listens on port 4001, UDP and TCP, unless --listen says otherwise, and keeps its identity and its registrations in the
+state folder. SIGHUP reads the lists of --allow-* and --deny-*, the table of --peers and, from the configuration file,
+the limits of relay and rendezvous again; SIGTERM and Ctrl-C end it in order, a second one at once.`,
 		examples: []string{
 			"dibber serve --peer @friend --peers @peers.txt",
 			"dibber serve --relay --rendezvous",

@@ -84,11 +84,12 @@ func (s *Service) connect(ctx context.Context, o order, timeout time.Duration, d
 	})
 }
 
-// look tells the table how the connections of a candidate stand.
-func (s *Service) look(id peer.ID) {
+// look tells the table how the connections of a candidate stand. It reports whether the
+// peer is one.
+func (s *Service) look(id peer.ID) bool {
 	if s.table.peers[id] == nil {
 		delete(s.met, id)
-		return
+		return false
 	}
 	conns := slices.DeleteFunc(s.n.Conns(id), network.Conn.IsClosed)
 	slices.SortStableFunc(conns, func(a, b network.Conn) int { return linkOf(a).compare(linkOf(b)) })
@@ -119,6 +120,7 @@ func (s *Service) look(id peer.ID) {
 			})
 		})
 	}
+	return true
 }
 
 // overall is what connections with one peer show together: it is unfit when all say so.

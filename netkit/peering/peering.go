@@ -216,12 +216,19 @@ func (s *Service) changes() map[peer.ID]struct{} {
 func (s *Service) run() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	var next time.Time
+	concerned := true // something may have changed for the table
 	for s.ctx.Err() == nil {
 		for id := range s.changes() {
-			s.look(id)
+			if s.look(id) {
+				concerned = true
+			}
 		}
-		next := s.table.step(time.Now())
-		s.obey()
+		if concerned {
+			next = s.table.step(time.Now())
+			s.obey()
+		}
+		concerned = true
 		timer.Stop()
 		var wake <-chan time.Time
 		if !next.IsZero() {
@@ -232,6 +239,7 @@ func (s *Service) run() {
 		case step := <-s.steps:
 			step()
 		case <-s.wake:
+			concerned = false // on a server most connections are those of others
 		case <-wake:
 		case <-s.ctx.Done():
 		}
