@@ -13,6 +13,7 @@ import (
 	"dibber/netkit/host"
 	"dibber/netkit/natlab"
 	"dibber/netkit/peering"
+	"dibber/netkit/punch"
 	"dibber/netkit/relay"
 	"dibber/netkit/rendezvous"
 
@@ -20,7 +21,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
-	"github.com/libp2p/go-libp2p/p2p/protocol/holepunch"
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/multiformats/go-multistream"
 )
@@ -295,6 +295,8 @@ func TestPunchedConnectionReplacesTheRelayedOne(t *testing.T) {
 		_, b := behind(lab, "b", cone)
 		var evs []*events
 		for _, n := range []*host.Node{a, b} {
+			p := punch.New(n, punch.Config{})
+			t.Cleanup(func() { _ = p.Close() })
 			reserve(t, n, server)
 			register(t, n, server)
 			_, ev := join(t, n, peering.Config{Sources: []discover.Config{chat(server)}, Except: []peer.ID{server.ID()}})
@@ -327,10 +329,9 @@ func TestRelayedPairTriesDirectPathsTogether(t *testing.T) {
 			reserve(t, n, server)
 			register(t, n, server)
 		}
-		time.Sleep(30 * time.Second) // virtual: the public addresses are known, and DCUtR is up
+		time.Sleep(30 * time.Second) // virtual: the public addresses are known
 		for _, n := range []*host.Node{a, b} {
 			registry(t, n) // a role, also before it joins
-			n.RemoveStreamHandler(holepunch.Protocol)
 		}
 		var evs []*events
 		for _, n := range []*host.Node{a, b} { // one after the other: dials at the same moment would meet already

@@ -531,6 +531,7 @@ func TestWhoSpeaksARole(t *testing.T) {
 		{"/libp2p/autonat/2/dial-request", "", true},
 		{"/p2p/p2panda/1.0.0", "", true},
 		{"/dibber/anything", "", true},
+		{"/dibber/punch/1.0.0", "", false},
 		{"/dibber/anything", "/chat/1", false},
 		{"/chat/1", "/chat/1", true},
 		{"/chat/1", "", false},

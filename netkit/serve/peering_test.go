@@ -8,6 +8,7 @@ import (
 	"dibber/netkit/host"
 	"dibber/netkit/natlab"
 	"dibber/netkit/peering"
+	"dibber/netkit/punch"
 	"dibber/netkit/rendezvous"
 	"dibber/netkit/serve"
 
@@ -34,6 +35,7 @@ func TestNodesBehindNATsJoinByThemselves(t *testing.T) {
 			evs = append(evs, start(t, n, serve.Config{
 				Relays:        []peer.AddrInfo{info(server)},
 				Registrations: []serve.Registration{{Server: info(server), Namespace: "chat"}},
+				Punch:         &punch.Config{},
 				Peering:       &peering.Config{},
 			}))
 		}
