@@ -27,7 +27,7 @@ const (
 // first row may also import each other.
 func rows() [][]string {
 	return [][]string{
-		{"addr", "identity", "wire", "store"},
+		{"addr", "identity", "wire", "store", "retry"},
 		{"host"},
 		{"rendezvous", "relay", "dialback", "mdns", "ping"},
 		{"punch"},
