@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"dibber/netkit/retry"
+
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 )
@@ -24,6 +26,26 @@ func (n *Node) Changes(p peer.ID) (changed <-chan struct{}, stop func()) {
 	b := &network.NotifyBundle{ConnectedF: note, DisconnectedF: note}
 	n.Network().Notify(b)
 	return c, func() { n.Network().StopNotify(b) }
+}
+
+// Await waits until the next attempt of s to reach p is due, which a connection with
+// p that opens in the meantime may bring forward: changed is that of Changes.
+func (n *Node) Await(ctx context.Context, p peer.ID, s *retry.Schedule, due time.Time, changed <-chan struct{}) {
+	for {
+		t := time.NewTimer(time.Until(due))
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return
+		case <-t.C:
+			return
+		case <-changed:
+			t.Stop()
+			if len(n.Conns(p)) > 0 {
+				due = s.Hint(time.Now())
+			}
+		}
+	}
 }
 
 // Pause waits for d or until ctx ends.

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
@@ -48,6 +49,8 @@ type Sockets interface {
 	ListenUDP(network string, laddr *net.UDPAddr) (net.PacketConn, error)
 	// SourceIP is the local address from which packets to dst leave.
 	SourceIP(dst *net.UDPAddr) (net.IP, error)
+	// Addrs are the addresses of the machine.
+	Addrs() []netip.Addr
 }
 
 // Config says how a Node is built. The zero value is a host with a fresh

@@ -51,6 +51,7 @@ type Node struct {
 	observed *observedAddrs
 	held     heldStreams
 	adoption *adoption
+	watches  watches
 	close    func() error // once
 }
 

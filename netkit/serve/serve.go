@@ -55,8 +55,9 @@ type Config struct {
 	// Peers are those to stay connected to.
 	Peers []peer.AddrInfo
 
-	// Retry is the longest wait between attempts to get back what was lost; 0
-	// means 10 s.
+	// Retry is the longest wait between the beginnings of two attempts to get back
+	// what was lost, which is spread by a quarter; 0 means retry.DefaultMost, with
+	// which a repair takes less than 10 s from the end of what caused the loss.
 	Retry time.Duration
 	// On is told of what happens, from several goroutines; nil tells nobody. It
 	// must not block.
@@ -80,8 +81,6 @@ type Event struct {
 	Peer         *PeerEvent                 // a kept connection
 	Punch        *punch.Event               // a relayed connection on its way to a direct one
 }
-
-const defaultRetry = 10 * time.Second
 
 // Server is a node with its roles.
 type Server struct {
@@ -107,9 +106,6 @@ type Limits struct {
 // New starts every role of cfg on n. Roles for others are up when it returns;
 // reservations, registrations and connections come later and are told by On.
 func New(n *host.Node, cfg Config) (*Server, error) {
-	if cfg.Retry == 0 {
-		cfg.Retry = defaultRetry
-	}
 	s := &Server{n: n, cfg: cfg}
 	for _, start := range []func() error{s.startServers, s.startMDNS, s.startPunch, s.startClients} {
 		if err := start(); err != nil {
