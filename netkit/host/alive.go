@@ -37,8 +37,8 @@ type watch struct {
 	users int // guarded by watches.mu, as the following
 	// closed are the connections that were closed last, with the reason.
 	closed map[network.Conn]error
-	end   context.CancelFunc
-	done  sync.WaitGroup
+	end    context.CancelFunc
+	done   sync.WaitGroup
 	// sources are the addresses of the machine from which each open connection was
 	// first seen to leave.
 	sources map[network.Conn]netip.Addr
