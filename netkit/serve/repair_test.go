@@ -5,7 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"slices"
-	"sync"
+	"strings"
 	"testing"
 	"time"
 
@@ -50,8 +50,6 @@ type site struct {
 	kept   map[string]bool // roles that the node takes
 	named  bool            // the server is given by name
 
-	mu    sync.Mutex // guards tries
-	tries int        // that failed
 }
 
 // The roles of a node that depends on a server.
@@ -169,7 +167,7 @@ func (s *site) untilWell() time.Duration {
 	began := time.Now()
 	for !s.well() {
 		if time.Since(began) > 5*time.Minute {
-			s.t.Fatal("not repaired within 5 minutes")
+			s.t.Fatalf("not repaired within 5 minutes; last %s", s.events.last())
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
@@ -214,4 +212,22 @@ func (s *site) findable(within time.Duration) {
 		s.t.Errorf("a stranger does not reach the node at %v: %v", page.Entries[0].Addrs, err)
 	}
 	_ = stranger.Close() // or the lab does
+}
+
+// last is the text of the last few events.
+func (ev *events) last() string {
+	ev.mu.Lock()
+	defer ev.mu.Unlock()
+	var out []string
+	for _, e := range ev.all[max(0, len(ev.all)-3):] {
+		switch {
+		case e.Relay != nil:
+			out = append(out, fmt.Sprintf("reservation %s: %v", e.Relay.Kind, e.Relay.Err))
+		case e.Registration != nil:
+			out = append(out, fmt.Sprintf("registration %s: %v", e.Registration.Kind, e.Registration.Err))
+		case e.Peer != nil:
+			out = append(out, fmt.Sprintf("peer %s: %v", e.Peer.Kind, e.Peer.Err))
+		}
+	}
+	return strings.Join(out, "; ")
 }
