@@ -39,17 +39,20 @@ type watch struct {
 	closed map[network.Conn]error
 	end    context.CancelFunc
 	done   sync.WaitGroup
+	moved  chan struct{} // the peer sees this host at another address than before
 	// sources are the addresses of the machine from which each open connection was
 	// first seen to leave.
 	sources map[network.Conn]netip.Addr
 }
 
 // KeepAlive closes connections with p on which nobody answers any more, and those
-// that leave from another address of the machine than they did, until stop is
-// called, so that whatever depends on p learns of the loss soon. It opens none.
+// that leave from another address than they did, of the machine or of the NAT before
+// it, until stop is called, so that whatever depends on p learns of the loss soon. It
+// opens none.
 //
-// QUIC survives a change of address, unlike what both ends believe of the other's
-// address; a new connection tells them.
+// QUIC survives a change of address, but p would go on to believe, and to tell, that
+// this host is where it was. A new connection shows both where it is. Changes before a
+// NAT are noticed on QUIC connections dialled since KeepAlive was called.
 func (n *Node) KeepAlive(p peer.ID) (stop func()) {
 	all := &n.watches
 	all.mu.Lock()
@@ -60,7 +63,7 @@ func (n *Node) KeepAlive(p peer.ID) (stop func()) {
 			all.of = make(map[peer.ID]*watch)
 		}
 		ctx, cancel := context.WithCancel(context.Background())
-		w = &watch{n: n, peer: p, end: cancel}
+		w = &watch{n: n, peer: p, end: cancel, moved: make(chan struct{}, 1)}
 		all.of[p] = w
 		w.done.Go(func() { w.run(ctx) })
 	}
@@ -81,14 +84,24 @@ func (n *Node) KeepAlive(p peer.ID) (stop func()) {
 }
 
 func (w *watch) run(ctx context.Context) {
-	for ctx.Err() == nil {
-		Pause(ctx, aliveInterval)
-		w.look(ctx)
+	for {
+		t := time.NewTimer(aliveInterval)
+		moved := false
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return
+		case <-w.moved:
+			t.Stop()
+			moved = true
+		case <-t.C:
+		}
+		w.look(ctx, moved)
 	}
 }
 
 // look closes the connections that are good no more.
-func (w *watch) look(ctx context.Context) {
+func (w *watch) look(ctx context.Context, moved bool) {
 	conns := w.n.Conns(w.peer)
 	before := w.sources
 	w.sources = make(map[network.Conn]netip.Addr, len(conns))
@@ -100,7 +113,8 @@ func (w *watch) look(ctx context.Context) {
 	for _, c := range conns {
 		now, was := w.n.sourceTo(within, c.RemoteMultiaddr()), before[c]
 		switch {
-		case now.IsValid() && was.IsValid() && now != was:
+		case moved && c.Stat().Direction == network.DirOutbound && !addr.IsRelayed(c.RemoteMultiaddr()),
+			now.IsValid() && was.IsValid() && now != was:
 			mu.Lock()
 			gone[c] = ErrMoved
 			mu.Unlock()

@@ -72,6 +72,7 @@ func New(cfg Config) (*Node, error) {
 	}
 	n := &Node{cfg: cfg, gater: newGater(cfg), adoption: newAdoption()}
 	n.announce.static = cfg.Announce
+	n.tracer.watches = &n.watches
 	if n.book, err = newAddressBook(cfg); err != nil {
 		return nil, err
 	}

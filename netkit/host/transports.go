@@ -39,7 +39,7 @@ func transportOptions(cfg Config, tr *dialTracer) []libp2p.Option {
 			t, err := libp2ptls.New(id, key, muxers)
 			return tracedSecurity{t}, err
 		}),
-		quicReuse(cfg.Sockets),
+		quicReuse(cfg.Sockets, tr),
 	}
 	webSocket := false
 	for _, t := range cfg.Transports {
@@ -88,7 +88,7 @@ func webSocketOption(conf *tls.Config, tr *dialTracer) libp2p.Option {
 // quicReuse shares UDP sockets between the transports on QUIC, over sockets when
 // given. The connection manager counts inbound handshakes against the resource
 // manager before they cost anything, as libp2p's own default does.
-func quicReuse(sockets Sockets) libp2p.Option {
+func quicReuse(sockets Sockets, tr *dialTracer) libp2p.Option {
 	return libp2p.QUICReuse(func(l fx.Lifecycle, srk quic.StatelessResetKey, tk quic.TokenGeneratorKey, rm network.ResourceManager) (*quicreuse.ConnManager, error) {
 		opts := []quicreuse.Option{
 			quicreuse.ConnContext(func(ctx context.Context, info *quic.ClientInfo) (context.Context, error) {
@@ -117,6 +117,7 @@ func quicReuse(sockets Sockets) libp2p.Option {
 		if err != nil {
 			return nil, err
 		}
+		cm.ClientConfig().Tracer = tr.traceMoves
 		l.Append(fx.StopHook(cm.Close)) // the host does not close a manager it did not make
 		return cm, nil
 	})

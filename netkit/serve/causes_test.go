@@ -1,6 +1,7 @@
 package serve_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -75,6 +76,29 @@ func TestRepair(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestRepairAfterChange: losses whose cause is over as soon as it is there.
+func TestRepairAfterChange(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		cause func(s *site)
+	}{
+		{"server restarted at once", func(s *site) { s.kill(); s.start() }},
+		{"own public address changed", func(s *site) { s.router.Reconnect() }},
+		{"roamed", func(s *site) { s.roam() }},
+	} {
+		for _, roles := range [][]string{{reserves}, {registers}, {keeps}, {reserves, registers, keeps}} {
+			t.Run(c.name+" "+strings.Join(roles, " "), func(t *testing.T) {
+				natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
+					s := newSite(t, lab)
+					s.join(roles...)
+					c.cause(s)
+					s.repaired()
+				})
+			})
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -20,6 +21,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 )
 
 // mostRepair is how long a repair may take from the end of what caused the loss.
@@ -158,7 +160,22 @@ func (s *site) well() bool {
 			return false
 		}
 	}
-	return !s.kept[registers] || s.point.Stats().Registrations == 1
+	return !s.kept[registers] || s.point.Stats().Registrations == 1 && s.events.announced(s.router.External())
+}
+
+// announced reports whether the last registration has an address with that IP.
+func (ev *events) announced(ip netip.Addr) bool {
+	ev.mu.Lock()
+	defer ev.mu.Unlock()
+	for _, e := range slices.Backward(ev.all) {
+		if e.Registration != nil && len(e.Registration.Addrs) > 0 {
+			return slices.ContainsFunc(e.Registration.Addrs, func(a ma.Multiaddr) bool {
+				at, err := manet.ToIP(a)
+				return err == nil && at.String() == ip.String()
+			})
+		}
+	}
+	return false
 }
 
 // untilWell returns how long it takes until all is well.

@@ -18,6 +18,7 @@ import (
 	"dibber/netkit/rendezvous"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/peerstore"
 	ma "github.com/multiformats/go-multiaddr"
 )
 
@@ -183,6 +184,9 @@ func (s *Server) startClients() error {
 	for _, r := range s.cfg.Registrations {
 		if sealers[r.Server.ID] == nil {
 			sealers[r.Server.ID] = rendezvous.NewSealer()
+			s.n.Remember(r.Server.ID, r.Server.Addrs, peerstore.PermanentAddrTTL)
+			stop := s.n.KeepAlive(r.Server.ID)
+			s.add(&s.forUs, RoleRegistered, func() error { stop(); return nil })
 		}
 		c, err := rendezvous.NewRegistrar(s.n, rendezvous.RegistrarConfig{
 			Server: r.Server, Namespace: r.Namespace, TTL: r.TTL, Format: r.Format,
@@ -194,10 +198,6 @@ func (s *Server) startClients() error {
 			return err
 		}
 		s.add(&s.forUs, RoleRegistered, c.Close)
-	}
-	for server := range sealers {
-		stop := s.n.KeepAlive(server)
-		s.add(&s.forUs, RoleRegistered, func() error { stop(); return nil })
 	}
 	for _, p := range s.cfg.Peers {
 		k := newKeeper(s.n, p, s.cfg.Retry, func(e PeerEvent) { s.tell(Event{Peer: &e}) })
