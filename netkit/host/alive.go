@@ -124,7 +124,8 @@ func (w *watch) look(ctx context.Context, moved bool) {
 		}
 		w.sources[c] = now
 		done.Go(func() {
-			if _, err := w.n.Supports(within, c, libp2pping.ID); err != nil && ctx.Err() == nil {
+			// A refusal is an answer, and a connection that is closed has a reason of its own.
+			if _, err := w.n.Supports(within, c, libp2pping.ID); err != nil && within.Err() != nil && ctx.Err() == nil && !c.IsClosed() {
 				mu.Lock()
 				defer mu.Unlock()
 				gone[c] = ErrSilent

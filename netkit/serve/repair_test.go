@@ -51,7 +51,8 @@ type site struct {
 	events *events
 	kept   map[string]bool // roles that the node takes
 	named  bool            // the server is given by name
-
+	// relaying makes the node a relay for others, too.
+	relaying bool
 }
 
 // The roles of a node that depends on a server.
@@ -61,13 +62,18 @@ const (
 	keeps     = "peer"
 )
 
-func newSite(t *testing.T, lab *natlab.Lab) *site {
+func newKey(t *testing.T) crypto.PrivKey {
 	t.Helper()
 	key, _, err := crypto.GenerateEd25519Key(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &site{t: t, lab: lab, key: key, kept: map[string]bool{}}
+	return key
+}
+
+func newSite(t *testing.T, lab *natlab.Lab) *site {
+	t.Helper()
+	s := &site{t: t, lab: lab, key: newKey(t), kept: map[string]bool{}}
 	s.machine = lab.Internet().Machine("server", natlab.MachineConfig{})
 	s.start()
 	s.router = lab.Internet().Router("router", natlab.RouterConfig{NAT: natlab.NAT{Filtering: natlab.AddressAndPortDependent}})
@@ -129,6 +135,9 @@ func (s *site) join(roles ...string) {
 	// A wildcard, as serve has by default, so that the machine may change its address.
 	s.node = s.at.Host(host.Config{Resolver: resolver, Listen: []ma.Multiaddr{ma.StringCast("/ip4/0.0.0.0/udp/4001/quic-v1")}})
 	var cfg serve.Config
+	if s.relaying {
+		cfg.Relay = &relay.Config{}
+	}
 	for _, role := range roles {
 		s.kept[role] = true
 		switch role {
