@@ -193,7 +193,6 @@ func (r *Registrar) watch() {
 func (r *Registrar) connect(ctx context.Context) error { return connect(ctx, r.host, r.cfg.Server) }
 
 func (r *Registrar) register(ctx context.Context, addrs []ma.Multiaddr) (Registration, error) {
-	forgetBackoff(r.host, r.cfg.Server.ID)
 	if err := r.cfg.Sealer.take(ctx); err != nil {
 		return Registration{}, err
 	}

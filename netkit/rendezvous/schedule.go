@@ -113,6 +113,10 @@ func (s *schedule) found(now time.Time) {
 	s.down = false
 }
 
+// stable is how long a stream must have held for its loss not to count as one more
+// in a row.
+const stable = 5 * time.Minute
+
 // backoff is how long to wait after n failures in a row, n > 0, from first on
 // and up to last. Chance, in [0, 1), spreads it by a quarter to either side so
 // that the clients of a restarted server do not come at once.
