@@ -11,8 +11,10 @@ import (
 	"dibber/netkit/host"
 	"dibber/netkit/retry"
 
+	corehost "github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
 	ma "github.com/multiformats/go-multiaddr"
 )
@@ -34,7 +36,12 @@ func Reserve(ctx context.Context, n *host.Node, relay peer.AddrInfo) (Reservatio
 	if err != nil {
 		return Reservation{}, err
 	}
-	r, err := client.Reserve(ctx, n, peer.AddrInfo{ID: relay.ID})
+	within := &ending{Host: n}
+	r, err := client.Reserve(ctx, within, peer.AddrInfo{ID: relay.ID})
+	within.stop()
+	if err != nil && ctx.Err() != nil {
+		err = ctx.Err()
+	}
 	if err != nil {
 		return Reservation{}, reserveError(relay.ID.String(), err)
 	}
@@ -45,6 +52,28 @@ func Reserve(ctx context.Context, n *host.Node, relay peer.AddrInfo) (Reservatio
 		out.Circuits = circuits(relay.ID, []ma.Multiaddr{c.RemoteMultiaddr()})
 	}
 	return out, nil
+}
+
+// ending is a host whose streams end with their context: the library waits a minute
+// for the answer to a reservation, whatever its context says.
+type ending struct {
+	corehost.Host
+	stops []func() bool
+}
+
+// NewStream implements host.Host.
+func (e *ending) NewStream(ctx context.Context, p peer.ID, ids ...protocol.ID) (network.Stream, error) {
+	st, err := e.Host.NewStream(ctx, p, ids...)
+	if err == nil {
+		e.stops = append(e.stops, context.AfterFunc(ctx, func() { _ = st.Reset() }))
+	}
+	return st, err
+}
+
+func (e *ending) stop() {
+	for _, stop := range e.stops {
+		stop()
+	}
 }
 
 // circuits turns the addresses a relay vouches for into those to announce.

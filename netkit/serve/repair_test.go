@@ -86,6 +86,12 @@ func (s *site) start() {
 	s.t.Helper()
 	s.dns.Set(serverName, s.machine.Addrs()...)
 	s.server = s.machine.Host(host.Config{Identity: s.key})
+	s.serve()
+}
+
+// serve starts the server's roles.
+func (s *site) serve() {
+	s.t.Helper()
 	var err error
 	if s.relay, err = relay.New(s.server, s.relayBy); err != nil {
 		s.t.Fatal(err)
