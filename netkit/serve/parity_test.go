@@ -48,7 +48,7 @@ func TestR2RegistrationOutlivesItsTTL(t *testing.T) {
 	natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
 		s := newSite(t, lab)
 		s.join(registers)
-		for range 10 {
+		for range 3 {
 			time.Sleep(time.Hour) // the TTL is 2 h
 			s.findable(0)
 		}
