@@ -34,7 +34,7 @@ func TestRelayHasRoomAgain(t *testing.T) {
 		}
 		node := s.at.Host(host.Config{})
 		ev := start(t, node, serve.Config{Relays: []peer.AddrInfo{s.info()}})
-		time.Sleep(40 * time.Minute)
+		time.Sleep(long())
 		if ev.take(reservation("reserved")) {
 			t.Fatal("it was not full")
 		}
@@ -83,7 +83,7 @@ func TestLeaseThatRanOut(t *testing.T) {
 
 // TestServerThatStalls takes connections and requests, but does not answer these.
 func TestServerThatStalls(t *testing.T) {
-	for _, outage := range []time.Duration{5 * time.Second, 3 * time.Minute, 40 * time.Minute} {
+	for _, outage := range outages() {
 		t.Run(outage.String(), func(t *testing.T) {
 			natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
 				s := newSite(t, lab)
@@ -127,7 +127,7 @@ func TestOneOfTwoRelaysReturns(t *testing.T) {
 		one.untilWell()
 		one.kill()
 		two.kill()
-		time.Sleep(40 * time.Minute)
+		time.Sleep(long())
 		if len(one.node.Circuits()) != 0 {
 			t.Error("circuits that lead nowhere are announced")
 		}
