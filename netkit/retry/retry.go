@@ -8,11 +8,12 @@ import (
 	"time"
 )
 
+// The pace of repairs. With waits of at most DefaultMost, spread by a quarter, and
+// attempts of at most Attempt, the next attempt begins at most 7 s after one that began
+// just before the cause of a loss was over, which leaves 3 s of the 10 s that a
+// repair may take.
 const (
-	// DefaultFirst and DefaultMost are the ends of a Schedule that names none. With
-	// Most spread by a quarter and attempts of at most Attempt, the next one begins
-	// at most 7 s after one that failed just before the cause was over, which leaves
-	// 3 s of the 10 s that a repair may take.
+	// DefaultFirst and DefaultMost are the ends of a Schedule that names none.
 	DefaultFirst = time.Second
 	DefaultMost  = 5 * time.Second
 	// Attempt is how long each step of an attempt, a dial or a request, may take.
