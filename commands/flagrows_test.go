@@ -49,6 +49,10 @@ func sharedFlagRows() []flagRow {
 // commandFlagRows are the flags of one command each.
 func commandFlagRows() []flagRow {
 	return []flagRow{
+		{"serve", "public-node", "Full.Public", "serve_full.txtar"},
+		{"serve", "private-node", "Full.Private", "serve_full.txtar"},
+		{"serve", "no-relay-when-public", "Full.NoRelay", "serve_full.txtar"},
+		{"serve", "no-reserve-when-private", "Full.NoReserve", "serve_full.txtar"},
 		{"serve", "relay", "Relay", "serve.txtar"},
 		{"serve", "relay-reservations", "RelayLimits.Reservations", "serve_flags.txtar"},
 		{"serve", "relay-reservations-per-ip", "RelayLimits.ReservationsPerIP", "serve_flags.txtar"},

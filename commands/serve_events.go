@@ -41,7 +41,7 @@ func serveEvents() []event {
 	for _, kind := range []string{"connected", "lost", "failed"} {
 		list = append(list, event{"peer." + kind, peerLine{}})
 	}
-	return list
+	return append(list, fullEvents()...)
 }
 
 // tellServe turns what happened into an event.
@@ -63,6 +63,8 @@ func tellServe(out *output, e serve.Event) {
 		out.event("peer."+e.Peer.Kind, peerLine{
 			Peer: e.Peer.Peer, Path: known(e.Peer.Path), Addr: known(e.Peer.Addr), Error: errorText(e.Peer.Err), kind: e.Peer.Kind,
 		})
+	default:
+		tellFull(out, e)
 	}
 }
 

@@ -20,7 +20,7 @@ func serveFlags(o *serveOptions) []cli.Flag {
 	span := func(name, usage string, dest *time.Duration) cli.Flag {
 		return &cli.DurationFlag{Name: name, Usage: usage, Destination: dest}
 	}
-	return []cli.Flag{
+	return append(fullFlags(&o.Full),
 		boolean("relay", "carry circuits for others (circuit relay v2)", &o.Relay),
 		count("relay-reservations", "hold at most `N` reservations; 0 means 1024", &o.RelayLimits.Reservations),
 		count("relay-reservations-per-ip", "hold at most `N` reservations from one IPv4 address; 0 means 256", &o.RelayLimits.ReservationsPerIP),
@@ -41,8 +41,8 @@ func serveFlags(o *serveOptions) []cli.Flag {
 		count("rendezvous-per-namespace", "let at most `N` peers be in one namespace; 0 means any", &o.RendezvousLimits.PerNamespace),
 		count("rendezvous-per-prefix", "keep at most `N` registrations of one network, an IPv4 /24 or IPv6 /56; 0 means any", &o.RendezvousLimits.PerPrefix),
 
-		boolean("autonat", "tell peers whether they can be reached (AutoNAT v1 and v2); on with --relay", &o.AutoNAT),
-		boolean("no-autonat", "do not, even with --relay", &o.NoAutoNAT),
+		boolean("autonat", "tell peers whether they can be reached (AutoNAT v1 and v2); on with --relay and without a role", &o.AutoNAT),
+		boolean("no-autonat", "do not, even with --relay or without a role", &o.NoAutoNAT),
 		count("autonat-per-minute", "dial back at most `N` times a minute; 0 means 60", &o.DialBack.PerMinute),
 		count("autonat-per-peer", "dial one peer back at most `N` times a minute; 0 means 12", &o.DialBack.PerPeerPerMinute),
 
@@ -61,7 +61,7 @@ func serveFlags(o *serveOptions) []cli.Flag {
 		&cli.Int64Flag{Name: "memory", Usage: "let libp2p reserve at most `N` bytes; 0 means an eighth of the machine's", Destination: &o.Limits.Memory},
 		&cli.StringFlag{Name: "ready-file", Usage: "write the ready event to `FILE` once everything listens", Destination: &o.ReadyFile},
 		&cli.DurationFlag{Name: "drain", Value: 10 * time.Second, Usage: "end within `DURATION` once told to", Destination: &o.Drain},
-	}
+	)
 }
 
 // recordFormatFlag declares the choice of signed record flavours.
@@ -105,6 +105,9 @@ func (o *serveOptions) validate(e *env, args []string) error {
 			return usagef("--namespace: %d bytes are more than 255", len(ns))
 		}
 	}
+	if err := o.validateFull(); err != nil {
+		return err
+	}
 	if err := o.needs(e); err != nil {
 		return err
 	}
@@ -140,7 +143,7 @@ func (o *serveOptions) needs(e *env) error {
 }
 
 // dialsBack reports whether the node answers AutoNAT.
-func (o *serveOptions) dialsBack() bool { return o.AutoNAT || o.Relay && !o.NoAutoNAT }
+func (o *serveOptions) dialsBack() bool { return o.AutoNAT || (o.Relay || o.isFull()) && !o.NoAutoNAT }
 
 // unique drops repetitions and keeps the order.
 func unique(list []string) []string {

@@ -17,24 +17,28 @@ import (
 
 // readyDoc is the ready event of serve.
 type readyDoc struct {
-	Peer     peer.ID   `json:"peer"`
-	Addrs    []string  `json:"addrs"` // each ends with /p2p/PEER
-	Roles    []string  `json:"roles"`
-	Limits   limitsDoc `json:"limits"`
-	Open     bool      `json:"open"` // anybody may connect
-	Reveals  []string  `json:"reveals"`
-	StateDir string    `json:"state_dir"`
-	Admin    *string   `json:"admin"` // control socket; null: none
-	HTTP     *string   `json:"http"`  // web address; null: none
+	Peer  peer.ID  `json:"peer"`
+	Addrs []string `json:"addrs"` // each ends with /p2p/PEER
+	Roles []string `json:"roles"`
+	// Pending are roles that the node takes by itself once it knows what it is.
+	Pending      []pendingRole `json:"pending"`
+	Reachability *string       `json:"reachability"` // public or private; null: not known, or not a matter for these roles
+	Limits       limitsDoc     `json:"limits"`
+	Open         bool          `json:"open"` // anybody may connect
+	Reveals      []string      `json:"reveals"`
+	StateDir     string        `json:"state_dir"`
+	Admin        *string       `json:"admin"` // control socket; null: none
+	HTTP         *string       `json:"http"`  // web address; null: none
 }
 
 // serveDoc is the document of serve, printed at its end.
 type serveDoc struct {
-	Peer       *peer.ID  `json:"peer"` // null: it did not start
-	Roles      []string  `json:"roles"`
-	UptimeS    float64   `json:"uptime_s"`
-	Rendezvous *holdings `json:"rendezvous"` // what it holds; null: not a role of this node
-	Drained    bool      `json:"drained"`    // every role ended in time
+	Peer         *peer.ID  `json:"peer"` // null: it did not start
+	Roles        []string  `json:"roles"`
+	Reachability *string   `json:"reachability"` // public or private; null: not known
+	UptimeS      float64   `json:"uptime_s"`
+	Rendezvous   *holdings `json:"rendezvous"` // what it holds; null: not a role of this node
+	Drained      bool      `json:"drained"`    // every role ended in time
 }
 
 // holdings are what a rendezvous point holds.
@@ -69,7 +73,7 @@ type readyEvent struct {
 
 func (r readyEvent) doc() readyDoc {
 	d := readyDoc{
-		Peer: r.n.ID(), Roles: r.s.Roles(), Limits: limitsOf(r.s.Limits()), Open: r.open,
+		Peer: r.n.ID(), Roles: r.s.Roles(), Pending: r.o.pending(), Reachability: stateWord(r.s.Reachability()), Limits: limitsOf(r.s.Limits()), Open: r.open,
 		Reveals: r.reveals(), StateDir: r.dir,
 	}
 	for _, a := range slices.Concat(r.n.Announced(), r.n.ListenAddrs()) {
@@ -91,6 +95,7 @@ func (r readyEvent) reveals() []string {
 	if len(r.o.Register) > 0 {
 		out = append(out, fmt.Sprintf("each --register, and whoever asks it for %s: circuit addresses, public ones, and those of the network it is reached over", strings.Join(r.o.Namespaces, ", ")))
 	}
+	out = append(out, r.o.fullReveals()...)
 	if r.o.MDNS {
 		out = append(out, "everybody on the local network: the peer id and the addresses there")
 	}
@@ -105,11 +110,18 @@ func (d readyDoc) line() string {
 	for i, a := range d.Addrs {
 		t.field(labelOnce(i, "listening"), "%s", a)
 	}
-	if len(d.Roles) == 0 {
-		t.field("roles", "none")
+	var roles []string
+	for _, r := range d.Roles {
+		roles = append(roles, roleText(r, d.Limits))
 	}
-	for i, r := range d.Roles {
-		t.field(labelOnce(i, "roles"), "%s", roleText(r, d.Limits))
+	for _, p := range d.Pending {
+		roles = append(roles, p.String())
+	}
+	if len(roles) == 0 {
+		roles = []string{"none"}
+	}
+	for i, r := range roles {
+		t.field(labelOnce(i, "roles"), "%s", r)
 	}
 	for i, r := range d.Reveals {
 		t.field(labelOnce(i, "reveals"), "%s", r)
@@ -169,15 +181,8 @@ type autoNATLimits struct {
 // limitsOf puts the limits into the document's units.
 func limitsOf(l serve.Limits) limitsDoc {
 	var d limitsDoc
-	if r := l.Relay; r != nil {
-		d.Relay = &relayLimits{
-			Reservations: r.Reservations, ReservationsPerIP: r.ReservationsPerIP, ReservationsPerPrefix: r.ReservationsPerPrefix,
-			PrefixLength: r.PrefixLength, ReservationsPerASN: r.ReservationsPerASN,
-			Circuits: r.Circuits, CircuitsPerPeer: r.CircuitsPerPeer, Bytes: positive(r.Bytes), Rate: positive(r.Rate),
-		}
-		if r.Duration > 0 {
-			d.Relay.DurationMS = new(millis(r.Duration))
-		}
+	if l.Relay != nil {
+		d.Relay = relayLimitsOf(*l.Relay)
 	}
 	if r := l.Rendezvous; r != nil {
 		d.Rendezvous = &rendezvousLimits{r.MinTTL.Seconds(), r.MaxTTL.Seconds(), r.Total, r.PerPeer, positive(r.PerNamespace), positive(r.PerPrefix)}

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"dibber/netkit/addr"
@@ -52,6 +53,7 @@ type Node struct {
 	held     heldStreams
 	adoption *adoption
 	watches  watches
+	known    atomic.Pointer[[]peer.AddrInfo]
 	close    func() error // once
 }
 
@@ -150,6 +152,7 @@ func (n *Node) SetAccess(a Access) {
 // SetKnown replaces the peers of Config.Known. With Config.KnownOnly, connections
 // of peers that are known no longer are closed.
 func (n *Node) SetKnown(known []peer.AddrInfo) {
+	n.known.Store(&known)
 	if n.cfg.KnownOnly {
 		n.gater.known.Store(&known)
 		n.enforce()
@@ -158,6 +161,9 @@ func (n *Node) SetKnown(known []peer.AddrInfo) {
 		n.Remember(k.ID, k.Addrs, peerstore.PermanentAddrTTL)
 	}
 }
+
+// Known returns the peers of Config.Known or, since then, of SetKnown.
+func (n *Node) Known() []peer.AddrInfo { return *n.known.Load() }
 
 // enforce closes the connections that the lists in force deny.
 func (n *Node) enforce() {

@@ -16,6 +16,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
 	ma "github.com/multiformats/go-multiaddr"
 )
 
@@ -201,6 +202,9 @@ func (c *Client) hold(ctx context.Context, r Reservation, changed <-chan struct{
 	defer renew.Stop()
 	stood := c.n.Conns(r.Relay)
 	for slices.ContainsFunc(stood, func(conn network.Conn) bool { return !conn.IsClosed() }) {
+		if c.withdrawn() {
+			return ErrWithdrawn
+		}
 		select {
 		case <-ctx.Done():
 			return nil
@@ -216,6 +220,13 @@ func (c *Client) hold(ctx context.Context, r Reservation, changed <-chan struct{
 		return fmt.Errorf("%w: %w", ErrRelayLost, cause)
 	}
 	return ErrRelayLost
+}
+
+// withdrawn reports whether the relay says that it relays no more, as one does that
+// is not reachable any longer. Its reservations are of no use then.
+func (c *Client) withdrawn() bool {
+	known, err := c.n.Peerstore().GetProtocols(c.cfg.Relay.ID)
+	return err == nil && len(known) > 0 && !slices.Contains(known, proto.ProtoIDv2Hop)
 }
 
 // failed tells what went wrong, unless the client is being closed. The circuits are

@@ -14,6 +14,7 @@ import (
 	"dibber/netkit/host"
 	"dibber/netkit/mdns"
 	"dibber/netkit/punch"
+	"dibber/netkit/reach"
 	"dibber/netkit/relay"
 	"dibber/netkit/rendezvous"
 
@@ -49,6 +50,10 @@ type Config struct {
 	// Punch makes relayed connections direct; nil does not. Its On is ignored.
 	Punch *punch.Config
 
+	// Full lets the node take further roles by itself, as it can be reached or not;
+	// nil takes only those named here. It excludes Relay.
+	Full *Full
+
 	// Relays are those to keep a reservation on.
 	Relays []peer.AddrInfo
 	// Registrations are those to keep.
@@ -81,6 +86,9 @@ type Event struct {
 	Rendezvous   *rendezvous.Event          // a request served
 	Peer         *PeerEvent                 // a kept connection
 	Punch        *punch.Event               // a relayed connection on its way to a direct one
+	Address      *reach.AddressEvent        // an address can be reached or not
+	State        *reach.StateEvent          // the node can be reached or not
+	Role         *RoleEvent                 // a role of a full node
 }
 
 // Server is a node with its roles.
@@ -92,6 +100,7 @@ type Server struct {
 	relay    *relay.Server
 	point    *rendezvous.Server
 	dialback *dialback.Server
+	full     *full
 
 	forUs  []func() error // ends what the node does for itself
 	forAll []func() error // ends what it does for others, in the order of starting
@@ -107,8 +116,11 @@ type Limits struct {
 // New starts every role of cfg on n. Roles for others are up when it returns;
 // reservations, registrations and connections come later and are told by On.
 func New(n *host.Node, cfg Config) (*Server, error) {
+	if cfg.Full != nil && cfg.Relay != nil {
+		return nil, errors.New("serve: a full node decides by itself whether it relays")
+	}
 	s := &Server{n: n, cfg: cfg}
-	for _, start := range []func() error{s.startServers, s.startMDNS, s.startPunch, s.startClients} {
+	for _, start := range []func() error{s.startServers, s.startMDNS, s.startPunch, s.startClients, s.startFull} {
 		if err := start(); err != nil {
 			return nil, errors.Join(err, s.Close())
 		}
@@ -206,6 +218,29 @@ func (s *Server) startClients() error {
 	return nil
 }
 
+// startFull lets the node take roles by itself.
+func (s *Server) startFull() error {
+	if s.cfg.Full == nil {
+		return nil
+	}
+	f, err := newFull(s.n, s.cfg, s.tell)
+	if err != nil {
+		return err
+	}
+	s.full = f
+	s.forUs = append(s.forUs, f.close)
+	s.forAll = append(s.forAll, f.closeRelay)
+	return nil
+}
+
+// relaying returns the relay; nil while the node is none.
+func (s *Server) relaying() *relay.Server {
+	if s.full != nil {
+		return s.full.relaying()
+	}
+	return s.relay
+}
+
 // add notes a role that has started.
 func (s *Server) add(ends *[]func() error, role string, stop func() error) {
 	if !slices.Contains(s.roles, role) {
@@ -220,13 +255,33 @@ func (s *Server) tell(e Event) {
 	}
 }
 
-// Roles are the roles taken, in the order of starting.
-func (s *Server) Roles() []string { return slices.Clone(s.roles) }
+// Roles are the roles taken now, in the order of starting but for those that a full
+// node takes by itself, which come last.
+func (s *Server) Roles() []string {
+	out := slices.Clone(s.roles)
+	if s.full == nil {
+		return out
+	}
+	for _, r := range s.full.roles() {
+		if !slices.Contains(out, r) {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// Reachability is what a full node knows of itself; reach.Undecided for any other.
+func (s *Server) Reachability() reach.State {
+	if s.full == nil {
+		return reach.Undecided
+	}
+	return s.full.reachability()
+}
 
 // Limits are the limits in force.
 func (s *Server) Limits() (l Limits) {
-	if s.relay != nil {
-		l.Relay = new(s.relay.Limits())
+	if r := s.relaying(); r != nil {
+		l.Relay = new(r.Limits())
 	}
 	if s.point != nil {
 		l.Rendezvous = new(s.point.Limits())
@@ -238,7 +293,7 @@ func (s *Server) Limits() (l Limits) {
 }
 
 // SetLimits replaces the limits of relay and rendezvous, where l has them and the
-// node the role. What stands stays.
+// node was given the role. What stands stays.
 func (s *Server) SetLimits(l Limits) error {
 	if s.relay != nil && l.Relay != nil {
 		if err := s.relay.SetLimits(*l.Relay); err != nil {
@@ -264,12 +319,13 @@ func (s *Server) Stats() *rendezvous.Stats {
 // can still be told; the relay takes nothing new and waits for its circuits.
 // Close comes after it.
 func (s *Server) Drain(ctx context.Context) error {
-	if s.relay != nil {
-		s.relay.Drain()
+	if r := s.relaying(); r != nil {
+		r.Drain()
 	}
-	err := s.endOurs()
-	if s.relay != nil {
-		err = errors.Join(err, s.relay.Wait(ctx))
+	err := s.endOurs() // a full node takes no roles any more
+	if r := s.relaying(); r != nil {
+		r.Drain()
+		err = errors.Join(err, r.Wait(ctx))
 	}
 	return err
 }
