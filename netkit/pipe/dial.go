@@ -111,7 +111,7 @@ type opened struct {
 	received uint64
 }
 
-// open opens a stream on conn and says hello.
+// open opens a stream on conn and says hello. The session leaves the stream before.
 func (d *dialler) open(ctx context.Context, conn network.Conn) (opened, error) {
 	ctx, cancel := context.WithTimeout(ctx, helloTimeout)
 	defer cancel()
@@ -122,7 +122,7 @@ func (d *dialler) open(ctx context.Context, conn network.Conn) (opened, error) {
 	stop := context.AfterFunc(ctx, func() { _ = st.Reset() })
 	defer stop()
 	o := opened{stream: st, conn: conn, frames: wire.NewReader(st, maxFrame)}
-	err = wire.WriteFrame(st, encodeHello(d.s.id, d.s.received()), maxHello)
+	err = wire.WriteFrame(st, encodeHello(d.s.id, d.s.leave()), maxHello)
 	if err == nil {
 		var frame []byte
 		if frame, err = o.frames.Next(); err == nil {
@@ -165,10 +165,8 @@ func (d *dialler) run(ctx context.Context, next opened) {
 				d.s.fail(ErrLost)
 				return
 			}
-		} else {
-			// The new stream takes over; the old one ends by that.
-			d.s.running.Go(carrying.Wait)
 		}
+		carrying.Wait()
 		next = better
 	}
 }

@@ -125,13 +125,13 @@ func (l *Listener) carry(p peer.ID, st network.Stream) {
 		_ = st.ResetWithError(network.StreamResourceLimitExceeded)
 		return
 	}
-	if wire.WriteFrame(st, encodeCount(s.received()), maxHello) != nil || st.SetDeadline(time.Time{}) != nil {
+	if wire.WriteFrame(st, encodeCount(s.leave()), maxHello) != nil || st.SetDeadline(time.Time{}) != nil {
 		_ = st.Reset()
 		return
 	}
 	l.cfg.tell(p, st.Conn())
 	_ = s.attach(st, frames, received) // the session keeps the error
-	if !s.over() && !s.carried() {
+	if st.Conn().IsClosed() && !s.over() && !s.carried() {
 		l.cfg.tell(p, nil)
 	}
 }

@@ -166,10 +166,16 @@ func (s *Session) carried() bool {
 	return s.use != nil
 }
 
-// received is how many bytes have arrived.
-func (s *Session) received() uint64 {
+// leave gives up the stream in use, so that nothing more arrives on it, and returns how
+// many bytes have. What is under way comes again on the next stream.
+func (s *Session) leave() (received uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.use != nil {
+		_ = s.use.stream.Reset() // its loops end
+		s.use, s.idle = nil, time.Now()
+		s.changed()
+	}
 	return s.in.received()
 }
 
@@ -200,8 +206,8 @@ func (s *Session) expire(patience time.Duration) {
 	}
 }
 
-// attach lets a stream carry the session from now on, instead of the one before, and
-// returns when it does so no longer. received is what the other side has received.
+// attach lets a stream carry the session after leave, and returns when it does so no
+// longer. received is what the other side has received.
 func (s *Session) attach(st network.Stream, frames *wire.Reader, received uint64) error {
 	a := &attachment{stream: st, gone: make(chan struct{})}
 	s.mu.Lock()
@@ -213,9 +219,6 @@ func (s *Session) attach(st network.Stream, frames *wire.Reader, received uint64
 		s.mu.Unlock()
 		_ = st.Reset() // the error says why
 		return err
-	}
-	if before := s.use; before != nil {
-		_ = before.stream.Reset() // the other side has moved, too
 	}
 	s.use = a
 	s.in.told = 0
