@@ -20,7 +20,7 @@ type listenOptions struct {
 	ReadyFile string
 }
 
-// listenReady is the ready event of holepunch listen.
+// listenReady is the ready event of holepunch listen and pipe listen.
 type listenReady struct {
 	Peer  peer.ID  `json:"peer"`
 	Addrs []string `json:"addrs"` // each ends with /p2p/PEER; circuits come with reservation.reserved
@@ -86,11 +86,7 @@ func (o *listenOptions) validate(args []string) error {
 
 // listenEvents are the lines of --ndjson before the summary.
 func listenEvents() []event {
-	list := []event{{"ready", listenReady{}}}
-	for _, kind := range []string{"reserved", "renewed", "lost", "failed"} {
-		list = append(list, event{"reservation." + kind, reservationLine{}})
-	}
-	return append(list, event{"step", punchStep{}}, event{"punch.ended", punchLine{}})
+	return slices.Concat([]event{{"ready", listenReady{}}}, reservationEvents(), []event{{"step", punchStep{}}, {"punch.ended", punchLine{}}})
 }
 
 func runHolepunchListen(ctx context.Context, out *output, o listenOptions) (doc any, err error) {

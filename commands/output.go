@@ -33,7 +33,7 @@ type output struct {
 	spec *spec
 	log  *slog.Logger // stderr, as --log-level wants it
 
-	pipe *pipe // to stdout, of a long-lived command; nil writes at once
+	queue *queue // to stdout, of a long-lived command; nil writes at once
 
 	mu       sync.Mutex
 	raw      bool // stdout was handed to the command
@@ -177,8 +177,8 @@ func (o *output) envelope(name string) envelope {
 // write puts a whole line, or several, on stdout. A reader that went away is not worth a word: the next write would say the same.
 func (o *output) write(b []byte) {
 	o.erase()
-	if o.pipe != nil {
-		o.pipe.put(b)
+	if o.queue != nil {
+		o.queue.put(b)
 		return
 	}
 	_, _ = o.e.stdio.Out.Write(b)
@@ -186,11 +186,11 @@ func (o *output) write(b []byte) {
 
 // flush waits for the reader of a long-lived command, within bounds.
 func (o *output) flush() {
-	if o.pipe == nil {
+	if o.queue == nil {
 		return
 	}
-	o.pipe.close()
-	if n := o.pipe.dropped.Load(); n > 0 {
+	o.queue.close()
+	if n := o.queue.dropped.Load(); n > 0 {
 		o.say("warning: %d lines were dropped, for nobody read them in time", n)
 	}
 }

@@ -29,7 +29,7 @@ func rows() [][]string {
 	return [][]string{
 		{"addr", "identity", "wire", "store", "retry"},
 		{"host"},
-		{"rendezvous", "relay", "dialback", "reach", "mdns", "ping"},
+		{"rendezvous", "relay", "dialback", "reach", "mdns", "ping", "pipe"},
 		{"punch"},
 		{"discover"},
 		{"dial"},

@@ -4,7 +4,8 @@
 //
 //	L0    addr identity wire store retry            pure or nearly: what is written, keyed, framed, kept and tried again
 //	host                                            Config → *host.Node, the one place that builds libp2p hosts
-//	L1    rendezvous relay dialback reach mdns ping one protocol each
+//	L1    rendezvous relay dialback reach           one protocol each
+//	      mdns ping pipe
 //	L2    punch discover dial serve                 what a person asks for, composed of the above
 //	      natlab                                    a simulated internet, imported by tests only
 //
