@@ -135,6 +135,9 @@ func TestDocumentsOfHosts(t *testing.T) {
 	relayed := start(t, "serve", "--use-relay", at.Addrs[0], "--state-dir", filepath.Join(dir, "relayed"), "--listen", tcp)
 	registered := start(t, "serve", "--register", at.Addrs[0], "--namespace", "chat",
 		"--state-dir", filepath.Join(dir, "registered"), "--listen", tcp)
+	piped := start(t, "pipe", "listen", "--tcp", "127.0.0.1:1", "--listen", tcp)
+	goldenDocument(t, "pipe.listen.ready.json", piped.event("ready"))
+	documentsFit(t, piped.stop())
 	listens := start(t, "holepunch", "listen", "--relay", at.Addrs[0], "--listen", tcp)
 	relayed.event("reservation.reserved")
 	listens.event("reservation.reserved")
@@ -149,6 +152,7 @@ func TestDocumentsOfHosts(t *testing.T) {
 	goldenDocument(t, "dial.several.json", fails(t, exitPartial, "dial", at.Addrs[0], "/ip4/127.0.0.1/tcp/1/p2p/"+peer.Peer, "--listen", quic))
 	goldenDocument(t, "dial.failed.json", fails(t, exitUnreachable, "dial", "/ip4/127.0.0.1/tcp/1/p2p/"+at.Peer, "--listen", quic))
 	goldenDocument(t, "holepunch.failed.json", fails(t, exitUnreachable, "holepunch", "/ip4/127.0.0.1/tcp/1/p2p/"+at.Peer+"/p2p-circuit/p2p/"+peer.Peer, "--listen", quic))
+	goldenDocument(t, "pipe.json", fails(t, exitProtocol, "pipe", at.Addrs[0], "--tcp", "127.0.0.1:1", "--listen", quic))
 	goldenDocument(t, "ping.json", succeeds(t, "ping", at.Addrs[0], "--listen", quic, "-c", "2", "-i", "1ms"))
 	goldenDocument(t, "id.json", succeeds(t, "id", "--state-dir", filepath.Join(dir, "own"), "--listen", quic))
 	goldenDocument(t, "id.remote.json", succeeds(t, "id", at.Addrs[0], "--listen", quic))

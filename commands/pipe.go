@@ -25,6 +25,14 @@ type pipeOptions struct {
 	TCP       string
 	ListenTCP string
 	Patience  time.Duration
+	ReadyFile string
+}
+
+// pipeReady is the ready event of pipe with --listen-tcp.
+type pipeReady struct {
+	Peer  peer.ID  `json:"peer"`
+	Addrs []string `json:"addrs"` // each ends with /p2p/PEER
+	TCP   string   `json:"tcp"`   // takes connections
 }
 
 func newPipe(e *env) spec {
@@ -41,9 +49,9 @@ than --patience. With --listen-tcp each TCP connection made to this host is carr
 		},
 		flags: slices.Concat([]cli.Flag{
 			&cli.StringFlag{Name: "listen-tcp", Usage: "carry each TCP connection made to `HOST:PORT` here", Destination: &o.ListenTCP},
-			tcpFlag(&o.TCP), patienceFlag(&o.Patience),
+			tcpFlag(&o.TCP), patienceFlag(&o.Patience), readyFileFlag(&o.ReadyFile),
 		}, sourceFlags(&o.Sources), hostFlags(&o.Host)),
-		options: &o, doc: pipeDoc{}, events: pipeEvents(), longLived: func() bool { return o.ListenTCP != "" },
+		options: &o, doc: pipeDoc{}, events: append([]event{{"ready", pipeReady{}}}, pipeEvents()...), longLived: func() bool { return o.ListenTCP != "" },
 		validate:    o.validate,
 		run:         func(ctx context.Context, out *output) (any, error) { return runPipe(ctx, out, o) },
 		subcommands: []spec{newPipeListen(e)},
@@ -60,8 +68,11 @@ func patienceFlag(dest *time.Duration) cli.Flag {
 
 func (o *pipeOptions) validate(args []string) error {
 	o.Target = args
-	if o.TCP != "" && o.ListenTCP != "" {
+	switch {
+	case o.TCP != "" && o.ListenTCP != "":
 		return usagef("--tcp and --listen-tcp exclude each other")
+	case o.ReadyFile != "" && o.ListenTCP == "":
+		return usagef("--ready-file needs --listen-tcp")
 	}
 	for flag, at := range map[string]string{"--tcp": o.TCP, "--listen-tcp": o.ListenTCP} {
 		if err := checkHostPort(flag, at); err != nil {
@@ -76,6 +87,8 @@ func (o *pipeOptions) validate(args []string) error {
 	}
 	return o.Host.needTargets("pipe", args, addr.Options{})
 }
+
+func (r pipeReady) line() string { return "listening on " + r.TCP }
 
 // checkHostPort refuses what is no HOST:PORT; empty is fine.
 func checkHostPort(flag, at string) error {
@@ -121,7 +134,7 @@ func runPipe(ctx context.Context, out *output, o pipeOptions) (doc any, err erro
 		return pipe.Dial(ctx, n, targets[0].AddrInfo(), pipe.Config{Patience: o.Patience, On: t.path})
 	}
 	if o.ListenTCP != "" {
-		err = t.accept(ctx, o.ListenTCP, begin)
+		err = t.accept(ctx, n, o, begin)
 		return t.doc(), err
 	}
 	s, err := begin(ctx)
@@ -132,14 +145,19 @@ func runPipe(ctx context.Context, out *output, o pipeOptions) (doc any, err erro
 	return t.doc(), err
 }
 
-// accept carries each TCP connection that is made to at.
-func (t *pipes) accept(ctx context.Context, at string, begin func(context.Context) (*pipe.Session, error)) error {
+// accept carries each TCP connection that is made to --listen-tcp.
+func (t *pipes) accept(ctx context.Context, n *host.Node, o pipeOptions, begin func(context.Context) (*pipe.Session, error)) error {
 	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", at)
+	l, err := lc.Listen(ctx, "tcp", o.ListenTCP)
 	if err != nil {
 		return &failure{Code: "listen", Phase: "listen", Err: err, Hint: "another program may have the port; choose one with --listen-tcp"}
 	}
-	t.out.notice("listening on %s", l.Addr())
+	own := readyOf(n)
+	ready := pipeReady{own.Peer, own.Addrs, l.Addr().String()}
+	if err := writeReady(t.out, ready, o.ReadyFile); err != nil {
+		return errors.Join(fmt.Errorf("ready file: %w", err), l.Close())
+	}
+	t.out.event("ready", ready)
 	defer t.running.Wait()
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
 	defer stop()
@@ -149,7 +167,7 @@ func (t *pipes) accept(ctx context.Context, at string, begin func(context.Contex
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			return fmt.Errorf("accept on %s: %w", at, err)
+			return fmt.Errorf("accept on %s: %w", l.Addr(), err)
 		}
 		t.running.Go(func() {
 			s, err := begin(ctx)
@@ -165,14 +183,11 @@ func (t *pipes) accept(ctx context.Context, at string, begin func(context.Contex
 
 // pipeFailure gives the errors of pipes their class.
 func pipeFailure(err error) (failure, bool) {
-	var dialled *host.DialError
 	switch {
 	case errors.Is(err, pipe.ErrUnsupported):
 		return failure{Exit: exitProtocol, Code: "missing_protocol", Phase: "pipe", Hint: "run dibber pipe listen there"}, true
 	case errors.Is(err, pipe.ErrLost):
 		return failure{Exit: exitUnreachable, Code: "connection_lost", Phase: "pipe", Retryable: true}, true
-	case errors.As(err, &dialled):
-		return failure{Exit: exitUnreachable, Phase: "dial", Retryable: true}, true
 	}
 	return failure{}, false
 }

@@ -39,8 +39,7 @@ of --allow-peer and --allow-cidr say who else may not.`,
 		},
 		flags: slices.Concat([]cli.Flag{
 			listFlag("", "relay", "keep a reservation on `RELAY` (repeatable)", &o.Relays),
-			tcpFlag(&o.TCP), patienceFlag(&o.Patience),
-			&cli.StringFlag{Name: "ready-file", Usage: "write the ready event to `FILE` once everything listens", Destination: &o.ReadyFile},
+			tcpFlag(&o.TCP), patienceFlag(&o.Patience), readyFileFlag(&o.ReadyFile),
 		}, hostFlags(&o.Host)),
 		options: &o, doc: pipeDoc{}, events: pipeListenEvents(), longLived: func() bool { return o.TCP != "" },
 		validate: o.validate,
@@ -121,10 +120,7 @@ func runPipeListen(ctx context.Context, out *output, o pipeListenOptions) (doc a
 
 // ready tells where the node can be reached.
 func (t *pipes) ready(n *host.Node, file string) error {
-	ready := listenReady{Peer: n.ID()}
-	for _, a := range n.ListenAddrs() {
-		ready.Addrs = append(ready.Addrs, a.String()+"/p2p/"+n.ID().String())
-	}
+	ready := readyOf(n)
 	if err := writeReady(t.out, ready, file); err != nil {
 		return fmt.Errorf("ready file: %w", err)
 	}

@@ -59,9 +59,14 @@ func serveFlags(o *serveOptions) []cli.Flag {
 		count("conns", "hold at most `N` connections; 0 scales with the memory", &o.Limits.Conns),
 		count("conns-per-ip", "hold at most `N` connections with one IP address; 0 means 256", &o.Limits.ConnsPerIP),
 		&cli.Int64Flag{Name: "memory", Usage: "let libp2p reserve at most `N` bytes; 0 means an eighth of the machine's", Destination: &o.Limits.Memory},
-		&cli.StringFlag{Name: "ready-file", Usage: "write the ready event to `FILE` once everything listens", Destination: &o.ReadyFile},
+		readyFileFlag(&o.ReadyFile),
 		&cli.DurationFlag{Name: "drain", Value: 10 * time.Second, Usage: "end within `DURATION` once told to", Destination: &o.Drain},
 	)
+}
+
+// readyFileFlag is how long-lived commands tell scripts that they are up.
+func readyFileFlag(dest *string) cli.Flag {
+	return &cli.StringFlag{Name: "ready-file", Usage: "write the ready event to `FILE` once everything listens", Destination: dest}
 }
 
 // recordFormatFlag declares the choice of signed record flavours.
