@@ -28,6 +28,7 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
 	"github.com/libp2p/go-libp2p/p2p/host/peerstore/pstoremem"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
+	"github.com/libp2p/go-libp2p/p2p/transport/quicreuse"
 	ma "github.com/multiformats/go-multiaddr"
 )
 
@@ -54,7 +55,8 @@ type Node struct {
 	adoption *adoption
 	watches  watches
 	known    atomic.Pointer[[]peer.AddrInfo]
-	close    func() error // once
+	quic     *quicreuse.ConnManager // nil without a transport on QUIC
+	close    func() error           // once
 }
 
 // New starts a host for cfg. It fails with a *ListenError when an address of
@@ -113,7 +115,7 @@ func (n *Node) options() ([]libp2p.Option, error) {
 	if err != nil {
 		return nil, err
 	}
-	opts := append(transportOptions(n.cfg, &n.tracer),
+	opts := append(transportOptions(n.cfg, &n.tracer, func(cm *quicreuse.ConnManager) { n.quic = cm }),
 		libp2p.Identity(n.cfg.Identity),
 		libp2p.UserAgent(n.cfg.Agent),
 		libp2p.ProtocolVersion(ProtocolVersion),
@@ -197,7 +199,7 @@ func (n *Node) Dialer() (corehost.Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	opts := append(transportOptions(n.cfg, &dialTracer{}),
+	opts := append(transportOptions(n.cfg, &dialTracer{}, nil),
 		libp2p.Identity(key),
 		libp2p.Peerstore(ps),
 		libp2p.NoListenAddrs,

@@ -1,0 +1,59 @@
+package nat
+
+// Advice is something to do, in one word; commands put it in sentences.
+type Advice string
+
+// The pieces of advice.
+const (
+	OpenPort       Advice = "open-port"        // let the port in at the firewall
+	MapPort        Advice = "map-port"         // have the router forward the port
+	StaticPort     Advice = "static-port"      // have the router keep the port
+	UseRelay       Advice = "use-relay"        // some peers can be met over a relay only
+	UseTCP         Advice = "use-tcp"          // UDP does not get out
+	MoreServers    Advice = "more-servers"     // one server cannot tell
+	VantageNeeded  Advice = "vantage-needed"   // only a vantage point tells who gets in
+	SecondAddress  Advice = "second-address"   // one with a second address tells more
+	CheckNetwork   Advice = "check-network"    // nothing gets out
+	IPv6Does       Advice = "ipv6-does-better" // prefer it
+	ServerDisputed Advice = "server-disputed"  // servers contradict each other
+)
+
+// Advice is what follows for the node.
+func (f Families) Advice() []Advice {
+	var out []Advice
+	add := func(when bool, a Advice) {
+		if when {
+			out = append(out, a)
+		}
+	}
+	p := f.best()
+	v := f.Verdict()
+	add(v == Firewalled, OpenPort)
+	add(v == Easy || v == PortRestricted || v == Hard, MapPort)
+	add(v == Hard, StaticPort)
+	add(v == Hard || v == UDPBlocked, UseRelay)
+	add(v == UDPBlocked, UseTCP)
+	add(v == Offline, CheckNetwork)
+	if v == Inconclusive {
+		unseen := p.NAT == nil || *p.NAT && p.MappingVaries == nil
+		unfiltered := p.LetsOtherPort == nil
+		add(unseen, MoreServers)
+		add(unfiltered, VantageNeeded)
+		add(!unfiltered && (unseen || p.LetsAnybody == nil), SecondAddress)
+	}
+	v4, v6 := f.IP4.UDP.Verdict(), f.IP6.UDP.Verdict()
+	add((v6 == Public || v6 == Firewalled) && (v4 == PortRestricted || v4 == Hard), IPv6Does)
+	add(len(f.IP4.UDP.Disputed)+len(f.IP4.TCP.Disputed)+len(f.IP6.UDP.Disputed)+len(f.IP6.TCP.Disputed) > 0, ServerDisputed)
+	return out
+}
+
+// best is the UDP path that the verdict is drawn from.
+func (f Families) best() Path {
+	if v := f.Verdict(); f.IP4.UDP.Verdict() != v && f.IP6.UDP.Verdict() == v || f.IP4.UDP.NAT == nil && f.IP6.UDP.NAT != nil {
+		return f.IP6.UDP
+	}
+	return f.IP4.UDP
+}
+
+// Forecasts are those over UDP, in the family that does best.
+func (f Families) Forecasts() []Forecast { return f.best().Forecasts() }
