@@ -13,7 +13,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/libp2p/go-libp2p/core/peer"
-	ma "github.com/multiformats/go-multiaddr"
 )
 
 // startVantage starts a vantage point with so many addresses and says how it is
@@ -35,7 +34,7 @@ func startVantage(t *testing.T, m *natlab.Machine) peer.AddrInfo {
 
 // first is a node under the first of its addresses.
 func first(n *host.Node) peer.AddrInfo {
-	return peer.AddrInfo{ID: n.ID(), Addrs: n.Network().ListenAddresses()[:1]}
+	return peer.AddrInfo{ID: n.ID(), Addrs: n.ListenAddrs()[:1]}
 }
 
 // run checks from a machine.
@@ -89,7 +88,7 @@ func TestEveryKindIsTold(t *testing.T) {
 								},
 							})
 							if err != nil {
-								t.Fatal(err)
+								t.Fatalf("%v: %s", err, failures(r))
 							}
 							m, f, p := words(kind)
 							got := r.Families.IP4.UDP
@@ -99,8 +98,10 @@ func TestEveryKindIsTold(t *testing.T) {
 							if want := verdictOf(m, f); r.Verdict != want {
 								t.Errorf("verdict %s, want %s", r.Verdict, want)
 							}
-							if m == nat.EIM && (got.Hairpin == nil || *got.Hairpin != kind.Hairpin) && loss == 0 {
-								t.Errorf("hairpin %v, want %v", got.Hairpin, kind.Hairpin)
+							if m == nat.EIM && loss == 0 {
+								if diff := cmp.Diff(hairpinOf(kind), got.Hairpin); diff != "" {
+									t.Errorf("hairpin: %s", diff)
+								}
 							}
 							if limit := 2*4*oneWay + 50*time.Millisecond; loss == 0 && took > limit {
 								t.Errorf("took %s after the vantage point's answer, at most %s is allowed", took, limit)
@@ -113,4 +114,23 @@ func TestEveryKindIsTold(t *testing.T) {
 	}
 }
 
-var _ = ma.StringCast
+// hairpinOf is what can be known of a hairpin where the mapping is steady. With a
+// filter that wants the endpoint itself, a NAT that remembers what came unasked moves
+// the answer to another port, and looks like one without a hairpin.
+func hairpinOf(n natlab.NAT) *bool {
+	strict := n.Filtering == natlab.AddressAndPortDependent
+	if strict && (!n.Hairpin || n.Unsolicited == natlab.Poison) {
+		return nil
+	}
+	return new(n.Hairpin)
+}
+
+// failures are what the servers' errors say.
+func failures(r natcheck.Result) (out []string) {
+	for _, s := range r.Servers {
+		if s.Error != nil {
+			out = append(out, *s.Error)
+		}
+	}
+	return out
+}

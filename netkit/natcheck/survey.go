@@ -299,10 +299,13 @@ func (s *survey) report() {
 	answered := make(map[netip.Addr]bool) // by a port other than the connection's
 	steady := true                        // every endpoint sees the same
 	var first netip.AddrPort
+	told := make(map[[2]netip.AddrPort]bool)
 	for _, q := range s.asked {
-		if !q.seen.IsValid() {
+		pair := [2]netip.AddrPort{q.from.Local(), q.remote}
+		if !q.seen.IsValid() || told[pair] {
 			continue
 		}
+		told[pair] = true
 		answered[q.remote.Addr()] = answered[q.remote.Addr()] || q.remote != s.here
 		if !q.sample {
 			steady = steady && (!first.IsValid() || first == q.seen)
@@ -313,9 +316,12 @@ func (s *survey) report() {
 			Remote: q.remote, By: ByReflector, Sample: q.sample,
 		})
 	}
+	open := slices.ContainsFunc(s.asked, func(q *question) bool { return q.probe != nil && q.probe.Came })
 	knocked := slices.ContainsFunc(s.asked, func(q *question) bool { return q.knock })
-	if s.hairpin == nil && knocked && steady {
-		// Where each remote sees another port, nobody knows which one to knock at.
+	if s.hairpin == nil && knocked && steady && open {
+		// Where each remote sees another port, nobody knows which one to knock at. And
+		// a NAT that lets in exact endpoints alone may have moved the answer to
+		// another port, for the first knock came unasked.
 		s.hairpin = new(false)
 	}
 	s.c.add(familyOf(s.here.Addr()), UDP, func(e *nat.Evidence) {

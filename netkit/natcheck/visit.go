@@ -58,7 +58,14 @@ func (v *visit) run(ctx context.Context) {
 		addrs = append(addrs, r.Addrs...)
 	}
 	v.each(ctx, addrs)
+	if len(v.looks) == 0 {
+		v.fail(errNoAddress)
+	}
 }
+
+// errNoAddress means that none of a server's addresses is of a kind that can be looked
+// over.
+var errNoAddress = errors.New("no address of the server is direct and over QUIC or TCP, of a family in use")
 
 // each takes a look over the first of addrs of each kind that had none, and then over
 // those that the server names itself.
