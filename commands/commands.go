@@ -24,6 +24,7 @@ func commandList(e *env) []spec {
 		newHolepunch(e),
 		newPipe(e),
 		newPing(e),
+		newNatcheck(e),
 		newID(e),
 		newKey(e),
 		newPSK(e),

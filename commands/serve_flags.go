@@ -46,6 +46,10 @@ func serveFlags(o *serveOptions) []cli.Flag {
 		count("autonat-per-minute", "dial back at most `N` times a minute; 0 means 60", &o.DialBack.PerMinute),
 		count("autonat-per-peer", "dial one peer back at most `N` times a minute; 0 means 12", &o.DialBack.PerPeerPerMinute),
 
+		boolean("vantage", "show peers how they are seen from outside: answer on two more UDP ports, and one TCP port, of each address", &o.Vantage),
+		count("vantage-per-prefix", "answer at most `N` datagrams a second from one network, an IPv4 /24 or IPv6 /56; 0 means 500", &o.VantageLimits.PerPrefix),
+		count("vantage-per-peer", "answer at most `N` requests a minute of one peer; 0 means 60", &o.VantageLimits.PerPeer),
+
 		boolean("mdns", "announce the node on the local network", &o.MDNS),
 		listFlag("", "mdns-interface", "announce it on the network of `INTERFACE` only (repeatable)", &o.MDNSInterfaces),
 
@@ -135,6 +139,7 @@ func (o *serveOptions) needs(e *env) error {
 		}},
 		{"--rendezvous", o.Rendezvous, []string{"rendezvous-min-ttl", "rendezvous-max-ttl", "rendezvous-registrations", "rendezvous-per-peer", "rendezvous-per-namespace", "rendezvous-per-prefix"}},
 		{"--autonat or --relay", o.dialsBack(), []string{"autonat-per-minute", "autonat-per-peer"}},
+		{"--vantage", o.Vantage, []string{"vantage-per-prefix", "vantage-per-peer"}},
 		{"--mdns", o.MDNS, []string{"mdns-interface"}},
 		{"--register", len(o.Register) > 0, []string{"ttl", "record-format"}},
 	} {
@@ -171,6 +176,7 @@ func (o *serveOptions) counts() error {
 		"rendezvous-registrations": int64(o.RendezvousLimits.Total), "rendezvous-per-peer": int64(o.RendezvousLimits.PerPeer),
 		"rendezvous-per-namespace": int64(o.RendezvousLimits.PerNamespace), "rendezvous-per-prefix": int64(o.RendezvousLimits.PerPrefix),
 		"autonat-per-minute": int64(o.DialBack.PerMinute), "autonat-per-peer": int64(o.DialBack.PerPeerPerMinute),
+		"vantage-per-prefix": int64(o.VantageLimits.PerPrefix), "vantage-per-peer": int64(o.VantageLimits.PerPeer),
 		"conns": int64(o.Limits.Conns), "conns-per-ip": int64(o.Limits.ConnsPerIP), "memory": o.Limits.Memory,
 	} {
 		if n < 0 {

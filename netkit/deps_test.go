@@ -27,9 +27,10 @@ const (
 // first row may also import each other.
 func rows() [][]string {
 	return [][]string{
-		{"addr", "identity", "wire", "store", "retry"},
+		{"addr", "identity", "wire", "store", "retry", "nat"},
 		{"host"},
-		{"rendezvous", "relay", "dialback", "reach", "mdns", "ping", "pipe"},
+		{"rendezvous", "relay", "dialback", "reach", "mdns", "ping", "pipe", "vantage"},
+		{"natcheck"},
 		{"punch"},
 		{"discover"},
 		{"dial"},

@@ -1,5 +1,7 @@
 package nat
 
+import "net/netip"
+
 // Advice is something to do, in one word; commands put it in sentences.
 type Advice string
 
@@ -15,6 +17,7 @@ const (
 	SecondAddress  Advice = "second-address"   // one with a second address tells more
 	CheckNetwork   Advice = "check-network"    // nothing gets out
 	IPv6Does       Advice = "ipv6-does-better" // prefer it
+	LocalOnly      Advice = "local-only"       // the servers are in the same network
 	ServerDisputed Advice = "server-disputed"  // servers contradict each other
 )
 
@@ -43,8 +46,15 @@ func (f Families) Advice() []Advice {
 	}
 	v4, v6 := f.IP4.UDP.Verdict(), f.IP6.UDP.Verdict()
 	add((v6 == Public || v6 == Firewalled) && (v4 == PortRestricted || v4 == Hard), IPv6Does)
+	add(len(p.Observed) > 0 && !publicly(p.Observed[0].Addr()), LocalOnly)
 	add(len(f.IP4.UDP.Disputed)+len(f.IP4.TCP.Disputed)+len(f.IP6.UDP.Disputed)+len(f.IP6.TCP.Disputed) > 0, ServerDisputed)
 	return out
+}
+
+// publicly reports whether an address is none of those of local networks.
+func publicly(ip netip.Addr) bool {
+	shared := netip.PrefixFrom(netip.AddrFrom4([4]byte{100, 64}), 10) // RFC 6598
+	return ip.IsGlobalUnicast() && !ip.IsPrivate() && !shared.Contains(ip)
 }
 
 // best is the UDP path that the verdict is drawn from.

@@ -69,6 +69,8 @@ type Path struct {
 	// ADF. LetsAnybody says whether an unknown address does: EIF.
 	LetsOtherPort *bool `json:"lets_other_port"`
 	LetsAnybody   *bool `json:"lets_anybody"`
+	// Static says whether the outside address was the same at every look; nil at one.
+	Static *bool `json:"static"`
 	// Disputed are servers that contradict the others; what they saw is not used.
 	Disputed []string `json:"disputed"`
 }

@@ -63,3 +63,22 @@ func (f Families) Verdict() Verdict {
 		return Offline
 	}
 }
+
+// After is f with what an earlier look adds: whether the outside addresses stayed the
+// same. Where one of the two saw none it is nil, or what it was.
+func (f Families) After(earlier Families) Families {
+	f.IP4.UDP.after(earlier.IP4.UDP)
+	f.IP4.TCP.after(earlier.IP4.TCP)
+	f.IP6.UDP.after(earlier.IP6.UDP)
+	f.IP6.TCP.after(earlier.IP6.TCP)
+	return f
+}
+
+func (p *Path) after(earlier Path) {
+	p.Static = earlier.Static
+	if len(p.Observed) == 0 || len(earlier.Observed) == 0 {
+		return
+	}
+	same := p.Observed[0].Addr() == earlier.Observed[0].Addr()
+	p.Static = new(same && (earlier.Static == nil || *earlier.Static))
+}

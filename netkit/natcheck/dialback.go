@@ -132,12 +132,15 @@ func (c *check) addresses() []*Address {
 	defer c.mu.Unlock()
 	for _, family := range []string{IP4, IP6} {
 		for transport, suffix := range map[string]string{UDP: "/udp/%d/quic-v1", TCP: "/tcp/%d"} {
-			// The one that most servers see: where the mapping varies, others are of no
-			// use to anybody else.
-			for _, at := range nat.Classify(c.path(family, transport)).Observed[:min(1, len(nat.Classify(c.path(family, transport)).Observed))] {
-				if a, err := ma.NewMultiaddr("/" + family + "/" + at.Addr().String() + fmt.Sprintf(suffix, at.Port())); err == nil {
-					add(a, true)
-				}
+			seen := nat.Classify(c.path(family, transport)).Observed
+			if len(seen) == 0 {
+				continue
+			}
+			// The one seen most often: where the mapping varies, others are of no use to
+			// anybody else.
+			at := seen[0]
+			if a, err := ma.NewMultiaddr("/" + family + "/" + at.Addr().String() + fmt.Sprintf(suffix, at.Port())); err == nil {
+				add(a, true)
 			}
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"dibber/netkit/host"
 	"dibber/netkit/nat"
 	"dibber/netkit/vantage"
 )
@@ -84,9 +83,14 @@ func (c *check) askTCP(ctx context.Context, l *look, to netip.AddrPort) bool {
 // udpBlocked finds out whether datagrams come back from a server that is reached by
 // TCP, if QUIC is not.
 func (c *check) udpBlocked(ctx context.Context, l *look, site vantage.Site) {
-	host.Pause(ctx, udpHeadStart)
-	if ctx.Err() != nil || l.v.connected(pathKey{l.key.family, UDP}) {
+	late := time.NewTimer(udpHeadStart)
+	defer late.Stop()
+	select {
+	case <-ctx.Done():
 		return
+	case <-l.v.overQUIC(l.key.family):
+		return
+	case <-late.C:
 	}
 	s := &survey{
 		c: c, server: l.v.server.ID,
@@ -113,11 +117,4 @@ func (c *check) udpBlocked(ctx context.Context, l *look, site vantage.Site) {
 			}
 		})
 	}
-}
-
-// connected reports whether a look of this kind has a connection.
-func (v *visit) connected(key pathKey) bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return slices.ContainsFunc(v.looks, func(l *look) bool { return l.key == key })
 }

@@ -32,6 +32,7 @@ type visit struct {
 
 	mu    sync.Mutex // guards following
 	tried map[pathKey]bool
+	quic  map[string]chan struct{} // by family: closed when connected over QUIC
 	looks []*look
 	err   error // the first
 }
@@ -111,6 +112,16 @@ func (v *visit) begin(a ma.Multiaddr) *look {
 	return l
 }
 
+// overQUIC is closed when there is a connection of a family over QUIC.
+func (v *visit) overQUIC(family string) chan struct{} {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.quic == nil {
+		v.quic = map[string]chan struct{}{IP4: make(chan struct{}), IP6: make(chan struct{})}
+	}
+	return v.quic[family]
+}
+
 func (v *visit) fail(err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -168,6 +179,9 @@ func (l *look) run(ctx context.Context) error {
 	l.v.mu.Lock()
 	l.v.looks = append(l.v.looks, l)
 	l.v.mu.Unlock()
+	if l.key.transport == UDP {
+		close(l.v.overQUIC(l.key.family)) // one look of each kind there is
+	}
 
 	var both sync.WaitGroup
 	both.Go(func() {

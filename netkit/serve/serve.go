@@ -17,6 +17,7 @@ import (
 	"dibber/netkit/reach"
 	"dibber/netkit/relay"
 	"dibber/netkit/rendezvous"
+	"dibber/netkit/vantage"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/peerstore"
@@ -28,6 +29,7 @@ const (
 	RoleRelay      = "relay"
 	RoleRendezvous = "rendezvous"
 	RoleAutoNAT    = "autonat"
+	RoleVantage    = "vantage"
 	RoleMDNS       = "mdns"
 	RoleRelayed    = "use-relay" // keeps reservations
 	RoleRegistered = "register"  // keeps registrations
@@ -42,6 +44,9 @@ type Config struct {
 	Rendezvous *rendezvous.ServerConfig
 	// DialBack answers AutoNAT v1 and v2; nil does not.
 	DialBack *dialback.Config
+	// Vantage shows others how they are seen from outside; nil does not. It needs a
+	// node with host.Config.EachAddress.
+	Vantage *vantage.Config
 	// MDNS announces the node on the local network.
 	MDNS bool
 	// MDNSInterfaces are the networks to announce it on; nil means all.
@@ -101,6 +106,7 @@ type Server struct {
 	point    *rendezvous.Server
 	dialback *dialback.Server
 	full     *full
+	vantage  *vantage.Server
 
 	forUs  []func() error // ends what the node does for itself
 	forAll []func() error // ends what it does for others, in the order of starting
@@ -111,6 +117,7 @@ type Limits struct {
 	Relay      *relay.Limits
 	Rendezvous *rendezvous.Limits
 	AutoNAT    *dialback.Config
+	Vantage    *vantage.Config
 }
 
 // New starts every role of cfg on n. Roles for others are up when it returns;
@@ -157,6 +164,14 @@ func (s *Server) startServers() error {
 		}
 		s.dialback = d
 		s.add(&s.forAll, RoleAutoNAT, d.Close)
+	}
+	if s.cfg.Vantage != nil {
+		v, err := vantage.New(s.n, *s.cfg.Vantage)
+		if err != nil {
+			return err
+		}
+		s.vantage = v
+		s.add(&s.forAll, RoleVantage, v.Close)
 	}
 	return nil
 }
@@ -289,6 +304,9 @@ func (s *Server) Limits() (l Limits) {
 	if s.dialback != nil {
 		l.AutoNAT = new(s.dialback.Limits())
 	}
+	if s.vantage != nil {
+		l.Vantage = new(s.vantage.Limits())
+	}
 	return l
 }
 
@@ -312,6 +330,14 @@ func (s *Server) Stats() *rendezvous.Stats {
 		return nil
 	}
 	return new(s.point.Stats())
+}
+
+// Sites are the addresses and ports of the vantage role; nil without it.
+func (s *Server) Sites() []vantage.Site {
+	if s.vantage == nil {
+		return nil
+	}
+	return s.vantage.Sites()
 }
 
 // Drain ends in order what can be ended in order, until ctx ends: what the node does

@@ -99,8 +99,8 @@ func New(n *host.Node, cfg Config) (*Server, error) {
 	return s, nil
 }
 
-// Config returns the limits in force.
-func (s *Server) Config() Config { return s.cfg }
+// Limits returns the limits in force.
+func (s *Server) Limits() Config { return s.cfg }
 
 // Sites are the server's addresses and ports.
 func (s *Server) Sites() []Site {
