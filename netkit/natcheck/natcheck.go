@@ -10,6 +10,7 @@
 package natcheck
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/netip"
@@ -205,6 +206,11 @@ func (c *check) conclude(visits []*visit) {
 	}
 	c.r.Forecast = c.r.Families.Forecasts()
 	c.r.Advice = c.r.Families.Advice()
+	slices.SortStableFunc(c.r.Evidence, func(a, b Sight) int {
+		return cmp.Or(
+			cmp.Compare(familyOf(a.Observed.Addr()), familyOf(b.Observed.Addr())), -cmp.Compare(a.Transport, b.Transport),
+			cmp.Compare(a.Server, b.Server), cmp.Compare(a.By, b.By)) // samples stay in the order of opening
+	})
 	slices.SortStableFunc(c.r.Addresses, func(a, b Address) int { return addr.Compare(a.ma, b.ma) })
 }
 

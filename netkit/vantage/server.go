@@ -152,6 +152,7 @@ func (s *Server) open() error {
 		s.sites[i].reflectors = append(s.sites[i].reflectors, c)
 		s.sites[i].Ports = append(s.sites[i].Ports, at.Port())
 	}
+	slices.SortFunc(s.sites, func(a, b *site) int { return a.IP.Compare(b.IP) })
 	wild := func(o *site) bool { return o.IP.IsUnspecified() }
 	if len(s.sites) == 0 || slices.ContainsFunc(s.sites, wild) {
 		return ErrNoSite
