@@ -61,14 +61,31 @@ type Address struct {
 	// Observed marks an address that servers see, and no interface has.
 	Observed     bool   `json:"observed"`
 	Reachability string `json:"reachability"`
-	// ConfirmedBy are the servers that dialled it.
+	// ConfirmedBy are the servers that got in.
 	ConfirmedBy []peer.ID `json:"confirmed_by"`
-	// Asked is how many servers said whether it can be dialled; nil if none was
-	// asked.
+	// Asked is how many AutoNAT servers were asked to dial it; nil if none was.
 	Asked *int `json:"asked"`
 
-	ma     ma.Multiaddr
-	failed int
+	ma ma.Multiaddr
+}
+
+// judge lets the trials of vantage points decide about an address that they are of.
+// A dial-back comes from an address that the node has written to, so that it gets in
+// where a stranger does not; a vantage point's other address is a stranger.
+func (a *Address) judge(at netip.AddrPort, p nat.Path, trials []nat.Trial) {
+	if p.LetsAnybody == nil || !slices.Contains(p.Observed, at) {
+		return
+	}
+	a.Reachability, a.ConfirmedBy = Unreachable, nil
+	if !*p.LetsAnybody {
+		return
+	}
+	a.Reachability = Reachable
+	for _, t := range trials {
+		if id, err := peer.Decode(t.Server); err == nil && t.Came && !t.Known && !slices.Contains(a.ConfirmedBy, id) {
+			a.ConfirmedBy = append(a.ConfirmedBy, id)
+		}
+	}
 }
 
 // nonces are the dial-backs that are waited for.
@@ -157,23 +174,26 @@ func kindOf(a ma.Multiaddr) string {
 
 // askDial has one server dial one address.
 func (c *check) askDial(ctx context.Context, v *visit, a *Address, back *nonces) {
-	status, from, err := v.dialled(ctx, a.ma, back)
-	if err != nil {
-		return // it said nothing about the address
+	if ctx.Err() != nil {
+		return
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	if a.Asked == nil {
 		a.Asked = new(0)
 	}
 	*a.Asked++
+	c.mu.Unlock()
+	status, from, err := v.dialled(ctx, a.ma, back)
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	switch {
+	case err != nil: // it said nothing about the address
 	case status == pb.DialStatus_OK && from != nil:
 		a.ConfirmedBy = append(a.ConfirmedBy, v.server.ID)
 		a.Reachability = Reachable
 		c.letIn(v, a, from)
 	case status == pb.DialStatus_E_DIAL_ERROR:
-		if a.failed++; a.Reachability == Unknown {
+		if a.Reachability == Unknown {
 			a.Reachability = Unreachable
 		}
 	}

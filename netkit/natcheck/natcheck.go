@@ -23,6 +23,7 @@ import (
 	"dibber/netkit/nat"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
 )
 
 // DefaultLimit is when a report is due.
@@ -193,6 +194,15 @@ func (c *check) conclude(visits []*visit) {
 	c.r.Families = nat.Families{
 		IP4: nat.Transports{UDP: path(IP4, UDP), TCP: path(IP4, TCP)},
 		IP6: nat.Transports{UDP: path(IP6, UDP), TCP: path(IP6, TCP)},
+	}
+	for i := range c.r.Addresses {
+		a := &c.r.Addresses[i]
+		for transport, endpoint := range map[string]func(ma.Multiaddr) (netip.AddrPort, bool){UDP: addr.UDP, TCP: addr.TCP} {
+			if at, ok := endpoint(a.ma); ok {
+				family := familyOf(at.Addr())
+				a.judge(at, path(family, transport), c.path(family, transport).Trials)
+			}
+		}
 	}
 	for _, v := range visits {
 		c.r.Servers = append(c.r.Servers, v.report())
