@@ -18,12 +18,13 @@ import (
 
 // natcheckOptions are the flags of natcheck.
 type natcheckOptions struct {
-	Host    hostOptions
-	Servers []string
-	Assert  string
-	Diff    string
-	Every   time.Duration
-	Redact  bool
+	Host      hostOptions
+	Servers   []string
+	Assert    string
+	Diff      string
+	Every     time.Duration
+	Redact    bool
+	NoPortMap bool
 }
 
 // natcheckDoc is the document of natcheck.
@@ -40,8 +41,8 @@ func newNatcheck(e *env) spec {
 		name: "natcheck", usage: "show how this host is seen and reached from outside",
 		about: `Looks from the ports that --listen names (any free ones otherwise), over UDP and TCP, IPv4 and IPv6. Any libp2p peer
 as --server tells where it sees this host; one that runs "dibber serve --vantage" shows as well how the NAT maps and
-filters, best with two addresses. Servers of AutoNAT v2 dial back, relays are asked for a reservation. The report comes
-after 5 s at the latest. What is not known is null.
+filters, best with two addresses. Servers of AutoNAT v2 dial back, relays are asked for a reservation, and a router
+with a NAT is asked to forward a port for that long. The report comes after 5 s at the latest. What is not known is null.
 
 --assert compares values of the document, terms joined by &&: 'families.ip4.udp.mapping == EIM && verdict != hard'. The
 operators are == != < > <= >= and has (a list contains it). --diff compares with an earlier document what does not change
@@ -57,6 +58,7 @@ them an inconclusive report is no failure by itself.`,
 			&cli.StringFlag{Name: "assert", Usage: "exit 10 unless `'PATH OP VALUE && …'` holds for the document", Destination: &o.Assert},
 			&cli.StringFlag{Name: "diff", Usage: "exit 10 if anything differs from the document in `FILE`", Destination: &o.Diff},
 			&cli.DurationFlag{Name: "every", Usage: "look again after `DURATION`, until interrupted", Destination: &o.Every},
+			&cli.BoolFlag{Name: "no-portmap", Usage: "do not ask the router to forward a port while the check lasts", Destination: &o.NoPortMap},
 			&cli.BoolFlag{Name: "redact", Usage: "replace IP addresses, names and peer ids, the same always by the same", Destination: &o.Redact},
 		}, hostFlags(&o.Host)),
 		options: &o, timeout: 30 * time.Second, doc: natcheckDoc{}, events: []event{
@@ -120,7 +122,9 @@ func runNatcheck(ctx context.Context, out *output, o natcheckOptions) (any, erro
 	for {
 		looks, earlier := doc.Looks+1, doc.Families
 		doc = natcheckDoc{Looks: looks}
-		doc.Result, err = natcheck.Do(ctx, n, natcheck.Config{Servers: servers, On: func(e natcheck.Event) { tellNatcheck(out, e) }})
+		doc.Result, err = natcheck.Do(ctx, n, natcheck.Config{
+			Servers: servers, PortMap: !o.NoPortMap, On: func(e natcheck.Event) { tellNatcheck(out, e) },
+		})
 		if looks > 1 {
 			doc.Families = doc.Families.After(earlier)
 		}

@@ -56,6 +56,8 @@ func adviceText(a nat.Advice) string {
 		return "prefer IPv6, which does better here"
 	case nat.LocalOnly:
 		return "name a --server elsewhere: the one asked is in the same network, and shows what that does, not the internet"
+	case nat.DoubleNAT:
+		return "there is another NAT outside the router, perhaps the provider's: forwarding a port at the router does not help"
 	case nat.ServerDisputed:
 		return "a server contradicts the others; what it says is left out"
 	default:
@@ -72,6 +74,9 @@ func (d natcheckDoc) renderText(t *text) {
 		}
 	}
 	d.renderForecast(t)
+	if m := d.PortMap; m != nil {
+		t.field("port map", "%s", portMapText(*m))
+	}
 	for i, a := range d.Advice {
 		t.field(labelOnce(i, "advice"), "%s", adviceText(a))
 	}
@@ -187,6 +192,14 @@ func yesNo(b *bool) string {
 	default:
 		return "no"
 	}
+}
+
+// portMapText is what came of asking the router for a port.
+func portMapText(m natcheck.PortMap) string {
+	if m.Protocol == nil {
+		return "none: the router at " + m.Gateway + " gives none"
+	}
+	return fmt.Sprintf("%s  %s by %s  verified %s  double nat %s", m.External, *m.Protocol, m.Gateway, yesNo(m.Verified), yesNo(m.DoubleNAT))
 }
 
 // relayText is what a relay grants.

@@ -29,7 +29,7 @@ func rows() [][]string {
 	return [][]string{
 		{"addr", "identity", "wire", "store", "retry", "nat"},
 		{"host"},
-		{"rendezvous", "relay", "dialback", "reach", "mdns", "ping", "pipe", "vantage"},
+		{"rendezvous", "relay", "dialback", "reach", "mdns", "ping", "pipe", "vantage", "portmap"},
 		{"natcheck"},
 		{"punch"},
 		{"discover"},

@@ -18,6 +18,7 @@ const (
 	CheckNetwork   Advice = "check-network"    // nothing gets out
 	IPv6Does       Advice = "ipv6-does-better" // prefer it
 	LocalOnly      Advice = "local-only"       // the servers are in the same network
+	DoubleNAT      Advice = "double-nat"       // the router itself is behind a NAT
 	ServerDisputed Advice = "server-disputed"  // servers contradict each other
 )
 

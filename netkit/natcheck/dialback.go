@@ -59,7 +59,9 @@ type Address struct {
 	// link-local or unknown.
 	Kind string `json:"kind"`
 	// Observed marks an address that servers see, and no interface has.
-	Observed     bool   `json:"observed"`
+	Observed bool `json:"observed"`
+	// Mapped marks an address that the router forwards while the check lasts.
+	Mapped       bool   `json:"mapped"`
 	Reachability string `json:"reachability"`
 	// ConfirmedBy are the servers that got in.
 	ConfirmedBy []peer.ID `json:"confirmed_by"`
@@ -102,6 +104,7 @@ func (c *check) dialBacks(ctx context.Context, visits []*visit) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		for _, a := range list {
+			c.mappingVerified(*a)
 			c.r.Addresses = append(c.r.Addresses, *a)
 			c.tell(Event{Address: a})
 		}
@@ -137,31 +140,46 @@ func (c *check) dialBacks(ctx context.Context, visits []*visit) {
 // addresses are those that the node listens on or is seen at.
 func (c *check) addresses() []*Address {
 	var out []*Address
-	add := func(a ma.Multiaddr, observed bool) {
-		if !slices.ContainsFunc(out, func(o *Address) bool { return o.ma.Equal(a) }) {
-			out = append(out, &Address{Addr: a.String(), Kind: kindOf(a), Observed: observed, Reachability: Unknown, ma: a})
+	add := func(a ma.Multiaddr) *Address {
+		i := slices.IndexFunc(out, func(o *Address) bool { return o.ma.Equal(a) })
+		if i < 0 {
+			i = len(out)
+			out = append(out, &Address{Addr: a.String(), Kind: kindOf(a), Reachability: Unknown, ma: a})
 		}
+		return out[i]
+	}
+	if a := c.mapped(); a != nil {
+		add(a).Mapped = true
 	}
 	for _, a := range slices.Concat(c.n.ListenAddrs(), c.n.Announced()) {
-		add(a, false)
+		add(a)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, family := range []string{IP4, IP6} {
-		for transport, suffix := range map[string]string{UDP: "/udp/%d/quic-v1", TCP: "/tcp/%d"} {
+		for transport, compose := range map[string]func(netip.AddrPort) ma.Multiaddr{UDP: quicAddr, TCP: tcpAddr} {
 			seen := nat.Classify(c.path(family, transport)).Observed
 			if len(seen) == 0 {
 				continue
 			}
 			// The one seen most often: where the mapping varies, others are of no use to
 			// anybody else.
-			at := seen[0]
-			if a, err := ma.NewMultiaddr("/" + family + "/" + at.Addr().String() + fmt.Sprintf(suffix, at.Port())); err == nil {
-				add(a, true)
+			if a := compose(seen[0]); !slices.Contains(c.own, seen[0].Addr()) {
+				add(a).Observed = true
 			}
 		}
 	}
 	return out
+}
+
+func quicAddr(at netip.AddrPort) ma.Multiaddr { return compose(at, "udp", "/quic-v1") }
+
+func tcpAddr(at netip.AddrPort) ma.Multiaddr { return compose(at, "tcp", "") }
+
+// compose makes an address of an endpoint, which always can be.
+func compose(at netip.AddrPort, transport, suffix string) ma.Multiaddr {
+	a, _ := ma.NewMultiaddr(fmt.Sprintf("/%s/%s/%s/%d%s", familyOf(at.Addr()), at.Addr().WithZone(""), transport, at.Port(), suffix))
+	return a
 }
 
 // kindOf is from where an address could be reached.

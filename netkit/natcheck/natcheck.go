@@ -41,6 +41,9 @@ type Config struct {
 	Servers []peer.AddrInfo
 	// Limit is when to report what is known by then; 0 means DefaultLimit.
 	Limit time.Duration
+	// PortMap has the router forward a port while the check lasts, if there is a NAT,
+	// to see whether it does.
+	PortMap bool
 	// On is told of what comes in, from several goroutines; nil tells nobody. It
 	// must not block.
 	On func(Event)
@@ -108,6 +111,7 @@ type Result struct {
 	Verdict   nat.Verdict    `json:"verdict"`
 	Families  nat.Families   `json:"families"`
 	Addresses []Address      `json:"addresses"`
+	PortMap   *PortMap       `json:"portmap"` // nil if it was not tried: no NAT, or not to be
 	Relays    []Relay        `json:"relays"`
 	Evidence  []Sight        `json:"evidence"`
 	Forecast  []nat.Forecast `json:"forecast"`
@@ -179,7 +183,11 @@ func (c *check) visitAll(ctx context.Context) []*visit {
 // dial-backs and reservations.
 func (c *check) verify(ctx context.Context, visits []*visit) {
 	var all sync.WaitGroup
-	all.Go(func() { c.dialBacks(ctx, visits) })
+	all.Go(func() {
+		remove := c.mapPort(ctx)
+		defer remove()
+		c.dialBacks(ctx, visits)
+	})
 	for _, v := range visits {
 		all.Go(func() { c.reserve(ctx, v) })
 	}
@@ -216,6 +224,9 @@ func (c *check) conclude(visits []*visit) {
 	}
 	c.r.Forecast = c.r.Families.Forecasts()
 	c.r.Advice = c.r.Families.Advice()
+	if c.r.PortMap != nil && c.r.PortMap.DoubleNAT != nil && *c.r.PortMap.DoubleNAT {
+		c.r.Advice = append(c.r.Advice, nat.DoubleNAT)
+	}
 	slices.SortStableFunc(c.r.Evidence, func(a, b Sight) int {
 		return cmp.Or(
 			cmp.Compare(familyOf(a.Observed.Addr()), familyOf(b.Observed.Addr())), -cmp.Compare(a.Transport, b.Transport),
