@@ -135,6 +135,7 @@ func commandFlagRows() []flagRow {
 		{"natcheck", "diff", "Diff", "natcheck.txtar"},
 		{"natcheck", "every", "Every", "natcheck.txtar"},
 		{"natcheck", "redact", "Redact", "natcheck.txtar"},
+		{"natcheck", "no-portmap", "NoPortMap", "TestNoPortMap"},
 		{"id", "allow-unknown-peer", "AllowUnknown", "id.txtar"},
 
 		{"key new", "type", "Type", "key.txtar"},

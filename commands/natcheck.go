@@ -113,6 +113,8 @@ func runNatcheck(ctx context.Context, out *output, o natcheckOptions) (any, erro
 	if err != nil {
 		return nil, err
 	}
+	cfg := o.config(servers)
+	cfg.On = func(e natcheck.Event) { tellNatcheck(out, e) }
 	n, err := o.Host.open(out, hostDefaults{})
 	if err != nil {
 		return nil, err
@@ -122,9 +124,7 @@ func runNatcheck(ctx context.Context, out *output, o natcheckOptions) (any, erro
 	for {
 		looks, earlier := doc.Looks+1, doc.Families
 		doc = natcheckDoc{Looks: looks}
-		doc.Result, err = natcheck.Do(ctx, n, natcheck.Config{
-			Servers: servers, PortMap: !o.NoPortMap, On: func(e natcheck.Event) { tellNatcheck(out, e) },
-		})
+		doc.Result, err = natcheck.Do(ctx, n, cfg)
 		if looks > 1 {
 			doc.Families = doc.Families.After(earlier)
 		}
@@ -140,6 +140,11 @@ func runNatcheck(ctx context.Context, out *output, o natcheckOptions) (any, erro
 			return doc, nil
 		}
 	}
+}
+
+// config is what the options make of a check.
+func (o *natcheckOptions) config(servers []peer.AddrInfo) natcheck.Config {
+	return natcheck.Config{Servers: servers, PortMap: !o.NoPortMap}
 }
 
 // servers reads --server; each needs an address.

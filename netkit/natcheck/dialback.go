@@ -109,7 +109,7 @@ func (c *check) dialBacks(ctx context.Context, visits []*visit) {
 			c.tell(Event{Address: a})
 		}
 	}()
-	ask := slices.DeleteFunc(slices.Clone(list), func(a *Address) bool { return !manet.IsPublicAddr(a.ma) })
+	ask := slices.DeleteFunc(slices.Clone(list), func(a *Address) bool { return !manet.IsPublicAddr(a.ma) || c.shut(a) })
 	if len(ask) == 0 || !slices.ContainsFunc(visits, func(v *visit) bool { return v.speaks(dialRequest) }) {
 		return
 	}
@@ -135,6 +135,20 @@ func (c *check) dialBacks(ctx context.Context, visits []*visit) {
 		}
 	}
 	all.Wait()
+}
+
+// shut reports whether a vantage point has shown that strangers do not get in at an
+// address. A server's dial would take 10 s to say no more.
+func (c *check) shut(a *Address) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for transport, endpoint := range map[string]func(ma.Multiaddr) (netip.AddrPort, bool){UDP: addr.UDP, TCP: addr.TCP} {
+		if at, ok := endpoint(a.ma); ok {
+			p := nat.Classify(c.path(familyOf(at.Addr()), transport))
+			return slices.Contains(p.Observed, at) && p.LetsAnybody != nil && !*p.LetsAnybody
+		}
+	}
+	return false
 }
 
 // addresses are those that the node listens on or is seen at.

@@ -53,7 +53,9 @@ func (c *check) surveyTCP(ctx context.Context, l *look, a vantage.Answer) {
 }
 
 // askConnect has the server try to connect; nothing was sent by TCP to its other
-// addresses before.
+// addresses before. What is told of the filter is what gets a connection: one that is
+// let in is answered by another outside port where the mapping depends on the remote
+// and the NAT does not keep sessions.
 func (l *look) askConnect(ctx context.Context) []vantage.Attempt {
 	st, err := l.v.c.n.OpenOn(ctx, l.conn, vantage.Protocol)
 	if err != nil {
