@@ -4,6 +4,7 @@ import (
 	"net"
 	"slices"
 	"testing"
+	"time"
 
 	"dibber/netkit/host"
 	"dibber/netkit/nat"
@@ -32,7 +33,7 @@ func (deafConn) WriteTo(b []byte, _ net.Addr) (int, error) { return len(b), nil 
 // vantage point says where it listens for datagrams, so that their loss is no fault
 // of its own; another peer cannot tell.
 func TestOnlyTCPGetsOut(t *testing.T) {
-	for _, isVantage := range []bool{true, false} {
+	for isVantage, limit := range map[bool]time.Duration{true: natcheck.DefaultLimit, false: time.Second} {
 		server, err := host.New(host.Config{Listen: []ma.Multiaddr{
 			ma.StringCast("/ip4/127.0.0.1/tcp/0"), ma.StringCast("/ip4/127.0.0.1/udp/0/quic-v1"),
 		}})
@@ -54,7 +55,7 @@ func TestOnlyTCPGetsOut(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = node.Close() })
-		r, _ := natcheck.Do(t.Context(), node, natcheck.Config{Servers: []peer.AddrInfo{{ID: server.ID(), Addrs: server.ListenAddrs()}}})
+		r, _ := natcheck.Do(t.Context(), node, natcheck.Config{Servers: []peer.AddrInfo{{ID: server.ID(), Addrs: server.ListenAddrs()}}, Limit: limit})
 		udp, tcp := r.Families.IP4.UDP, r.Families.IP4.TCP
 		if tcp.Works == nil || !*tcp.Works || tcp.NAT == nil || *tcp.NAT {
 			t.Errorf("TCP %+v", tcp)
