@@ -2,6 +2,7 @@ package natcheck_test
 
 import (
 	"net"
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -24,6 +25,8 @@ func (deaf) ListenUDP(network string, at *net.UDPAddr) (net.PacketConn, error) {
 }
 
 func (deaf) SourceIP(*net.UDPAddr) (net.IP, error) { return net.IPv4(127, 0, 0, 1), nil }
+
+func (deaf) Addrs() []netip.Addr { return []netip.Addr{netip.MustParseAddr("127.0.0.1")} }
 
 type deafConn struct{ net.PacketConn }
 

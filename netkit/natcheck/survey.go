@@ -87,6 +87,9 @@ type survey struct {
 	asked   []*question
 	hairpin *bool
 	extra   []*socket
+	// knocking is the node's socket as long as the own outside address is yet to be
+	// knocked at.
+	knocking *socket
 }
 
 // surveyUDP asks l's server for all that it can tell about UDP. In the first round
@@ -131,7 +134,7 @@ func (c *check) surveyUDP(ctx context.Context, l *look, a vantage.Answer) {
 			s.look(sock, netip.AddrPortFrom(site.IP, p))
 		}
 	}
-	s.knockAtOwn(sock)
+	s.knocking = sock
 	s.run(ctx, func(*question) bool { return true })
 	s.report()
 }
@@ -174,8 +177,13 @@ func (s *survey) sample(to netip.AddrPort) {
 }
 
 // knockAtOwn sends to the node's outside address from another of its ports and back,
-// so that a filter on either has been written through.
-func (s *survey) knockAtOwn(sock *socket) {
+// so that a filter on either has been written through. It waits until both outside
+// addresses are known.
+func (s *survey) knockAtOwn() {
+	sock := s.knocking
+	if sock == nil {
+		return
+	}
 	var main, other *question
 	for _, q := range s.asked {
 		switch {
@@ -187,8 +195,9 @@ func (s *survey) knockAtOwn(sock *socket) {
 		}
 	}
 	if main == nil || other == nil || slices.Contains(s.c.own, main.seen.Addr()) {
-		return // no sockets, or no outside
+		return // not yet, or no outside
 	}
+	s.knocking = nil
 	last := time.Now().Add(max(main.rtt, hairpinWait))
 	s.asked = append(s.asked,
 		&question{from: sock, remote: other.seen, knock: true, last: last},
@@ -200,6 +209,7 @@ func (s *survey) run(ctx context.Context, until func(*question) bool) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
+		s.knockAtOwn()
 		now := time.Now()
 		wake, open := now.Add(giveUp), false
 		for _, q := range s.asked {

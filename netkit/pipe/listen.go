@@ -32,7 +32,7 @@ const (
 type Listener struct {
 	n       *host.Node
 	cfg     ListenConfig
-	limiter *wire.Limiter
+	limiter *wire.Limiter[peer.ID]
 	take    func(peer.ID, *Session)
 	ctx     context.Context
 	cancel  context.CancelFunc
@@ -59,7 +59,7 @@ func Listen(n *host.Node, cfg ListenConfig, take func(peer.ID, *Session)) *Liste
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &Listener{
 		n: n, cfg: cfg, take: take, ctx: ctx, cancel: cancel, sessions: make(map[sessionKey]*Session),
-		limiter: wire.NewLimiter(streamsPerSecond, streamBurst, streamPeers),
+		limiter: wire.NewLimiter[peer.ID](streamsPerSecond, streamBurst, streamPeers),
 	}
 	n.SetStreamHandler(Protocol, l.serve)
 	return l
