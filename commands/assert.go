@@ -23,9 +23,9 @@ type assertion struct {
 // assertOps are the operators of --assert, the longer before those they begin with.
 func assertOps() []string { return []string{"==", "!=", "<=", ">=", "<", ">", " has "} }
 
-// parseAsserts takes 'PATH OP VALUE && …' apart and refuses paths that documents like
-// doc never have.
-func parseAsserts(text string, doc any) ([]assertion, error) {
+// parseAsserts takes 'PATH OP VALUE && …' apart and refuses paths that documents of
+// natcheck never have.
+func parseAsserts(text string) ([]assertion, error) {
 	if strings.TrimSpace(text) == "" {
 		return nil, nil
 	}
@@ -35,7 +35,7 @@ func parseAsserts(text string, doc any) ([]assertion, error) {
 		if !ok {
 			return nil, usagef("--assert: %q is not of the form PATH OP VALUE", strings.TrimSpace(term))
 		}
-		if !hasPath(reflect.TypeOf(doc), strings.Split(a.Path, ".")) {
+		if !hasPath(reflect.TypeFor[natcheckDoc](), strings.Split(a.Path, ".")) {
 			return nil, usagef("--assert: the document has no %s; see dibber schema natcheck", a.Path)
 		}
 		out = append(out, a)
@@ -77,6 +77,7 @@ func hasPath(t reflect.Type, path []string) bool {
 				return hasPath(f.Type, path[1:])
 			}
 		}
+	default: // nothing is below
 	}
 	return false
 }

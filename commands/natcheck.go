@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"dibber/netkit/addr"
@@ -35,7 +36,7 @@ type natcheckDoc struct {
 	Looks   int          `json:"looks"`   // with --every, how many there were
 }
 
-func newNatcheck(e *env) spec {
+func newNatcheck(*env) spec {
 	var o natcheckOptions
 	return spec{
 		name: "natcheck", usage: "show how this host is seen and reached from outside",
@@ -62,8 +63,11 @@ them an inconclusive report is no failure by itself.`,
 			&cli.BoolFlag{Name: "redact", Usage: "replace IP addresses, names and peer ids, the same always by the same", Destination: &o.Redact},
 		}, hostFlags(&o.Host)),
 		options: &o, timeout: 30 * time.Second, doc: natcheckDoc{}, events: []event{
-			{"evidence", natcheck.Sight{}}, {"path", natcheck.PathEvent{}}, {"address", natcheck.Address{}},
-			{"relay", natcheck.Relay{}}, {"report", natcheckDoc{}},
+			{"evidence", natcheck.Sight{}},
+			{"path", natcheck.PathEvent{}},
+			{"address", natcheck.Address{}},
+			{"relay", natcheck.Relay{}},
+			{"report", natcheckDoc{}},
 		},
 		longLived: func() bool { return o.Every > 0 },
 		extra: func() time.Duration {
@@ -89,7 +93,7 @@ func (o *natcheckOptions) validate(args []string) error {
 	case o.Every < 0:
 		return usagef("--every: %s is negative", o.Every)
 	}
-	if _, err := parseAsserts(o.Assert, natcheckDoc{}); err != nil {
+	if _, err := parseAsserts(o.Assert); err != nil {
 		return err
 	}
 	return o.Host.validate()
@@ -99,7 +103,7 @@ func runNatcheck(ctx context.Context, out *output, o natcheckOptions) (any, erro
 	if o.Redact {
 		out.mask = newRedactor().redact
 	}
-	terms, err := parseAsserts(o.Assert, natcheckDoc{})
+	terms, err := parseAsserts(o.Assert)
 	if err != nil {
 		return nil, err
 	}
@@ -204,13 +208,13 @@ func tellNatcheck(out *output, e natcheck.Event) {
 
 // line is one report of several.
 func (d natcheckDoc) line() string {
-	s := fmt.Sprintf("%s  %s", time.Now().Format(time.TimeOnly), d.Verdict)
+	parts := []string{time.Now().Format(time.TimeOnly), string(d.Verdict)}
 	for _, p := range d.paths() {
 		if len(p.path.Observed) > 0 {
-			s += fmt.Sprintf("  %s %s", p.name, p.path.Observed[0])
+			parts = append(parts, p.name+" "+p.path.Observed[0].String())
 		}
 	}
-	return s
+	return strings.Join(parts, "  ")
 }
 
 // natcheckFailure gives the errors of looking from outside their class.

@@ -52,7 +52,7 @@ func TestAsserts(t *testing.T) {
 		"advice has use-relay":                                "advice has use-relay is false: it is []",
 		"families.ip4.udp.works == true && verdict == public": "verdict == public is false: it is easy",
 	} {
-		terms, err := parseAsserts(text, natcheckDoc{})
+		terms, err := parseAsserts(text)
 		if err != nil {
 			t.Errorf("%s: %v", text, err)
 			continue
@@ -63,7 +63,7 @@ func TestAsserts(t *testing.T) {
 		}
 	}
 	for _, text := range []string{"verdict", "== easy", "verdict ==", "verdict = easy", "verdikt == easy", "evidence.x.local == 1", "families == 1 &&", "verdict.x == 1"} {
-		if terms, err := parseAsserts(text, natcheckDoc{}); err == nil {
+		if terms, err := parseAsserts(text); err == nil {
 			t.Errorf("%s was taken for %+v", text, terms)
 		}
 	}
@@ -72,7 +72,7 @@ func TestAsserts(t *testing.T) {
 func FuzzAsserts(f *testing.F) {
 	f.Add("families.ip4.udp.mapping == EIM && advice has use-relay && looks >= 0")
 	f.Fuzz(func(t *testing.T, text string) {
-		terms, err := parseAsserts(text, natcheckDoc{})
+		terms, err := parseAsserts(text)
 		if err != nil {
 			return
 		}

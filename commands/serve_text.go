@@ -211,11 +211,7 @@ func vantageOf(s *serve.Server) []siteDoc {
 
 // String is one line of the start screen.
 func (d siteDoc) String() string {
-	s := d.IP + "  udp"
-	for _, p := range d.UDP {
-		s += fmt.Sprintf(" %d", p)
-	}
-	s += fmt.Sprintf("; probes from %d", d.Probe)
+	s := fmt.Sprintf("%s  udp %s; probes from %d", d.IP, strings.Trim(fmt.Sprint(d.UDP), "[]"), d.Probe)
 	if d.TCP != nil {
 		s += fmt.Sprintf("; tcp %d", *d.TCP)
 	}

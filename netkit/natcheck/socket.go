@@ -89,14 +89,11 @@ func (c *check) socketOf(local netip.AddrPort) *socket {
 	return nil
 }
 
-// contact notes that something is sent to an address by UDP; true if that is the
-// first time.
-func (c *check) contact(ip netip.Addr) (first bool) {
+// contact notes that something is sent to an address by UDP.
+func (c *check) contact(ip netip.Addr) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	first = !c.reached[ip]
 	c.reached[ip] = true
-	return first
 }
 
 // untouched reports whether nothing was sent to an address by UDP.

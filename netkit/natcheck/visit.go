@@ -45,9 +45,9 @@ type look struct {
 	remote    netip.AddrPort
 	local     netip.AddrPort
 	conn      transport.CapableConn
-	rtt       time.Duration
 	protocols []string
 	listen    []ma.Multiaddr
+	rtt       time.Duration // the last measured; guarded by v.mu
 }
 
 // run looks from every family and transport that the server has an address for.
@@ -175,8 +175,8 @@ func (l *look) run(ctx context.Context) error {
 	} else {
 		l.local, _ = addr.TCP(conn.LocalMultiaddr())
 	}
-	l.rtt = time.Since(began) // of a QUIC handshake; TCP's takes several
 	l.v.mu.Lock()
+	l.rtt = time.Since(began) // of a QUIC handshake; TCP's takes several
 	l.v.looks = append(l.v.looks, l)
 	l.v.mu.Unlock()
 	if l.key.transport == UDP {
@@ -250,7 +250,7 @@ func (l *look) identify(ctx context.Context) error {
 			return err
 		}
 		if i == 0 {
-			l.rtt = time.Since(began)
+			l.took(time.Since(began))
 		}
 		if err := (proto.UnmarshalOptions{Merge: true, DiscardUnknown: true}).Unmarshal(part, &id); err != nil {
 			return fmt.Errorf("malformed: %w", err)
@@ -278,15 +278,25 @@ func (l *look) identify(ctx context.Context) error {
 	return nil
 }
 
+// took notes a round trip.
+func (l *look) took(rtt time.Duration) {
+	l.v.mu.Lock()
+	defer l.v.mu.Unlock()
+	l.rtt = rtt
+}
+
 // saw keeps what the server says about the connection, unless that left from a port
 // that is not the node's.
 func (l *look) saw(at netip.AddrPort, by string) {
 	if !l.ownPort() || familyOf(at.Addr()) != l.key.family {
 		return
 	}
+	l.v.mu.Lock()
+	rtt := l.rtt
+	l.v.mu.Unlock()
 	l.v.c.saw(Sight{
 		Server: l.v.server.ID, Local: l.local, Observed: at, Transport: l.key.transport,
-		RTTms: new(ms(l.rtt)), Remote: l.remote, By: by,
+		RTTms: new(ms(rtt)), Remote: l.remote, By: by,
 	})
 }
 
@@ -304,9 +314,7 @@ func (l *look) vantage(ctx context.Context) {
 	}
 	answered := time.Now()
 	if answer.Observed.IsValid() {
-		l.v.mu.Lock()
-		l.rtt = answered.Sub(began)
-		l.v.mu.Unlock()
+		l.took(answered.Sub(began))
 		l.saw(answer.Observed, ByVantage)
 	}
 	if l.key.transport == UDP {

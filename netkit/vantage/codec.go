@@ -129,6 +129,7 @@ func decodeAnswer(data []byte) (a Answer, err error) {
 			if at, err = decodeAttempt(v); err == nil {
 				a.Attempts = append(a.Attempts, at)
 			}
+		default: // of a later version
 		}
 		return err
 	})
@@ -158,6 +159,7 @@ func decodeSite(v value) (s Site, err error) {
 			s.Probe, err = v.port()
 		case 5:
 			s.TCP, err = v.port()
+		default: // of a later version
 		}
 		return err
 	})
@@ -178,6 +180,7 @@ func decodeAttempt(v value) (at Attempt, err error) {
 			at.From, err = v.ip()
 		case 2:
 			at.Connected, err = v.bool()
+		default: // of a later version
 		}
 		return err
 	})

@@ -87,8 +87,10 @@ func FuzzDecodeAnswer(f *testing.F) {
 
 func FuzzDecodeDatagram(f *testing.F) {
 	for _, d := range []datagram{
-		{kind: kindReflect, id: 1}, {kind: kindReflected, id: 2, at: netip.MustParseAddrPort("17.0.0.1:4001")},
-		{kind: kindAsk, id: 3, site: 1, token: make([]byte, tokenLen)}, {kind: kindProbe, id: 4, site: 2},
+		{kind: kindReflect, id: 1},
+		{kind: kindReflected, id: 2, at: netip.MustParseAddrPort("17.0.0.1:4001")},
+		{kind: kindAsk, id: 3, site: 1, token: make([]byte, tokenLen)},
+		{kind: kindProbe, id: 4, site: 2},
 	} {
 		f.Add(d.encode())
 	}
