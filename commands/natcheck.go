@@ -56,7 +56,7 @@ them an inconclusive report is no failure by itself.`,
 		},
 		flags: slices.Concat([]cli.Flag{
 			listFlag("", "server", "ask `SERVER`, an address or @name (repeatable)", &o.Servers),
-			&cli.StringFlag{Name: "assert", Usage: "exit 10 unless `'PATH OP VALUE && …'` holds for the document", Destination: &o.Assert},
+			&cli.StringFlag{Name: "assert", Usage: "exit 10 unless `'PATH OP VALUE && ...'` holds for the document", Destination: &o.Assert},
 			&cli.StringFlag{Name: "diff", Usage: "exit 10 if anything differs from the document in `FILE`", Destination: &o.Diff},
 			&cli.DurationFlag{Name: "every", Usage: "look again after `DURATION`, until interrupted", Destination: &o.Every},
 			&cli.BoolFlag{Name: "no-portmap", Usage: "do not ask the router to forward a port while the check lasts", Destination: &o.NoPortMap},
