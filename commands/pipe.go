@@ -186,6 +186,8 @@ func pipeFailure(err error) (failure, bool) {
 	switch {
 	case errors.Is(err, pipe.ErrUnsupported):
 		return failure{Exit: exitProtocol, Code: "missing_protocol", Phase: "pipe", Hint: "run dibber pipe listen there"}, true
+	case errors.Is(err, pipe.ErrAborted):
+		return failure{Exit: exitUnreachable, Code: "aborted", Phase: "pipe", Retryable: true}, true
 	case errors.Is(err, pipe.ErrLost):
 		return failure{Exit: exitUnreachable, Code: "connection_lost", Phase: "pipe", Retryable: true}, true
 	}

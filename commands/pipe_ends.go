@@ -2,7 +2,6 @@ package commands
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -83,7 +82,12 @@ func tcpEnds(c net.Conn) ends {
 // join carries a session between the peer and its near ends until both directions are
 // over.
 func (t *pipes) join(ctx context.Context, p peer.ID, s *pipe.Session, make func(context.Context) (ends, error)) (err error) {
-	defer s.Close()
+	defer func() {
+		_ = s.Close() // returns nil always
+		_ = s.Wait()  // the other side is told; what there was to say of the session is said
+	}()
+	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
+	defer stop()
 	t.sessions.Add(1)
 	t.out.event("session.opened", sessionLine{Peer: p})
 	defer func() { t.out.event("session.closed", sessionLine{Peer: p, Detail: errorText(err)}) }()
@@ -103,10 +107,13 @@ func (t *pipes) join(ctx context.Context, p peer.ID, s *pipe.Session, make func(
 	n, err := io.Copy(near.out, s)
 	t.received.Add(n)
 	near.done()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	if err != nil {
 		return fmt.Errorf("pipe with %s: %w", p, err)
 	}
-	if err := s.Wait(); err != nil && !errors.Is(err, context.Canceled) {
+	if err := s.Wait(); err != nil {
 		return fmt.Errorf("pipe with %s: %w", p, err)
 	}
 	return ctx.Err()

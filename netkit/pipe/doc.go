@@ -15,4 +15,5 @@
 //	data     = 0 ‖ bytes
 //	consumed = 1 ‖ uvarint count
 //	end      = 2                                      counts as one more byte received
+//	abort    = 3                                      the session is over, early
 package pipe

@@ -13,6 +13,7 @@ const (
 	data kind = iota
 	consumed
 	end
+	abort
 )
 
 const (

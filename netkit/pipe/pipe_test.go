@@ -210,6 +210,28 @@ func TestSlowReader(t *testing.T) {
 	})
 }
 
+// TestGivingUp ends a session at both sides at once, not after their patience.
+func TestGivingUp(t *testing.T) {
+	natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
+		far := lab.Internet().Machine("far", natlab.MachineConfig{}).Host(host.Config{})
+		near := lab.Internet().Machine("near", natlab.MachineConfig{}).Host(host.Config{})
+		there := make(chan error, 1)
+		defer pipe.Listen(far, pipe.ListenConfig{}, func(_ peer.ID, s *pipe.Session) {
+			_, err := io.Copy(io.Discard, s)
+			there <- err
+		}).Close()
+		s, err := pipe.Dial(t.Context(), near, info(far), pipe.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		_ = s.Close()
+		if err := <-there; !errors.Is(err, pipe.ErrAborted) || time.Since(began) > time.Second {
+			t.Errorf("%v after %s", err, time.Since(began))
+		}
+	})
+}
+
 // TestWithoutPipes tells a peer that takes none from one that fails.
 func TestWithoutPipes(t *testing.T) {
 	natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {

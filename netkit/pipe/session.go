@@ -12,8 +12,12 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 )
 
-// ErrLost means that the session had no connection for longer than it may.
-var ErrLost = errors.New("connection lost")
+var (
+	// ErrLost means that the session had no connection for longer than it may.
+	ErrLost = errors.New("connection lost")
+	// ErrAborted means that the other side ended the session before it was over.
+	ErrAborted = errors.New("other side gave up")
+)
 
 // Session is one pipe: what is written at one side is read at the other. It is safe for
 // one reader and one writer at a time.
@@ -130,7 +134,8 @@ func (s *Session) fail(err error) {
 		s.changed()
 	}
 	if s.use != nil {
-		_ = s.use.stream.Reset() // its loops end
+		// Its loops end, the other side being told if that is still possible.
+		_ = s.use.stream.SetDeadline(time.Now().Add(lingering))
 	}
 }
 
@@ -143,7 +148,8 @@ func (s *Session) finished() bool { return s.out.finished && s.in.over && s.in.t
 func (s *Session) Wait() (err error) {
 	s.await(func() bool {
 		err = s.err
-		return err != nil || s.finished()
+		// The last stream goes when the other side has read all that was said on it.
+		return err != nil || s.finished() && s.use == nil
 	})
 	s.running.Wait()
 	if errors.Is(err, os.ErrClosed) {
@@ -211,14 +217,11 @@ func (s *Session) expire(patience time.Duration) {
 func (s *Session) attach(st network.Stream, frames *wire.Reader, received uint64) error {
 	a := &attachment{stream: st, gone: make(chan struct{})}
 	s.mu.Lock()
-	err := s.err
-	if err == nil {
-		err = s.out.restart(received)
+	if s.err == nil {
+		s.err = s.out.restart(received)
 	}
-	if err != nil {
-		s.mu.Unlock()
-		_ = st.Reset() // the error says why
-		return err
+	if s.err != nil { // to tell the other side is all that the stream is for
+		_ = st.SetDeadline(time.Now().Add(lingering))
 	}
 	s.use = a
 	s.in.told = 0
@@ -256,7 +259,7 @@ func (s *Session) send(a *attachment) {
 	defer s.detach(a)
 	for {
 		var frame []byte
-		over := false
+		over, giveUp := false, false
 		s.await(func() bool {
 			select {
 			case <-a.gone:
@@ -265,7 +268,7 @@ func (s *Session) send(a *attachment) {
 			default:
 			}
 			if s.err != nil || s.use != a {
-				over = true
+				over, giveUp = true, s.use == a && !errors.Is(s.err, ErrAborted)
 				return true
 			}
 			frame = s.nextFrame()
@@ -275,7 +278,7 @@ func (s *Session) send(a *attachment) {
 			return over || frame != nil
 		})
 		if over {
-			s.farewell(a)
+			s.farewell(a, giveUp)
 			return
 		}
 		if err := wire.WriteFrame(a.stream, frame, maxFrame); err != nil {
@@ -285,12 +288,15 @@ func (s *Session) send(a *attachment) {
 }
 
 // farewell closes a stream in good order when the session is over, so that the last
-// frame is not taken back by a reset.
-func (s *Session) farewell(a *attachment) {
+// frame is not taken back by a reset. giveUp tells the other side that it is over early.
+func (s *Session) farewell(a *attachment, giveUp bool) {
 	s.mu.Lock()
 	done := s.finished()
 	s.mu.Unlock()
-	if done {
+	if giveUp {
+		_ = wire.WriteFrame(a.stream, []byte{byte(abort)}, maxFrame) // the stream may be broken
+	}
+	if done || giveUp {
 		_ = a.stream.CloseWrite()
 		select {
 		case <-a.gone:
@@ -356,6 +362,8 @@ func (s *Session) take(a *attachment, frame []byte) error {
 	case end:
 		s.in.ended = true
 		return nil
+	case abort:
+		return ErrAborted
 	default:
 		return errProtocol
 	}
