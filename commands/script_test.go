@@ -20,8 +20,8 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// TestMain lets scripts run dibber, and a rendezvous point of the old kind, as processes of their own, and TestSecondSignal a program
-// that does not end by itself.
+// TestMain lets scripts run dibber, a rendezvous point of the old kind and both ends of a TCP connection as processes of their own, and
+// TestSecondSignal a program that does not end by itself.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"dibber": func() {
@@ -29,6 +29,8 @@ func TestMain(m *testing.M) {
 		},
 		"stubborn": stubborn,
 		"oldpoint": oldPoint,
+		"tcpecho":  tcpEcho,
+		"tcpsend":  tcpSend,
 	})
 }
 

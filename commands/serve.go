@@ -16,6 +16,7 @@ import (
 	"dibber/netkit/rendezvous"
 	"dibber/netkit/serve"
 	"dibber/netkit/store"
+	"dibber/netkit/vantage"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 )
@@ -35,6 +36,9 @@ type serveOptions struct {
 	AutoNAT   bool
 	NoAutoNAT bool
 	DialBack  dialback.Config
+
+	Vantage       bool
+	VantageLimits vantage.Config
 
 	MDNS           bool
 	MDNSInterfaces []string
@@ -65,11 +69,12 @@ they can be reached, and asks them the same. Confirmed public, it relays for oth
 private, it reserves on two relays among its peers; and it gives up either when that changes.
 
 Roles combine: --relay carries circuits for peers behind NATs, --rendezvous keeps who is registered where,
---autonat tells peers whether they can be reached. --use-relay, --register and --peer make the node a client of other
-servers as well. With --mdns, and in the namespaces where it is registered, it finds peers and connects with them. It
-listens on port 4001, UDP and TCP, unless --listen says otherwise, and keeps its identity and its registrations in the
-state folder. SIGHUP reads the lists of --allow-* and --deny-*, the table of --peers and, from the configuration file,
-the limits of relay and rendezvous again; SIGTERM and Ctrl-C end it in order, a second one at once.`,
+--autonat tells peers whether they can be reached, --vantage shows them how their NAT treats them. --use-relay,
+--register and --peer make the node a client of other servers as well. With --mdns, and in the namespaces where it is
+registered, it finds peers and connects with them. It listens on port 4001, UDP and TCP, unless --listen says otherwise,
+and keeps its identity and its registrations in the state folder. SIGHUP reads the lists of --allow-* and --deny-*, the
+table of --peers and, from the configuration file, the limits of relay and rendezvous again; SIGTERM and Ctrl-C end it in
+order, a second one at once.`,
 		examples: []string{
 			"dibber serve --peer @friend --peers @peers.txt",
 			"dibber serve --relay --rendezvous",
@@ -104,6 +109,9 @@ func (o *serveOptions) config(out *output, own peer.ID, db *store.DB) (serve.Con
 		cfg.DialBack = &o.DialBack
 	}
 	cfg.Full = o.full()
+	if o.Vantage {
+		cfg.Vantage = &o.VantageLimits
+	}
 	cfg.MDNS, cfg.MDNSInterfaces = o.MDNS, o.MDNSInterfaces
 	for flag, list := range map[string]struct {
 		values []string
@@ -146,7 +154,7 @@ func runServe(ctx context.Context, out *output, o serveOptions) (doc any, err er
 	if err != nil {
 		return nil, err
 	}
-	cfg.Limits = o.Limits
+	cfg.Limits, cfg.EachAddress = o.Limits, o.Vantage
 	n, err := host.New(cfg)
 	if err != nil {
 		return nil, err

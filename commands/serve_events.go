@@ -15,10 +15,7 @@ import (
 
 // serveEvents are the lines of --ndjson before the summary.
 func serveEvents() []event {
-	list := []event{{"ready", readyDoc{}}, {"config.reloaded", reloadedLine{}}}
-	for _, kind := range []string{"reserved", "renewed", "lost", "failed"} {
-		list = append(list, event{"reservation." + kind, reservationLine{}})
-	}
+	list := append([]event{{"ready", readyDoc{}}, {"config.reloaded", reloadedLine{}}}, reservationEvents()...)
 	for _, kind := range []rendezvous.RegistrarEventKind{
 		rendezvous.RegistrarRegistered, rendezvous.RegistrarRefreshed, rendezvous.RegistrarWaiting,
 		rendezvous.RegistrarFailed, rendezvous.RegistrarUnregistered,
@@ -42,6 +39,14 @@ func serveEvents() []event {
 		list = append(list, event{"peer." + string(kind), peerLine{}})
 	}
 	return append(list, fullEvents()...)
+}
+
+// reservationEvents are those of reservations that a command keeps.
+func reservationEvents() (list []event) {
+	for _, kind := range []string{"reserved", "renewed", "lost", "failed"} {
+		list = append(list, event{"reservation." + kind, reservationLine{}})
+	}
+	return list
 }
 
 // tellServe turns what happened into an event.

@@ -24,7 +24,8 @@ type readyDoc struct {
 	Pending      []pendingRole `json:"pending"`
 	Reachability *string       `json:"reachability"` // public or private; null: not known, or not a matter for these roles
 	Limits       limitsDoc     `json:"limits"`
-	Open         bool          `json:"open"` // anybody may connect
+	Vantage      []siteDoc     `json:"vantage"` // where it answers those who want to see themselves; none unless a role
+	Open         bool          `json:"open"`    // anybody may connect
 	Reveals      []string      `json:"reveals"`
 	StateDir     string        `json:"state_dir"`
 	Admin        *string       `json:"admin"` // control socket; null: none
@@ -73,7 +74,7 @@ type readyEvent struct {
 
 func (r readyEvent) doc() readyDoc {
 	d := readyDoc{
-		Peer: r.n.ID(), Roles: r.s.Roles(), Pending: r.o.pending(), Reachability: stateWord(r.s.Reachability()), Limits: limitsOf(r.s.Limits()), Open: r.open,
+		Peer: r.n.ID(), Roles: r.s.Roles(), Pending: r.o.pending(), Reachability: stateWord(r.s.Reachability()), Limits: limitsOf(r.s.Limits()), Vantage: vantageOf(r.s), Open: r.open,
 		Reveals: r.reveals(), StateDir: r.dir,
 	}
 	for _, a := range slices.Concat(r.n.Announced(), r.n.ListenAddrs()) {
@@ -126,6 +127,9 @@ func (d readyDoc) line() string {
 	for i, r := range roles {
 		t.field(labelOnce(i, "roles"), "%s", r)
 	}
+	for i, s := range d.Vantage {
+		t.field(labelOnce(i, "vantage"), "%s", s)
+	}
 	for i, r := range d.Reveals {
 		t.field(labelOnce(i, "reveals"), "%s", r)
 	}
@@ -152,6 +156,7 @@ type limitsDoc struct {
 	Rendezvous *rendezvousLimits `json:"rendezvous"`
 	AutoNAT    *autoNATLimits    `json:"autonat"`
 	Peering    *peeringLimits    `json:"peering"`
+	Vantage    *vantageLimits    `json:"vantage"`
 }
 
 type relayLimits struct {
@@ -182,6 +187,41 @@ type autoNATLimits struct {
 	PerPeerPerMinute int `json:"per_peer_per_minute"`
 }
 
+type vantageLimits struct {
+	PerPrefix int `json:"per_prefix_per_second"` // of an IPv4 /24 or IPv6 /56
+	PerPeer   int `json:"per_peer_per_minute"`
+}
+
+// siteDoc is one address of a vantage point.
+type siteDoc struct {
+	IP    string   `json:"ip"`
+	UDP   []uint16 `json:"udp"`   // ports that reflect, QUIC's first
+	Probe uint16   `json:"probe"` // UDP port that answers for them when asked
+	TCP   *uint16  `json:"tcp"`   // null: no TCP there
+}
+
+// vantageOf lists the addresses of a vantage point.
+func vantageOf(s *serve.Server) []siteDoc {
+	var out []siteDoc
+	for _, at := range s.Sites() {
+		d := siteDoc{IP: at.IP.String(), UDP: at.Ports, Probe: at.Probe}
+		if at.TCP != 0 {
+			d.TCP = &at.TCP
+		}
+		out = append(out, d)
+	}
+	return out
+}
+
+// String is one line of the start screen.
+func (d siteDoc) String() string {
+	s := fmt.Sprintf("%s  udp %s; probes from %d", d.IP, strings.Trim(fmt.Sprint(d.UDP), "[]"), d.Probe)
+	if d.TCP != nil {
+		s += fmt.Sprintf("; tcp %d", *d.TCP)
+	}
+	return s
+}
+
 // limitsOf puts the limits into the document's units.
 func limitsOf(l serve.Limits) limitsDoc {
 	var d limitsDoc
@@ -190,6 +230,9 @@ func limitsOf(l serve.Limits) limitsDoc {
 	}
 	if r := l.Rendezvous; r != nil {
 		d.Rendezvous = &rendezvousLimits{r.MinTTL.Seconds(), r.MaxTTL.Seconds(), r.Total, r.PerPeer, positive(r.PerNamespace), positive(r.PerPrefix)}
+	}
+	if v := l.Vantage; v != nil {
+		d.Vantage = &vantageLimits{v.PerPrefix, v.PerPeer}
 	}
 	if a := l.AutoNAT; a != nil {
 		d.AutoNAT = &autoNATLimits{a.PerMinute, a.PerPeerPerMinute}
@@ -217,6 +260,9 @@ func roleText(role string, l limitsDoc) string {
 		return fmt.Sprintf("autonat  v1 and v2, %d dial-backs a minute, %d per peer", l.AutoNAT.PerMinute, l.AutoNAT.PerPeerPerMinute)
 	case serve.RolePeering:
 		return l.Peering.String()
+	}
+	if role == serve.RoleVantage {
+		return fmt.Sprintf("vantage  %d datagrams a second from one network, %d requests a minute of one peer", l.Vantage.PerPrefix, l.Vantage.PerPeer)
 	}
 	return role
 }

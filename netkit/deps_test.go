@@ -27,9 +27,10 @@ const (
 // first row may also import each other.
 func rows() [][]string {
 	return [][]string{
-		{"addr", "identity", "wire", "store"},
+		{"addr", "identity", "wire", "store", "retry", "nat"},
 		{"host"},
-		{"rendezvous", "relay", "dialback", "reach", "mdns", "ping"},
+		{"rendezvous", "relay", "dialback", "reach", "mdns", "ping", "pipe", "vantage", "portmap"},
+		{"natcheck"},
 		{"punch"},
 		{"discover"},
 		{"dial"},

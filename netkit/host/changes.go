@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	"dibber/netkit/retry"
+
 	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -43,6 +45,26 @@ func (n *Node) Changes(p peer.ID) (changed <-chan struct{}, stop func()) {
 		// Close of a subscription ends the range over it; it has no error to tell.
 		_ = sub.Close()
 		done.Wait()
+	}
+}
+
+// Await waits until the next attempt of s to reach p is due, which a connection with
+// p that opens in the meantime may bring forward: changed is that of Changes.
+func (n *Node) Await(ctx context.Context, p peer.ID, s *retry.Schedule, due time.Time, changed <-chan struct{}) {
+	for {
+		t := time.NewTimer(time.Until(due))
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return
+		case <-t.C:
+			return
+		case <-changed:
+			t.Stop()
+			if len(n.Conns(p)) > 0 {
+				due = s.Hint(time.Now())
+			}
+		}
 	}
 }
 

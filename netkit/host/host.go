@@ -28,6 +28,7 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
 	"github.com/libp2p/go-libp2p/p2p/host/peerstore/pstoremem"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
+	"github.com/libp2p/go-libp2p/p2p/transport/quicreuse"
 	ma "github.com/multiformats/go-multiaddr"
 )
 
@@ -52,8 +53,10 @@ type Node struct {
 	observed *observedAddrs
 	held     heldStreams
 	adoption *adoption
+	watches  watches
 	known    atomic.Pointer[[]peer.AddrInfo]
-	close    func() error // once
+	quic     *quicreuse.ConnManager // nil without a transport on QUIC
+	close    func() error           // once
 }
 
 // New starts a host for cfg. It fails with a *ListenError when an address of
@@ -73,6 +76,7 @@ func New(cfg Config) (*Node, error) {
 	}
 	n := &Node{cfg: cfg, gater: newGater(cfg), adoption: newAdoption()}
 	n.announce.static = cfg.Announce
+	n.tracer.watches = &n.watches
 	if n.book, err = newAddressBook(cfg); err != nil {
 		return nil, err
 	}
@@ -111,7 +115,7 @@ func (n *Node) options() ([]libp2p.Option, error) {
 	if err != nil {
 		return nil, err
 	}
-	opts := append(transportOptions(n.cfg, &n.tracer),
+	opts := append(transportOptions(n.cfg, &n.tracer, func(cm *quicreuse.ConnManager) { n.quic = cm }),
 		libp2p.Identity(n.cfg.Identity),
 		libp2p.UserAgent(n.cfg.Agent),
 		libp2p.ProtocolVersion(ProtocolVersion),
@@ -195,7 +199,7 @@ func (n *Node) Dialer() (corehost.Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	opts := append(transportOptions(n.cfg, &dialTracer{}),
+	opts := append(transportOptions(n.cfg, &dialTracer{}, nil),
 		libp2p.Identity(key),
 		libp2p.Peerstore(ps),
 		libp2p.NoListenAddrs,

@@ -19,8 +19,10 @@ import (
 	"dibber/netkit/reach"
 	"dibber/netkit/relay"
 	"dibber/netkit/rendezvous"
+	"dibber/netkit/vantage"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/peerstore"
 	ma "github.com/multiformats/go-multiaddr"
 )
 
@@ -29,6 +31,7 @@ const (
 	RoleRelay      = "relay"
 	RoleRendezvous = "rendezvous"
 	RoleAutoNAT    = "autonat"
+	RoleVantage    = "vantage"
 	RoleMDNS       = "mdns"
 	RoleRelayed    = "use-relay" // keeps reservations
 	RoleRegistered = "register"  // keeps registrations
@@ -44,6 +47,9 @@ type Config struct {
 	Rendezvous *rendezvous.ServerConfig
 	// DialBack answers AutoNAT v1 and v2; nil does not.
 	DialBack *dialback.Config
+	// Vantage shows others how they are seen from outside; nil does not. It needs a
+	// node with host.Config.EachAddress.
+	Vantage *vantage.Config
 	// MDNS announces the node on the local network.
 	MDNS bool
 	// MDNSInterfaces are the networks to announce it on; nil means all.
@@ -67,8 +73,9 @@ type Config struct {
 	// Except and On are ignored.
 	Peering *peering.Config
 
-	// Retry is the longest wait between attempts to get back what was lost; 0
-	// means 10 s.
+	// Retry is the longest wait between the beginnings of two attempts to get back
+	// what was lost, which is spread by a quarter; 0 means retry.DefaultMost, with
+	// which a repair takes less than 10 s from the end of what caused the loss.
 	Retry time.Duration
 	// On is told of what happens, from several goroutines; nil tells nobody. It
 	// must not block.
@@ -97,8 +104,6 @@ type Event struct {
 	Found        *peering.Event             // a peer found, or the connection with it
 }
 
-const defaultRetry = 10 * time.Second
-
 // Server is a node with its roles.
 type Server struct {
 	n     *host.Node
@@ -110,6 +115,7 @@ type Server struct {
 	dialback *dialback.Server
 	full     *full
 	peering  *peering.Service // nil where nobody is looked for
+	vantage  *vantage.Server
 
 	forUs  []func() error // ends what the node does for itself
 	forAll []func() error // ends what it does for others, in the order of starting
@@ -121,14 +127,12 @@ type Limits struct {
 	Rendezvous *rendezvous.Limits
 	AutoNAT    *dialback.Config
 	Peering    *peering.Limits
+	Vantage    *vantage.Config
 }
 
 // New starts every role of cfg on n. Roles for others are up when it returns;
 // reservations, registrations and connections come later and are told by On.
 func New(n *host.Node, cfg Config) (*Server, error) {
-	if cfg.Retry == 0 {
-		cfg.Retry = defaultRetry
-	}
 	if cfg.Full != nil && cfg.Relay != nil {
 		return nil, errors.New("serve: a full node decides by itself whether it relays")
 	}
@@ -171,6 +175,14 @@ func (s *Server) startServers() error {
 		s.dialback = d
 		s.add(&s.forAll, RoleAutoNAT, d.Close)
 	}
+	if s.cfg.Vantage != nil {
+		v, err := vantage.New(s.n, *s.cfg.Vantage)
+		if err != nil {
+			return err
+		}
+		s.vantage = v
+		s.add(&s.forAll, RoleVantage, v.Close)
+	}
 	return nil
 }
 
@@ -209,6 +221,9 @@ func (s *Server) startClients() error {
 	for _, r := range s.cfg.Registrations {
 		if sealers[r.Server.ID] == nil {
 			sealers[r.Server.ID] = rendezvous.NewSealer()
+			s.n.Remember(r.Server.ID, r.Server.Addrs, peerstore.PermanentAddrTTL)
+			stop := s.n.KeepAlive(r.Server.ID)
+			s.add(&s.forUs, RoleRegistered, func() error { stop(); return nil })
 		}
 		c, err := rendezvous.NewRegistrar(s.n, rendezvous.RegistrarConfig{
 			Server: r.Server, Namespace: r.Namespace, TTL: r.TTL, Format: r.Format,
@@ -220,10 +235,6 @@ func (s *Server) startClients() error {
 			return err
 		}
 		s.add(&s.forUs, RoleRegistered, c.Close)
-	}
-	for server := range sealers {
-		stop := s.n.KeepAlive(server)
-		s.add(&s.forUs, RoleRegistered, func() error { stop(); return nil })
 	}
 	for _, p := range s.cfg.Peers {
 		k := newKeeper(s.n, p, s.cfg.Retry, func(e PeerEvent) { s.tell(Event{Peer: &e}) })
@@ -306,6 +317,9 @@ func (s *Server) Limits() (l Limits) {
 	if s.peering != nil {
 		l.Peering = new(s.peering.Limits())
 	}
+	if s.vantage != nil {
+		l.Vantage = new(s.vantage.Limits())
+	}
 	return l
 }
 
@@ -329,6 +343,14 @@ func (s *Server) Stats() *rendezvous.Stats {
 		return nil
 	}
 	return new(s.point.Stats())
+}
+
+// Sites are the addresses and ports of the vantage role; nil without it.
+func (s *Server) Sites() []vantage.Site {
+	if s.vantage == nil {
+		return nil
+	}
+	return s.vantage.Sites()
 }
 
 // Drain ends in order what can be ended in order, until ctx ends: what the node does

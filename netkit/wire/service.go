@@ -91,7 +91,7 @@ var (
 type Service struct {
 	cfg     ServiceConfig
 	handler Handler
-	limiter *Limiter
+	limiter *Limiter[peer.ID]
 	ctx     context.Context
 	cancel  context.CancelFunc
 
@@ -112,7 +112,7 @@ func NewService(cfg ServiceConfig, handler Handler) *Service {
 	return &Service{
 		cfg:     cfg,
 		handler: handler,
-		limiter: NewLimiter(cfg.Rate, cfg.Burst, cfg.RatePeers),
+		limiter: NewLimiter[peer.ID](cfg.Rate, cfg.Burst, cfg.RatePeers),
 		ctx:     ctx,
 		cancel:  cancel,
 		streams: make(map[network.Stream]*list.Element),
