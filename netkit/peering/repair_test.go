@@ -118,7 +118,7 @@ func TestDuplicateIsClosedOnlyForOneThatWorks(t *testing.T) {
 		}
 		_, ev := join(t, a, peering.Config{Sources: []discover.Config{table(b)}})
 		ev.await(t, peering.Connected, b)
-		time.Sleep(5 * time.Second) // virtual: a has just seen that b lives
+		time.Sleep(3500 * time.Millisecond) // virtual: a has just seen that b lives
 		machine.Link().Cut()
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
