@@ -24,7 +24,9 @@ func commandList(e *env) []spec {
 		newDial(e),
 		newDiscover(e),
 		newHolepunch(e),
+		newPipe(e),
 		newPing(e),
+		newNatcheck(e),
 		newID(e),
 		newKey(e),
 		newPSK(e),
@@ -129,7 +131,7 @@ func (e *env) runCommand(c *cli.Context, in *invocation) exitCode {
 	if in.spec.longLived != nil && in.spec.longLived() {
 		// A reader that goes away is no reason to end, as it is for a one-shot.
 		signal.Ignore(syscall.SIGPIPE)
-		out.pipe = newPipe(e.stdio.Out)
+		out.queue = newQueue(e.stdio.Out)
 	}
 	defer e.tuneGC(in.spec)()
 	doc, err := in.spec.run(ctx, out)

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"maps"
 	"slices"
 	"sync"
 
@@ -12,14 +13,15 @@ import (
 // connected; if that is refused it drops the connection within milliseconds.
 const p2panda protocol.ID = "/p2p/p2panda/1.0.0"
 
-// maxHeld bounds how many such streams others can make us hold.
-const maxHeld = 256
+// maxHeld bounds how many such streams others can make us hold: one of each
+// connection, since a new one takes the place of the one before it there.
+const maxHeld = 4096
 
 // heldStreams are streams that are kept open and said nothing on.
 type heldStreams struct {
 	mu      sync.Mutex // guards following
 	users   int
-	streams []network.Stream
+	streams map[network.Conn]network.Stream
 }
 
 // HoldStreams accepts the streams that peers expect to be held open, until the
@@ -42,11 +44,19 @@ func (n *Node) HoldStreams() (release func()) {
 func (h *heldStreams) hold(s network.Stream) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.users == 0 || len(h.streams) == maxHeld {
+	maps.DeleteFunc(h.streams, func(c network.Conn, _ network.Stream) bool { return c.IsClosed() })
+	before := h.streams[s.Conn()]
+	if h.users == 0 || before == nil && len(h.streams) == maxHeld {
 		_ = s.Reset()
 		return
 	}
-	h.streams = append(h.streams, s)
+	if before != nil {
+		_ = before.Reset() // as aquadoggo does itself
+	}
+	if h.streams == nil {
+		h.streams = make(map[network.Conn]network.Stream)
+	}
+	h.streams[s.Conn()] = s
 }
 
 // release resets what is held once nobody needs it any more.

@@ -155,11 +155,10 @@ func open(ctx context.Context, h host.Host, server peer.AddrInfo) (network.Strea
 }
 
 func openProtocol(ctx context.Context, h host.Host, server peer.AddrInfo, id protocol.ID) (network.Stream, error) {
-	ctx = network.WithAllowLimitedConn(ctx, "rendezvous")
-	if err := h.Connect(ctx, server); err != nil {
-		return nil, fmt.Errorf("connect to rendezvous server: %w", err)
+	if err := connect(ctx, h, server); err != nil {
+		return nil, err
 	}
-	st, err := h.NewStream(ctx, server.ID, id)
+	st, err := h.NewStream(network.WithAllowLimitedConn(ctx, "rendezvous"), server.ID, id)
 	if err != nil {
 		return nil, fmt.Errorf("open rendezvous stream: %w", unsupported(err))
 	}

@@ -14,6 +14,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
 	ma "github.com/multiformats/go-multiaddr"
+
+	"dibber/netkit/retry"
 )
 
 // QuickDebounce is a Debounce for hosts that were just started: their addresses
@@ -40,10 +42,11 @@ type RegistrarConfig struct {
 	// addresses; zero means 30 s.
 	Debounce time.Duration
 	// FirstRetry and LastRetry are the ends of the exponential back-off after
-	// failures and lost connections; zero means 2 s and 5 min.
+	// failures and lost connections; zero means those of package retry.
 	FirstRetry time.Duration
 	LastRetry  time.Duration
-	// Timeout bounds each attempt; zero means 30 s.
+	// Timeout bounds each step of an attempt, connecting and registering; zero
+	// means retry.Attempt.
 	Timeout time.Duration
 	// Sealer is what the registrars of the host at this server share; nil is one
 	// that no other has.
@@ -114,9 +117,7 @@ func NewRegistrar(h host.Host, cfg RegistrarConfig) (*Registrar, error) {
 		return nil, errors.New("registrar: server must be another peer")
 	}
 	setDefault(&cfg.Debounce, 30*time.Second)
-	setDefault(&cfg.FirstRetry, 2*time.Second)
-	setDefault(&cfg.LastRetry, 5*time.Minute)
-	setDefault(&cfg.Timeout, 30*time.Second)
+	setDefault(&cfg.Timeout, retry.Attempt)
 	setDefault(&cfg.CloseTimeout, 3*time.Second)
 	if cfg.Addrs == nil {
 		cfg.Addrs = h.Addrs
@@ -192,7 +193,6 @@ func (r *Registrar) watch() {
 func (r *Registrar) connect(ctx context.Context) error { return connect(ctx, r.host, r.cfg.Server) }
 
 func (r *Registrar) register(ctx context.Context, addrs []ma.Multiaddr) (Registration, error) {
-	forgetBackoff(r.host, r.cfg.Server.ID)
 	if err := r.cfg.Sealer.take(ctx); err != nil {
 		return Registration{}, err
 	}

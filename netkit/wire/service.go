@@ -105,8 +105,8 @@ var (
 type Service struct {
 	cfg     ServiceConfig
 	handler Handler
-	limiter *Limiter
-	faults  *Limiter
+	limiter *Limiter[peer.ID]
+	faults  *Limiter[peer.ID]
 	ctx     context.Context
 	cancel  context.CancelFunc
 	readers sync.Pool // of *Reader: streams are short and many
@@ -129,8 +129,8 @@ func NewService(cfg ServiceConfig, handler Handler) *Service {
 		readers: sync.Pool{New: func() any { return NewReader(nil, cfg.MaxRequest) }},
 		cfg:     cfg,
 		handler: handler,
-		limiter: NewLimiter(cfg.Rate, cfg.Burst, cfg.RatePeers),
-		faults:  NewLimiter(faultsPerSecond, freeFaults, cfg.RatePeers),
+		limiter: NewLimiter[peer.ID](cfg.Rate, cfg.Burst, cfg.RatePeers),
+		faults:  NewLimiter[peer.ID](faultsPerSecond, freeFaults, cfg.RatePeers),
 		ctx:     ctx,
 		cancel:  cancel,
 		streams: make(map[network.Stream]*list.Element),
