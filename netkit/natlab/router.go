@@ -88,6 +88,16 @@ func (r *Router) Reconnect() {
 	r.connect()
 }
 
+// SetNAT replaces the NAT, with an empty table and the external address kept: how
+// a router changes behind the back of who stands behind it. A [NAT] that filters
+// stands for a firewall, too.
+func (r *Router) SetNAT(n NAT) {
+	r.outside.lab.mu.Lock()
+	defer r.outside.lab.mu.Unlock()
+	r.cfg.NAT = n
+	r.gate4 = NewTable(n, r.external, r.outside.lab.rng().Uint64())
+}
+
 // leadsTo reports whether an IPv6 address is in the router's LAN or in one behind
 // it. The caller holds lab.mu.
 func (r *Router) leadsTo(a netip.Addr) bool {

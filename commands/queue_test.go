@@ -10,7 +10,7 @@ import (
 
 func TestPipeWritesInOrder(t *testing.T) {
 	var b bytes.Buffer
-	p := newPipe(&b)
+	p := newQueue(&b)
 	p.put([]byte("one\n"))
 	p.put([]byte("two\n"))
 	p.close()
@@ -23,8 +23,8 @@ func TestPipeWritesInOrder(t *testing.T) {
 func TestPipeNeverBlocks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, w := io.Pipe()
-		p := newPipe(w)
-		for range pipeLines + 100 {
+		p := newQueue(w)
+		for range queueLines + 100 {
 			p.put([]byte("line\n"))
 		}
 		if p.dropped.Load() == 0 {
@@ -47,7 +47,7 @@ func (f *failing) Write([]byte) (int, error) {
 
 func TestPipeStopsAtTheFirstFailure(t *testing.T) {
 	var f failing
-	p := newPipe(&f)
+	p := newQueue(&f)
 	for range 10 {
 		p.put([]byte("line\n"))
 	}
