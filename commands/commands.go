@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"time"
 
+	"dibber/netkit/serve"
+
 	"github.com/libp2p/go-libp2p/gologshim"
 	"github.com/urfave/cli/v2"
 )
@@ -22,7 +24,9 @@ func commandList(e *env) []spec {
 		newDial(e),
 		newDiscover(e),
 		newHolepunch(e),
+		newPipe(e),
 		newPing(e),
+		newNatcheck(e),
 		newID(e),
 		newKey(e),
 		newPSK(e),
@@ -127,7 +131,7 @@ func (e *env) runCommand(c *cli.Context, in *invocation) exitCode {
 	if in.spec.longLived != nil && in.spec.longLived() {
 		// A reader that goes away is no reason to end, as it is for a one-shot.
 		signal.Ignore(syscall.SIGPIPE)
-		out.pipe = newPipe(e.stdio.Out)
+		out.queue = newQueue(e.stdio.Out)
 	}
 	defer e.tuneGC(in.spec)()
 	doc, err := in.spec.run(ctx, out)
@@ -140,11 +144,17 @@ func (e *env) runCommand(c *cli.Context, in *invocation) exitCode {
 }
 
 // tuneGC lets the heap of a one-shot grow to 16 MiB before the first collection: it
-// ends before that pays, and would spend a tenth of its time on it. The returned
-// function puts things back. Who set GOGC knows better.
+// ends before that pays, and would spend a tenth of its time on it. What is
+// long-lived has its garbage bounded. The returned function puts things back. Who
+// set GOGC or GOMEMLIMIT knows better.
 func (e *env) tuneGC(s *spec) (restore func()) {
-	if _, own := e.lookup("GOGC"); own || s.longLived != nil && s.longLived() {
-		return func() {}
+	for _, name := range []string{"GOGC", "GOMEMLIMIT"} {
+		if _, own := e.lookup(name); own {
+			return func() {}
+		}
+	}
+	if s.longLived != nil && s.longLived() {
+		return serve.PaceGarbage()
 	}
 	before := debug.SetGCPercent(400)
 	return func() { debug.SetGCPercent(before) }

@@ -52,7 +52,8 @@ that fails hides nothing of the others. Without a source on the command line it 
 servers for 5 s and announces nothing.
 
 It ends when every source has answered. There is something to wait for with --mdns, --min and --register, 5 s unless
---for says how long; --min ends it earlier.`,
+--for says how long; --min ends it earlier. While it goes on, and with --watch, rendezvous servers tell by push what changes where they
+can, as dibber's do; the others are asked every --interval. via of a source says which.`,
 		examples: []string{
 			"dibber discover",
 			"dibber discover --rendezvous /ip4/127.0.0.1/udp/4001/quic-v1/p2p/12D3KooWCw68m5CRcV8vD9iuR325oKwJHLYqTYH5mYwD6k2QV4nm --namespace chat --probe",
@@ -66,7 +67,7 @@ It ends when every source has answered. There is something to wait for with --md
 			&cli.BoolFlag{Name: "probe", Usage: "dial each peer found: state, round trip and agent", Destination: &o.Probe},
 			&cli.BoolFlag{Name: "watch", Usage: "keep looking until interrupted and tell who comes, changes and goes", Destination: &o.Watch},
 			&cli.DurationFlag{Name: "for", Usage: "collect for `DURATION`", Destination: &o.For},
-			&cli.DurationFlag{Name: "interval", Aliases: []string{"i"}, Value: discover.DefaultInterval, Usage: "ask again after `DURATION`", Destination: &o.Interval},
+			&cli.DurationFlag{Name: "interval", Aliases: []string{"i"}, Value: discover.DefaultInterval, Usage: "ask again after `DURATION` whom no push tells what changes", Destination: &o.Interval},
 			&cli.IntFlag{Name: "min", Usage: "end once `N` peers are known, exit 9 if there are fewer", Destination: &o.Min},
 			&cli.IntFlag{Name: "limit", Usage: "print at most `N` peers; 0 means all", Destination: &o.Limit},
 			format,

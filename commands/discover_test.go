@@ -50,7 +50,7 @@ func sampleDiscover(t *testing.T) discover.Result {
 			},
 		},
 		Sources: []discover.SourceResult{
-			{Source: "rendezvous", Server: &server, OK: true, MS: new(38.5), Count: 1, Skipped: 2},
+			{Source: "rendezvous", Server: &server, OK: true, MS: new(38.5), Count: 1, Skipped: 2, Via: new("push")},
 			{Source: "dnsaddr", Server: new("/dnsaddr/nowhere.example"), Error: new("no such\nhost")},
 			{Source: "mdns", OK: true, Count: 1},
 			{Source: "table", OK: true, MS: new(0.0), Count: 1},

@@ -133,13 +133,17 @@ func sourceText(s discover.SourceResult) string {
 
 // sourceOutcome is how a source did.
 func sourceOutcome(s discover.SourceResult) string {
-	switch {
-	case s.Error != nil:
+	if s.Error != nil {
 		return plainText(oneLine(*s.Error))
-	case s.Skipped > 0:
-		return fmt.Sprintf("ok, %d entries broken", s.Skipped)
 	}
-	return "ok"
+	outcome := "ok"
+	if s.Via != nil {
+		outcome += ", by " + *s.Via
+	}
+	if s.Skipped > 0 {
+		outcome += fmt.Sprintf(", %d entries broken", s.Skipped)
+	}
+	return outcome
 }
 
 // peerLines is a peer that came, changed or went, for those who watch.

@@ -130,11 +130,14 @@ func TestDocumentsOfHosts(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	const quic, tcp = "/ip4/127.0.0.1/udp/0/quic-v1", "/ip4/127.0.0.1/tcp/0"
-	server := start(t, "serve", "--relay", "--rendezvous", "--state-dir", filepath.Join(dir, "server"), "--listen", quic)
+	server := start(t, "serve", "--relay", "--rendezvous", "--vantage", "--state-dir", filepath.Join(dir, "server"), "--listen", quic)
 	at := server.ready()
 	relayed := start(t, "serve", "--use-relay", at.Addrs[0], "--state-dir", filepath.Join(dir, "relayed"), "--listen", tcp)
 	registered := start(t, "serve", "--register", at.Addrs[0], "--namespace", "chat",
 		"--state-dir", filepath.Join(dir, "registered"), "--listen", tcp)
+	piped := start(t, "pipe", "listen", "--tcp", "127.0.0.1:1", "--listen", tcp)
+	goldenDocument(t, "pipe.listen.ready.json", piped.event("ready"))
+	documentsFit(t, piped.stop())
 	listens := start(t, "holepunch", "listen", "--relay", at.Addrs[0], "--listen", tcp)
 	relayed.event("reservation.reserved")
 	listens.event("reservation.reserved")
@@ -149,7 +152,9 @@ func TestDocumentsOfHosts(t *testing.T) {
 	goldenDocument(t, "dial.several.json", fails(t, exitPartial, "dial", at.Addrs[0], "/ip4/127.0.0.1/tcp/1/p2p/"+peer.Peer, "--listen", quic))
 	goldenDocument(t, "dial.failed.json", fails(t, exitUnreachable, "dial", "/ip4/127.0.0.1/tcp/1/p2p/"+at.Peer, "--listen", quic))
 	goldenDocument(t, "holepunch.failed.json", fails(t, exitUnreachable, "holepunch", "/ip4/127.0.0.1/tcp/1/p2p/"+at.Peer+"/p2p-circuit/p2p/"+peer.Peer, "--listen", quic))
+	goldenDocument(t, "pipe.json", fails(t, exitProtocol, "pipe", at.Addrs[0], "--tcp", "127.0.0.1:1", "--listen", quic))
 	goldenDocument(t, "ping.json", succeeds(t, "ping", at.Addrs[0], "--listen", quic, "-c", "2", "-i", "1ms"))
+	goldenDocument(t, "natcheck.json", fails(t, exitInconclusive, "natcheck", "--server", at.Addrs[0], "--listen", quic))
 	goldenDocument(t, "id.json", succeeds(t, "id", "--state-dir", filepath.Join(dir, "own"), "--listen", quic))
 	goldenDocument(t, "id.remote.json", succeeds(t, "id", at.Addrs[0], "--listen", quic))
 	goldenDocument(t, "discover.live.json", succeeds(t, "discover", "--rendezvous", at.Addrs[0], "--listen", quic, "--probe"))
@@ -161,6 +166,7 @@ func TestDocumentsOfHosts(t *testing.T) {
 		{"holepunch", at.Addrs[0] + "/p2p-circuit/p2p/" + listens.ready().Peer},
 		{"holepunch", at.Addrs[0] + "/p2p-circuit/p2p/" + listens.ready().Peer, "--count", "2", "--interval", "1ms"},
 		{"id", at.Addrs[0]},
+		{"natcheck", "--server", at.Addrs[0]},
 		{"discover", "--rendezvous", at.Addrs[0], "--register", "--namespace", "chat", "--for", "100ms"},
 	} {
 		documentsFit(t, (session{}).run(t.Context(), append(line, "--ndjson", "--listen", tcp)...).stdout)

@@ -141,7 +141,7 @@ func runHolepunch(ctx context.Context, out *output, o holepunchOptions) (any, er
 // endedLine is the outcome of one of several punches.
 type endedLine struct{ punch.Report }
 
-func (l endedLine) line() string { return punchLine{l.Report}.line() }
+func (l endedLine) line() string { return punchLine(l).line() }
 
 func punchOnce(ctx context.Context, out *output, n *host.Node, t addr.Target, o holepunchOptions) (punch.Report, error) {
 	out.status("calling %s through the relay", t.ID)

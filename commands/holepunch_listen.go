@@ -20,10 +20,19 @@ type listenOptions struct {
 	ReadyFile string
 }
 
-// listenReady is the ready event of holepunch listen.
+// listenReady is the ready event of holepunch listen and pipe listen.
 type listenReady struct {
 	Peer  peer.ID  `json:"peer"`
 	Addrs []string `json:"addrs"` // each ends with /p2p/PEER; circuits come with reservation.reserved
+}
+
+// readyOf tells who n is and where it listens.
+func readyOf(n *host.Node) listenReady {
+	ready := listenReady{Peer: n.ID()}
+	for _, a := range n.ListenAddrs() {
+		ready.Addrs = append(ready.Addrs, a.String()+"/p2p/"+n.ID().String())
+	}
+	return ready
 }
 
 // listenDoc is the document of holepunch listen, printed at its end.
@@ -64,7 +73,7 @@ is connected directly if the NATs allow it; each punch is reported as both ends 
 		},
 		flags: slices.Concat([]cli.Flag{
 			listFlag("", "relay", "keep a reservation on `RELAY` (repeatable)", &o.Relays),
-			&cli.StringFlag{Name: "ready-file", Usage: "write the ready event to `FILE` once everything listens", Destination: &o.ReadyFile},
+			readyFileFlag(&o.ReadyFile),
 		}, hostFlags(&o.Host)),
 		options: &o, doc: listenDoc{}, events: listenEvents(), longLived: always,
 		validate: o.validate,
@@ -86,11 +95,7 @@ func (o *listenOptions) validate(args []string) error {
 
 // listenEvents are the lines of --ndjson before the summary.
 func listenEvents() []event {
-	list := []event{{"ready", listenReady{}}}
-	for _, kind := range []string{"reserved", "renewed", "lost", "failed"} {
-		list = append(list, event{"reservation." + kind, reservationLine{}})
-	}
-	return append(list, event{"step", punchStep{}}, event{"punch.ended", punchLine{}})
+	return slices.Concat([]event{{"ready", listenReady{}}}, reservationEvents(), []event{{"step", punchStep{}}, {"punch.ended", punchLine{}}})
 }
 
 func runHolepunchListen(ctx context.Context, out *output, o listenOptions) (doc any, err error) {
@@ -103,10 +108,7 @@ func runHolepunchListen(ctx context.Context, out *output, o listenOptions) (doc 
 	if err != nil {
 		return nil, err
 	}
-	ready := listenReady{Peer: n.ID()}
-	for _, a := range n.ListenAddrs() {
-		ready.Addrs = append(ready.Addrs, a.String()+"/p2p/"+n.ID().String())
-	}
+	ready := readyOf(n)
 	result := listenDoc{Peer: new(n.ID())}
 	ended := make(chan punch.Report, 16)
 	s, err := serve.New(n, serve.Config{Relays: relays, Punch: &punch.Config{}, On: func(e serve.Event) {

@@ -15,6 +15,7 @@ import (
 	"dibber/netkit/identity"
 	"dibber/netkit/punch"
 	"dibber/netkit/store"
+	"dibber/netkit/vantage"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
@@ -313,6 +314,10 @@ func hostFailure(err error) (failure, bool) {
 			Code: "listen", Phase: "listen", Addr: le.Addr.String(),
 			Hint: "another program may have the port; choose one with --listen",
 		}, true
+	case errors.Is(err, host.ErrSharedPort):
+		return failure{Exit: exitUsage, Hint: "--listen it at another port"}, true
+	case errors.Is(err, vantage.ErrNoSite):
+		return failure{Exit: exitUsage, Hint: "--vantage needs --transport quic"}, true
 	case errors.Is(err, host.ErrNoTransport):
 		return failure{Exit: exitUsage, Hint: "--transport tcp"}, true
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -118,6 +119,9 @@ func maskNumber(key, number string) string {
 			return quoted("<" + key + ">")
 		}
 	}
+	if slices.Contains([]string{"udp", "probe", "tcp"}, key) { // ports of a vantage point
+		return quoted("<port>")
+	}
 	if strings.HasSuffix(key, "_ms") {
 		return quoted("<" + key + ">")
 	}
@@ -146,7 +150,7 @@ func maskRules() []maskRule {
 		{regexp.MustCompile(`\b002408011220[0-9a-f]{64}\b`), "<multihash>"},
 		{regexp.MustCompile(`\bCAESI[\w+/]{43}=?`), "<public key>"},
 		{regexp.MustCompile(`/(tcp|udp)/[1-9]\d{3,4}\b`), "/$1/<port>"},
-		{regexp.MustCompile(`127\.0\.0\.1:\d+`), "127.0.0.1:<port>"},
+		{regexp.MustCompile(`\b(127\.0\.0\.1|0\.0\.0\.0):\d+`), "$1:<port>"},
 		{regexp.MustCompile(`/\S*/TestDocuments[^/]*/\d+/`), "<dir>/"},
 	}
 }

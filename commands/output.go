@@ -33,7 +33,9 @@ type output struct {
 	spec *spec
 	log  *slog.Logger // stderr, as --log-level wants it
 
-	pipe *pipe // to stdout, of a long-lived command; nil writes at once
+	mask func([]byte) []byte // what everything printed passes; nil leaves it as it is
+
+	queue *queue // to stdout, of a long-lived command; nil writes at once
 
 	mu       sync.Mutex
 	raw      bool // stdout was handed to the command
@@ -68,7 +70,11 @@ func (o *output) status(format string, args ...any) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.erase()
-	fmt.Fprint(o.e.stdio.Err, oneLine(fmt.Sprintf(format, args...)))
+	line := []byte(oneLine(fmt.Sprintf(format, args...)))
+	if o.mask != nil {
+		line = o.mask(line)
+	}
+	_, _ = o.e.stdio.Err.Write(line)
 	o.progress = true
 }
 
@@ -177,8 +183,11 @@ func (o *output) envelope(name string) envelope {
 // write puts a whole line, or several, on stdout. A reader that went away is not worth a word: the next write would say the same.
 func (o *output) write(b []byte) {
 	o.erase()
-	if o.pipe != nil {
-		o.pipe.put(b)
+	if o.mask != nil {
+		b = o.mask(b)
+	}
+	if o.queue != nil {
+		o.queue.put(b)
 		return
 	}
 	_, _ = o.e.stdio.Out.Write(b)
@@ -186,11 +195,11 @@ func (o *output) write(b []byte) {
 
 // flush waits for the reader of a long-lived command, within bounds.
 func (o *output) flush() {
-	if o.pipe == nil {
+	if o.queue == nil {
 		return
 	}
-	o.pipe.close()
-	if n := o.pipe.dropped.Load(); n > 0 {
+	o.queue.close()
+	if n := o.queue.dropped.Load(); n > 0 {
 		o.say("warning: %d lines were dropped, for nobody read them in time", n)
 	}
 }
@@ -198,7 +207,11 @@ func (o *output) flush() {
 // say puts a line on stderr.
 func (o *output) say(format string, args ...any) {
 	o.erase()
-	fmt.Fprintf(o.e.stdio.Err, format+"\n", args...)
+	line := []byte(fmt.Sprintf(format+"\n", args...))
+	if o.mask != nil {
+		line = o.mask(line)
+	}
+	_, _ = o.e.stdio.Err.Write(line) // there is no third stream to tell that this one is gone
 }
 
 // erase takes the progress line off the terminal.

@@ -20,13 +20,17 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// TestMain lets scripts run dibber as a process of its own, and TestSecondSignal a program that does not end by itself.
+// TestMain lets scripts run dibber, a rendezvous point of the old kind and both ends of a TCP connection as processes of their own, and
+// TestSecondSignal a program that does not end by itself.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"dibber": func() {
 			os.Exit(Main(Interruptible(context.Background()), os.Args[1:], Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
 		},
 		"stubborn": stubborn,
+		"oldpoint": oldPoint,
+		"tcpecho":  tcpEcho,
+		"tcpsend":  tcpSend,
 	})
 }
 
@@ -44,6 +48,8 @@ func TestMain(m *testing.M) {
 //	summary SRC                the last line of SRC is the summary, and every line is JSON
 //	hangup PIDFILE             send SIGHUP to the process whose id is in a file
 //	oneline SRC                SRC is exactly one line
+//
+// and the condition [netns].
 func TestScripts(t *testing.T) {
 	for _, dir := range []string{"../testdata/script", "../testdata"} {
 		t.Run(filepath.Base(dir), func(t *testing.T) {
@@ -53,6 +59,7 @@ func TestScripts(t *testing.T) {
 				RequireUniqueNames:  true,
 				UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "",
 				Setup:               scriptEnv,
+				Condition:           scriptCondition,
 				Cmds:                scriptCommands(),
 			})
 		})
@@ -73,6 +80,19 @@ func scriptEnv(e *testscript.Env) error {
 	e.Setenv("XDG_STATE_HOME", filepath.Join(e.WorkDir, "state"))
 	e.Setenv("XDG_CONFIG_HOME", filepath.Join(e.WorkDir, "config"))
 	return nil
+}
+
+// scriptCondition decides [netns]: whether the machine lets a script make network namespaces.
+func scriptCondition(name string) (bool, error) {
+	if name != "netns" {
+		return false, fmt.Errorf("unknown condition %q", name)
+	}
+	for _, tool := range []string{"ip", "nft"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			return false, nil //nolint:nilerr // that it is missing is the answer
+		}
+	}
+	return exec.Command("unshare", "--net", "--mount", "true").Run() == nil, nil
 }
 
 func cmdCode(ts *testscript.TestScript, neg bool, args []string) {

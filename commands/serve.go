@@ -16,6 +16,7 @@ import (
 	"dibber/netkit/rendezvous"
 	"dibber/netkit/serve"
 	"dibber/netkit/store"
+	"dibber/netkit/vantage"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 )
@@ -23,6 +24,7 @@ import (
 // serveOptions are the flags of serve.
 type serveOptions struct {
 	Host hostOptions
+	Full fullOptions
 
 	Relay          bool
 	RelayLimits    relay.Limits
@@ -35,6 +37,9 @@ type serveOptions struct {
 	NoAutoNAT bool
 	DialBack  dialback.Config
 
+	Vantage       bool
+	VantageLimits vantage.Config
+
 	MDNS           bool
 	MDNSInterfaces []string
 
@@ -44,6 +49,8 @@ type serveOptions struct {
 	TTL          time.Duration
 	RecordFormat string
 	Peers        []string
+
+	Peering peeringOptions
 
 	Limits    host.Limits
 	ReadyFile string
@@ -57,14 +64,20 @@ func newServe(e *env) spec {
 	var o serveOptions
 	return spec{
 		name: "serve", usage: "run a node that helps others find and reach each other",
-		about: `Roles combine: --relay carries circuits for peers behind NATs, --rendezvous keeps who is registered where,
---autonat tells peers whether they can be reached. --use-relay, --register and --peer make the node a client of other
-servers as well. It listens on port 4001, UDP and TCP, unless --listen says otherwise, and keeps its identity and its
-registrations in the state folder. SIGHUP reads the lists of --allow-* and --deny-*, the table of --peers and, from the
-configuration file, the limits of relay and rendezvous again; SIGTERM and Ctrl-C end it in order, a second one at once.`,
+		about: `Without --relay, --rendezvous and --autonat it is a full node, which takes its roles by itself: it tells peers whether
+they can be reached, and asks them the same. Confirmed public, it relays for others, in small measure; confirmed
+private, it reserves on two relays among its peers; and it gives up either when that changes.
+
+Roles combine: --relay carries circuits for peers behind NATs, --rendezvous keeps who is registered where,
+--autonat tells peers whether they can be reached, --vantage shows them how their NAT treats them. --use-relay,
+--register and --peer make the node a client of other servers as well. With --mdns, and in the namespaces where it is
+registered, it finds peers and connects with them. It listens on port 4001, UDP and TCP, unless --listen says otherwise,
+and keeps its identity and its registrations in the state folder. SIGHUP reads the lists of --allow-* and --deny-*, the
+table of --peers and, from the configuration file, the limits of relay and rendezvous again; SIGTERM and Ctrl-C end it in
+order, a second one at once.`,
 		examples: []string{
+			"dibber serve --peer @friend --peers @peers.txt",
 			"dibber serve --relay --rendezvous",
-			"dibber serve --rendezvous --rendezvous-min-ttl 1m --listen /ip4/127.0.0.1/udp/4001/quic-v1",
 			"dibber serve --use-relay @relay --register @relay --namespace chat --peers @peers.txt",
 		},
 		flags:   append(serveFlags(&o), hostFlags(&o.Host)...),
@@ -95,6 +108,10 @@ func (o *serveOptions) config(out *output, own peer.ID, db *store.DB) (serve.Con
 	if o.dialsBack() {
 		cfg.DialBack = &o.DialBack
 	}
+	cfg.Full = o.full()
+	if o.Vantage {
+		cfg.Vantage = &o.VantageLimits
+	}
 	cfg.MDNS, cfg.MDNSInterfaces = o.MDNS, o.MDNSInterfaces
 	for flag, list := range map[string]struct {
 		values []string
@@ -115,6 +132,7 @@ func (o *serveOptions) config(out *output, own peer.ID, db *store.DB) (serve.Con
 			cfg.Registrations = append(cfg.Registrations, serve.Registration{Server: s, Namespace: ns, TTL: o.TTL, Format: recordFormat(o.RecordFormat)})
 		}
 	}
+	cfg.Peering = o.Peering.config()
 	return cfg, nil
 }
 
@@ -136,7 +154,7 @@ func runServe(ctx context.Context, out *output, o serveOptions) (doc any, err er
 	if err != nil {
 		return nil, err
 	}
-	cfg.Limits = o.Limits
+	cfg.Limits, cfg.EachAddress = o.Limits, o.Vantage
 	n, err := host.New(cfg)
 	if err != nil {
 		return nil, err
@@ -170,7 +188,7 @@ func runServe(ctx context.Context, out *output, o serveOptions) (doc any, err er
 	stop := reloadOnHangup(out, n, s)
 	<-ctx.Done()
 	stop()
-	result := serveDoc{Peer: new(n.ID()), Roles: s.Roles(), UptimeS: time.Since(out.e.start).Round(time.Millisecond).Seconds(), Rendezvous: holdingsOf(s.Stats())}
+	result := serveDoc{Peer: new(n.ID()), Roles: s.Roles(), Reachability: stateWord(s.Reachability()), UptimeS: time.Since(out.e.start).Round(time.Millisecond).Seconds(), Rendezvous: holdingsOf(s.Stats())}
 	result.Drained, err = drain(out, o.Drain, s)
 	if !result.Drained {
 		// Roles still run: nothing may be closed under them. The process ends now,

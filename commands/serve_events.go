@@ -15,10 +15,7 @@ import (
 
 // serveEvents are the lines of --ndjson before the summary.
 func serveEvents() []event {
-	list := []event{{"ready", readyDoc{}}, {"config.reloaded", reloadedLine{}}}
-	for _, kind := range []string{"reserved", "renewed", "lost", "failed"} {
-		list = append(list, event{"reservation." + kind, reservationLine{}})
-	}
+	list := append([]event{{"ready", readyDoc{}}, {"config.reloaded", reloadedLine{}}}, reservationEvents()...)
 	for _, kind := range []rendezvous.RegistrarEventKind{
 		rendezvous.RegistrarRegistered, rendezvous.RegistrarRefreshed, rendezvous.RegistrarWaiting,
 		rendezvous.RegistrarFailed, rendezvous.RegistrarUnregistered,
@@ -38,8 +35,16 @@ func serveEvents() []event {
 		list = append(list, event{"relay." + string(kind), relayedLine{}})
 	}
 	list = append(list, event{"punch.ended", punchLine{}})
-	for _, kind := range []string{"connected", "lost", "failed"} {
-		list = append(list, event{"peer." + kind, peerLine{}})
+	for _, kind := range peeringKinds() {
+		list = append(list, event{"peer." + string(kind), peerLine{}})
+	}
+	return append(list, fullEvents()...)
+}
+
+// reservationEvents are those of reservations that a command keeps.
+func reservationEvents() (list []event) {
+	for _, kind := range []string{"reserved", "renewed", "lost", "failed"} {
+		list = append(list, event{"reservation." + kind, reservationLine{}})
 	}
 	return list
 }
@@ -63,6 +68,10 @@ func tellServe(out *output, e serve.Event) {
 		out.event("peer."+e.Peer.Kind, peerLine{
 			Peer: e.Peer.Peer, Path: known(e.Peer.Path), Addr: known(e.Peer.Addr), Error: errorText(e.Peer.Err), kind: e.Peer.Kind,
 		})
+	case e.Found != nil:
+		out.event("peer."+string(e.Found.Kind), foundLine(*e.Found))
+	default:
+		tellFull(out, e)
 	}
 }
 
@@ -205,12 +214,15 @@ func relayedOf(e relay.Event) relayedLine {
 	return l
 }
 
-// peerLine is a change of a kept connection.
+// peerLine is a change of the connection with a peer of --peer, or of one found.
 type peerLine struct {
-	Peer  peer.ID `json:"peer"`
-	Path  *string `json:"path"` // null: not connected
-	Addr  *string `json:"addr"`
-	Error *string `json:"error"`
+	Peer    peer.ID  `json:"peer"`
+	Path    *string  `json:"path"` // null: not connected
+	Addr    *string  `json:"addr"`
+	Error   *string  `json:"error"`
+	Sources []string `json:"sources"` // that know it; none: a peer of --peer, or gone from all
+	Addrs   []string `json:"addrs"`   // of a peer just found
+	Reason  *string  `json:"reason"`  // why it was lost or dropped: closed, left or not-required; null: not known
 
 	kind string
 }
@@ -221,6 +233,10 @@ func (l peerLine) line() string {
 		return fmt.Sprintf("peer %s  %s %s via %s", l.kind, l.Peer, *l.Path, *l.Addr)
 	case l.Error != nil:
 		return fmt.Sprintf("peer %s  %s: %s", l.kind, l.Peer, *l.Error)
+	case l.Reason != nil:
+		return fmt.Sprintf("peer %s  %s: %s", l.kind, l.Peer, *l.Reason)
+	case l.Addrs != nil:
+		return fmt.Sprintf("peer %s  %s by %s, addresses: %d", l.kind, l.Peer, strings.Join(l.Sources, " and "), len(l.Addrs))
 	}
 	return fmt.Sprintf("peer %s  %s", l.kind, l.Peer)
 }

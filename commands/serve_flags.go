@@ -20,7 +20,7 @@ func serveFlags(o *serveOptions) []cli.Flag {
 	span := func(name, usage string, dest *time.Duration) cli.Flag {
 		return &cli.DurationFlag{Name: name, Usage: usage, Destination: dest}
 	}
-	return []cli.Flag{
+	return slices.Concat(fullFlags(&o.Full), peeringFlags(&o.Peering), []cli.Flag{
 		boolean("relay", "carry circuits for others (circuit relay v2)", &o.Relay),
 		count("relay-reservations", "hold at most `N` reservations; 0 means 1024", &o.RelayLimits.Reservations),
 		count("relay-reservations-per-ip", "hold at most `N` reservations from one IPv4 address; 0 means 256", &o.RelayLimits.ReservationsPerIP),
@@ -41,16 +41,20 @@ func serveFlags(o *serveOptions) []cli.Flag {
 		count("rendezvous-per-namespace", "let at most `N` peers be in one namespace; 0 means any", &o.RendezvousLimits.PerNamespace),
 		count("rendezvous-per-prefix", "keep at most `N` registrations of one network, an IPv4 /24 or IPv6 /56; 0 means any", &o.RendezvousLimits.PerPrefix),
 
-		boolean("autonat", "tell peers whether they can be reached (AutoNAT v1 and v2); on with --relay", &o.AutoNAT),
-		boolean("no-autonat", "do not, even with --relay", &o.NoAutoNAT),
+		boolean("autonat", "tell peers whether they can be reached (AutoNAT v1 and v2); on with --relay and without a role", &o.AutoNAT),
+		boolean("no-autonat", "do not, even with --relay or without a role", &o.NoAutoNAT),
 		count("autonat-per-minute", "dial back at most `N` times a minute; 0 means 60", &o.DialBack.PerMinute),
 		count("autonat-per-peer", "dial one peer back at most `N` times a minute; 0 means 12", &o.DialBack.PerPeerPerMinute),
 
-		boolean("mdns", "announce the node on the local network", &o.MDNS),
-		listFlag("", "mdns-interface", "announce it on the network of `INTERFACE` only (repeatable)", &o.MDNSInterfaces),
+		boolean("vantage", "show peers how they are seen from outside: answer on two more UDP ports, and one TCP port, of each address", &o.Vantage),
+		count("vantage-per-prefix", "answer at most `N` datagrams a second from one network, an IPv4 /24 or IPv6 /56; 0 means 500", &o.VantageLimits.PerPrefix),
+		count("vantage-per-peer", "answer at most `N` requests a minute of one peer; 0 means 60", &o.VantageLimits.PerPeer),
+
+		boolean("mdns", "announce the node on the local network, and connect with those found there", &o.MDNS),
+		listFlag("", "mdns-interface", "use the network of `INTERFACE` only (repeatable)", &o.MDNSInterfaces),
 
 		listFlag("", "use-relay", "keep a reservation on `RELAY` and announce it (repeatable)", &o.UseRelays),
-		listFlag("", "register", "keep registered at `SERVER` in every --namespace (repeatable)", &o.Register),
+		listFlag("", "register", "keep registered at `SERVER` in every --namespace, and connect with those found there (repeatable)", &o.Register),
 		listFlag("", "namespace", "register in `NS` (repeatable)", &o.Namespaces),
 		span("ttl", "ask for registrations of `DURATION`; 0 leaves it to the server", &o.TTL),
 		recordFormatFlag(&o.RecordFormat),
@@ -59,9 +63,14 @@ func serveFlags(o *serveOptions) []cli.Flag {
 		count("conns", "hold at most `N` connections; 0 scales with the memory", &o.Limits.Conns),
 		count("conns-per-ip", "hold at most `N` connections with one IP address; 0 means 256", &o.Limits.ConnsPerIP),
 		&cli.Int64Flag{Name: "memory", Usage: "let libp2p reserve at most `N` bytes; 0 means an eighth of the machine's", Destination: &o.Limits.Memory},
-		&cli.StringFlag{Name: "ready-file", Usage: "write the ready event to `FILE` once everything listens", Destination: &o.ReadyFile},
+		readyFileFlag(&o.ReadyFile),
 		&cli.DurationFlag{Name: "drain", Value: 10 * time.Second, Usage: "end within `DURATION` once told to", Destination: &o.Drain},
-	}
+	})
+}
+
+// readyFileFlag is how long-lived commands tell scripts that they are up.
+func readyFileFlag(dest *string) cli.Flag {
+	return &cli.StringFlag{Name: "ready-file", Usage: "write the ready event to `FILE` once everything listens", Destination: dest}
 }
 
 // recordFormatFlag declares the choice of signed record flavours.
@@ -105,10 +114,16 @@ func (o *serveOptions) validate(e *env, args []string) error {
 			return usagef("--namespace: %d bytes are more than 255", len(ns))
 		}
 	}
+	if err := o.validateFull(); err != nil {
+		return err
+	}
 	if err := o.needs(e); err != nil {
 		return err
 	}
 	if err := o.counts(); err != nil {
+		return err
+	}
+	if err := o.Peering.validate(e, o.MDNS || len(o.Register) > 0); err != nil {
 		return err
 	}
 	return o.Host.validate()
@@ -127,6 +142,7 @@ func (o *serveOptions) needs(e *env) error {
 		}},
 		{"--rendezvous", o.Rendezvous, []string{"rendezvous-min-ttl", "rendezvous-max-ttl", "rendezvous-registrations", "rendezvous-per-peer", "rendezvous-per-namespace", "rendezvous-per-prefix"}},
 		{"--autonat or --relay", o.dialsBack(), []string{"autonat-per-minute", "autonat-per-peer"}},
+		{"--vantage", o.Vantage, []string{"vantage-per-prefix", "vantage-per-peer"}},
 		{"--mdns", o.MDNS, []string{"mdns-interface"}},
 		{"--register", len(o.Register) > 0, []string{"ttl", "record-format"}},
 	} {
@@ -140,7 +156,7 @@ func (o *serveOptions) needs(e *env) error {
 }
 
 // dialsBack reports whether the node answers AutoNAT.
-func (o *serveOptions) dialsBack() bool { return o.AutoNAT || o.Relay && !o.NoAutoNAT }
+func (o *serveOptions) dialsBack() bool { return o.AutoNAT || (o.Relay || o.isFull()) && !o.NoAutoNAT }
 
 // unique drops repetitions and keeps the order.
 func unique(list []string) []string {
@@ -163,6 +179,7 @@ func (o *serveOptions) counts() error {
 		"rendezvous-registrations": int64(o.RendezvousLimits.Total), "rendezvous-per-peer": int64(o.RendezvousLimits.PerPeer),
 		"rendezvous-per-namespace": int64(o.RendezvousLimits.PerNamespace), "rendezvous-per-prefix": int64(o.RendezvousLimits.PerPrefix),
 		"autonat-per-minute": int64(o.DialBack.PerMinute), "autonat-per-peer": int64(o.DialBack.PerPeerPerMinute),
+		"vantage-per-prefix": int64(o.VantageLimits.PerPrefix), "vantage-per-peer": int64(o.VantageLimits.PerPeer),
 		"conns": int64(o.Limits.Conns), "conns-per-ip": int64(o.Limits.ConnsPerIP), "memory": o.Limits.Memory,
 	} {
 		if n < 0 {

@@ -17,24 +17,29 @@ import (
 
 // readyDoc is the ready event of serve.
 type readyDoc struct {
-	Peer     peer.ID   `json:"peer"`
-	Addrs    []string  `json:"addrs"` // each ends with /p2p/PEER
-	Roles    []string  `json:"roles"`
-	Limits   limitsDoc `json:"limits"`
-	Open     bool      `json:"open"` // anybody may connect
-	Reveals  []string  `json:"reveals"`
-	StateDir string    `json:"state_dir"`
-	Admin    *string   `json:"admin"` // control socket; null: none
-	HTTP     *string   `json:"http"`  // web address; null: none
+	Peer  peer.ID  `json:"peer"`
+	Addrs []string `json:"addrs"` // each ends with /p2p/PEER
+	Roles []string `json:"roles"`
+	// Pending are roles that the node takes by itself once it knows what it is.
+	Pending      []pendingRole `json:"pending"`
+	Reachability *string       `json:"reachability"` // public or private; null: not known, or not a matter for these roles
+	Limits       limitsDoc     `json:"limits"`
+	Vantage      []siteDoc     `json:"vantage"` // where it answers those who want to see themselves; none unless a role
+	Open         bool          `json:"open"`    // anybody may connect
+	Reveals      []string      `json:"reveals"`
+	StateDir     string        `json:"state_dir"`
+	Admin        *string       `json:"admin"` // control socket; null: none
+	HTTP         *string       `json:"http"`  // web address; null: none
 }
 
 // serveDoc is the document of serve, printed at its end.
 type serveDoc struct {
-	Peer       *peer.ID  `json:"peer"` // null: it did not start
-	Roles      []string  `json:"roles"`
-	UptimeS    float64   `json:"uptime_s"`
-	Rendezvous *holdings `json:"rendezvous"` // what it holds; null: not a role of this node
-	Drained    bool      `json:"drained"`    // every role ended in time
+	Peer         *peer.ID  `json:"peer"` // null: it did not start
+	Roles        []string  `json:"roles"`
+	Reachability *string   `json:"reachability"` // public or private; null: not known
+	UptimeS      float64   `json:"uptime_s"`
+	Rendezvous   *holdings `json:"rendezvous"` // what it holds; null: not a role of this node
+	Drained      bool      `json:"drained"`    // every role ended in time
 }
 
 // holdings are what a rendezvous point holds.
@@ -69,7 +74,7 @@ type readyEvent struct {
 
 func (r readyEvent) doc() readyDoc {
 	d := readyDoc{
-		Peer: r.n.ID(), Roles: r.s.Roles(), Limits: limitsOf(r.s.Limits()), Open: r.open,
+		Peer: r.n.ID(), Roles: r.s.Roles(), Pending: r.o.pending(), Reachability: stateWord(r.s.Reachability()), Limits: limitsOf(r.s.Limits()), Vantage: vantageOf(r.s), Open: r.open,
 		Reveals: r.reveals(), StateDir: r.dir,
 	}
 	for _, a := range slices.Concat(r.n.Announced(), r.n.ListenAddrs()) {
@@ -91,8 +96,12 @@ func (r readyEvent) reveals() []string {
 	if len(r.o.Register) > 0 {
 		out = append(out, fmt.Sprintf("each --register, and whoever asks it for %s: circuit addresses, public ones, and those of the network it is reached over", strings.Join(r.o.Namespaces, ", ")))
 	}
+	out = append(out, r.o.fullReveals()...)
 	if r.o.MDNS {
 		out = append(out, "everybody on the local network: the peer id and the addresses there")
+	}
+	if r.s.Limits().Peering != nil {
+		out = append(out, "the peers found: the address a connection comes from")
 	}
 	return out
 }
@@ -105,11 +114,21 @@ func (d readyDoc) line() string {
 	for i, a := range d.Addrs {
 		t.field(labelOnce(i, "listening"), "%s", a)
 	}
-	if len(d.Roles) == 0 {
-		t.field("roles", "none")
+	var roles []string
+	for _, r := range d.Roles {
+		roles = append(roles, roleText(r, d.Limits))
 	}
-	for i, r := range d.Roles {
-		t.field(labelOnce(i, "roles"), "%s", roleText(r, d.Limits))
+	for _, p := range d.Pending {
+		roles = append(roles, p.String())
+	}
+	if len(roles) == 0 {
+		roles = []string{"none"}
+	}
+	for i, r := range roles {
+		t.field(labelOnce(i, "roles"), "%s", r)
+	}
+	for i, s := range d.Vantage {
+		t.field(labelOnce(i, "vantage"), "%s", s)
 	}
 	for i, r := range d.Reveals {
 		t.field(labelOnce(i, "reveals"), "%s", r)
@@ -131,11 +150,13 @@ func (d readyDoc) tryAddr() string {
 	return d.Addrs[0]
 }
 
-// limitsDoc are the limits of the roles for others; null where a role is off.
+// limitsDoc are the limits of roles; null where a role is off.
 type limitsDoc struct {
 	Relay      *relayLimits      `json:"relay"`
 	Rendezvous *rendezvousLimits `json:"rendezvous"`
 	AutoNAT    *autoNATLimits    `json:"autonat"`
+	Peering    *peeringLimits    `json:"peering"`
+	Vantage    *vantageLimits    `json:"vantage"`
 }
 
 type relayLimits struct {
@@ -166,25 +187,57 @@ type autoNATLimits struct {
 	PerPeerPerMinute int `json:"per_peer_per_minute"`
 }
 
+type vantageLimits struct {
+	PerPrefix int `json:"per_prefix_per_second"` // of an IPv4 /24 or IPv6 /56
+	PerPeer   int `json:"per_peer_per_minute"`
+}
+
+// siteDoc is one address of a vantage point.
+type siteDoc struct {
+	IP    string   `json:"ip"`
+	UDP   []uint16 `json:"udp"`   // ports that reflect, QUIC's first
+	Probe uint16   `json:"probe"` // UDP port that answers for them when asked
+	TCP   *uint16  `json:"tcp"`   // null: no TCP there
+}
+
+// vantageOf lists the addresses of a vantage point.
+func vantageOf(s *serve.Server) []siteDoc {
+	var out []siteDoc
+	for _, at := range s.Sites() {
+		d := siteDoc{IP: at.IP.String(), UDP: at.Ports, Probe: at.Probe}
+		if at.TCP != 0 {
+			d.TCP = &at.TCP
+		}
+		out = append(out, d)
+	}
+	return out
+}
+
+// String is one line of the start screen.
+func (d siteDoc) String() string {
+	s := fmt.Sprintf("%s  udp %s; probes from %d", d.IP, strings.Trim(fmt.Sprint(d.UDP), "[]"), d.Probe)
+	if d.TCP != nil {
+		s += fmt.Sprintf("; tcp %d", *d.TCP)
+	}
+	return s
+}
+
 // limitsOf puts the limits into the document's units.
 func limitsOf(l serve.Limits) limitsDoc {
 	var d limitsDoc
-	if r := l.Relay; r != nil {
-		d.Relay = &relayLimits{
-			Reservations: r.Reservations, ReservationsPerIP: r.ReservationsPerIP, ReservationsPerPrefix: r.ReservationsPerPrefix,
-			PrefixLength: r.PrefixLength, ReservationsPerASN: r.ReservationsPerASN,
-			Circuits: r.Circuits, CircuitsPerPeer: r.CircuitsPerPeer, Bytes: positive(r.Bytes), Rate: positive(r.Rate),
-		}
-		if r.Duration > 0 {
-			d.Relay.DurationMS = new(millis(r.Duration))
-		}
+	if l.Relay != nil {
+		d.Relay = relayLimitsOf(*l.Relay)
 	}
 	if r := l.Rendezvous; r != nil {
 		d.Rendezvous = &rendezvousLimits{r.MinTTL.Seconds(), r.MaxTTL.Seconds(), r.Total, r.PerPeer, positive(r.PerNamespace), positive(r.PerPrefix)}
 	}
+	if v := l.Vantage; v != nil {
+		d.Vantage = &vantageLimits{v.PerPrefix, v.PerPeer}
+	}
 	if a := l.AutoNAT; a != nil {
 		d.AutoNAT = &autoNATLimits{a.PerMinute, a.PerPeerPerMinute}
 	}
+	d.Peering = peeringLimitsOf(l.Peering)
 	return d
 }
 
@@ -205,6 +258,11 @@ func roleText(role string, l limitsDoc) string {
 		return "rendezvous  " + l.Rendezvous.String()
 	case serve.RoleAutoNAT:
 		return fmt.Sprintf("autonat  v1 and v2, %d dial-backs a minute, %d per peer", l.AutoNAT.PerMinute, l.AutoNAT.PerPeerPerMinute)
+	case serve.RolePeering:
+		return l.Peering.String()
+	}
+	if role == serve.RoleVantage {
+		return fmt.Sprintf("vantage  %d datagrams a second from one network, %d requests a minute of one peer", l.Vantage.PerPrefix, l.Vantage.PerPeer)
 	}
 	return role
 }

@@ -28,12 +28,14 @@ const (
 // first row may also import each other.
 func rows() [][]string {
 	return [][]string{
-		{"addr", "identity", "wire", "store"},
+		{"addr", "identity", "wire", "store", "retry", "nat"},
 		{"host"},
-		{"rendezvous", "relay", "dialback", "mdns", "ping"},
+		{"rendezvous", "relay", "dialback", "reach", "mdns", "ping", "pipe", "vantage", "portmap"},
+		{"natcheck"},
 		{"punch"},
 		{"discover"},
 		{"dial"},
+		{"peering"},
 		{"serve"},
 	}
 }

@@ -2,10 +2,12 @@
 //
 // # The map
 //
-//	L0    addr identity wire store                  pure or nearly: what is written, keyed, framed and kept
+//	L0    addr identity wire store retry nat        pure or nearly: what is written, keyed, framed, kept, tried again and concluded
 //	host                                            Config → *host.Node, the one place that builds libp2p hosts
-//	L1    rendezvous relay dialback mdns ping       one protocol each
-//	L2    punch discover dial serve                 what a person asks for, composed of the above
+//	L1    rendezvous relay dialback reach           one protocol each
+//	      mdns ping pipe vantage portmap
+//	L2    natcheck punch discover dial peering serve
+//	                                                what a person asks for, composed of the above
 //	      natlab netns                              a simulated internet, and namespaces of the kernel on it: for tests only
 //
 // # The rule

@@ -10,6 +10,7 @@ package addr
 
 import (
 	"cmp"
+	"encoding/binary"
 	"net/netip"
 	"slices"
 
@@ -193,4 +194,24 @@ func appendNew(list []ma.Multiaddr, more ...ma.Multiaddr) []ma.Multiaddr {
 		}
 	}
 	return list
+}
+
+// UDP returns the UDP endpoint that a begins with, as IP does its address. It is
+// false for other addresses.
+func UDP(a ma.Multiaddr) (netip.AddrPort, bool) { return endpoint(a, ma.P_UDP) }
+
+// TCP returns the TCP endpoint that a begins with, as UDP does.
+func TCP(a ma.Multiaddr) (netip.AddrPort, bool) { return endpoint(a, ma.P_TCP) }
+
+func endpoint(a ma.Multiaddr, transport int) (netip.AddrPort, bool) {
+	ip, ok := IP(a)
+	if !ok || IsRelayed(a) {
+		return netip.AddrPort{}, false
+	}
+	for _, c := range a {
+		if c.Code() == transport {
+			return netip.AddrPortFrom(ip, binary.BigEndian.Uint16(c.RawValue())), true
+		}
+	}
+	return netip.AddrPort{}, false
 }

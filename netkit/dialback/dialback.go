@@ -13,6 +13,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/event"
 	corehost "github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/p2p/host/autonat"
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
 	"github.com/libp2p/go-libp2p/p2p/protocol/autonatv2"
@@ -80,7 +81,7 @@ func New(n *host.Node, cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("autonat v2: %w", err), s.Close())
 	}
-	if err := s.v2.Start(n); err != nil {
+	if err := s.v2.Start(serverOnly{n}); err != nil {
 		return nil, errors.Join(fmt.Errorf("autonat v2: %w", err), s.Close())
 	}
 	return s, nil
@@ -104,6 +105,22 @@ func (s *Server) Close() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// serverOnly keeps the library, whose server comes with a client, from taking the
+// host's dial-backs away from whoever has asked for them.
+type serverOnly struct{ corehost.Host }
+
+func (h serverOnly) SetStreamHandler(id protocol.ID, handle network.StreamHandler) {
+	if id != autonatv2.DialBackProtocol {
+		h.Host.SetStreamHandler(id, handle)
+	}
+}
+
+func (h serverOnly) RemoveStreamHandler(id protocol.ID) {
+	if id != autonatv2.DialBackProtocol {
+		h.Host.RemoveStreamHandler(id)
+	}
 }
 
 // quietHost keeps v1's static "public", which it needs in order to serve, from

@@ -47,8 +47,8 @@ type Config struct {
 	// Table are peers known beforehand; nil is no source, an empty list is one.
 	Table []peer.AddrInfo
 
-	// For is how long to collect. While it lasts, sources are asked again every
-	// Interval. Zero asks each source once, but collects for DefaultFor if there
+	// For is how long to collect. While it lasts, sources are watched. Zero asks
+	// each source once, but collects for DefaultFor if there
 	// is something to wait for: MDNS, Min or Register.
 	For time.Duration
 	// Min ends the collecting as soon as there are so many peers, and fewer are a
@@ -57,9 +57,11 @@ type Config struct {
 	// Limit is how many peers the result has, the first by peer id; zero means
 	// all.
 	Limit int
-	// Interval is the time between two questions to the same source; zero means
-	// DefaultInterval. Servers are asked for news by the cookie of their last
-	// answer, and every tenth time for everything, which shows who has left.
+	// Interval is the time between two questions to a source that is watched and
+	// does not tell by itself what changes; zero means DefaultInterval. Servers with
+	// the push stream of netkit/rendezvous do tell. Others are asked for news by the
+	// cookie of their last answer, and every tenth time for everything, which shows
+	// who has left.
 	Interval time.Duration
 	// Timeout bounds one question; zero means DefaultTimeout.
 	Timeout time.Duration
@@ -155,7 +157,9 @@ func Do(ctx context.Context, n *host.Node, cfg Config) (Result, error) {
 }
 
 // Watch looks for peers until the context ends, whatever For and Min are, and
-// returns what was known then with the context's error. What fails is tried again.
+// returns what was known then with the context's error. What fails is tried again:
+// a server that returns is watched again within 10 s. It holds no more than what the
+// sources say now, so that it may run as long as the node.
 func Watch(ctx context.Context, n *host.Node, cfg Config) (Result, error) {
 	return newSession(n, cfg).watch(ctx)
 }

@@ -1,7 +1,6 @@
 package discover_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -53,6 +52,19 @@ func infoOf(n *host.Node) peer.AddrInfo { return peer.AddrInfo{ID: n.ID(), Addrs
 // point starts a rendezvous point.
 func point(t *testing.T, cfg rendezvous.ServerConfig) peer.AddrInfo {
 	t.Helper()
+	return infoOf(pointNode(t, cfg))
+}
+
+// oldPoint starts a rendezvous point that does not push.
+func oldPoint(t *testing.T, cfg rendezvous.ServerConfig) peer.AddrInfo {
+	t.Helper()
+	n := pointNode(t, cfg)
+	n.RemoveStreamHandler(rendezvous.WatchProtocolID)
+	return infoOf(n)
+}
+
+func pointNode(t *testing.T, cfg rendezvous.ServerConfig) *host.Node {
+	t.Helper()
 	n := node(t, host.Config{}, quicAddr)
 	fast := rendezvous.Rate{PerSecond: 1e6, Burst: 1e6}
 	cfg.Limits.PeerRegister, cfg.Limits.PeerDiscover = fast, fast
@@ -66,7 +78,7 @@ func point(t *testing.T, cfg rendezvous.ServerConfig) peer.AddrInfo {
 			t.Error(err)
 		}
 	})
-	return infoOf(n)
+	return n
 }
 
 // register puts a node into a namespace with these addresses, or with its own.
@@ -224,55 +236,6 @@ func TestRelayedRegistrationIsDialable(t *testing.T) {
 	}
 }
 
-func TestWatch(t *testing.T) {
-	server := point(t, rendezvous.ServerConfig{})
-	alice, n := node(t, host.Config{}, quicAddr), node(t, host.Config{}, quicAddr)
-	events := make(chan discover.Event, 1000)
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan struct{})
-	var r discover.Result
-	var err error
-	go func() {
-		defer close(ended)
-		r, err = discover.Watch(ctx, n, discover.Config{
-			Servers: []peer.AddrInfo{server}, Namespace: "garden", Interval: 20 * time.Millisecond,
-			On: func(e discover.Event) {
-				if e.Peer != nil {
-					events <- e
-				}
-			},
-		})
-	}()
-	wait := func(kind discover.EventKind, at ...ma.Multiaddr) {
-		t.Helper()
-		select {
-		case e := <-events:
-			if e.Kind != kind || e.Peer.ID != alice.ID() || !slices.Equal(e.Peer.Addrs, full(alice.ID(), at)) {
-				t.Fatalf("got %s %+v, want %s at %s", e.Kind, e.Peer, kind, at)
-			}
-		case <-time.After(patience):
-			t.Fatalf("waited in vain for %s", kind)
-		}
-	}
-	first, second := ma.StringCast("/ip4/127.0.0.1/tcp/1"), ma.StringCast("/ip4/127.0.0.1/tcp/2")
-	register(t, alice, server, "garden", first)
-	wait(discover.PeerAdded, first)
-	register(t, alice, server, "garden", second)
-	wait(discover.PeerUpdated, second)
-	register(t, alice, server, "garden", second) // a refresh, which is no news
-	if err := rendezvous.Unregister(t.Context(), alice, server, "garden"); err != nil {
-		t.Fatal(err)
-	}
-	wait(discover.PeerExpired, second)
-	register(t, alice, server, "garden", first)
-	wait(discover.PeerAdded, first)
-	cancel()
-	<-ended
-	if !errors.Is(err, context.Canceled) || r.Count != 1 {
-		t.Errorf("result %+v, error %v", r, err)
-	}
-}
-
 func TestRegisterWhileLooking(t *testing.T) {
 	server := point(t, rendezvous.ServerConfig{})
 	alice, bob := node(t, host.Config{}, quicAddr), node(t, host.Config{}, quicAddr, tcpAddr)
@@ -333,40 +296,5 @@ func TestResolve(t *testing.T) {
 	}
 	if _, err := discover.Resolve(t.Context(), n, a.ID(), discover.Config{Servers: []peer.AddrInfo{server}, Namespace: "elsewhere"}); !errors.Is(err, discover.ErrNotFound) {
 		t.Errorf("error %v", err)
-	}
-}
-
-// Only the first question of a round is answered with everything; the others have
-// the cookie of the answer before.
-func TestCookiesAreKept(t *testing.T) {
-	answered := make(chan int, 1000)
-	server := point(t, rendezvous.ServerConfig{On: func(e rendezvous.Event) {
-		if e.Kind == rendezvous.EventDiscover {
-			answered <- e.Count
-		}
-	}})
-	register(t, node(t, host.Config{}, quicAddr), server, "garden")
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	n := node(t, host.Config{})
-	var got []int
-	r, err := discover.Watch(ctx, n, discover.Config{
-		Servers: []peer.AddrInfo{server}, Namespace: "garden", Interval: time.Millisecond,
-		On: func(e discover.Event) {
-			for len(answered) > 0 {
-				got = append(got, <-answered)
-			}
-			if len(got) >= 13 {
-				cancel()
-			}
-		},
-	})
-	if !errors.Is(err, context.Canceled) || r.Count != 1 {
-		t.Fatalf("result %+v, error %v", r, err)
-	}
-	// All of it, and the empty page after it; nine times no news; all of it again.
-	want := []int{1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0}
-	if diff := cmp.Diff(want, got[:13]); diff != "" {
-		t.Errorf("answers (-want +got):\n%s", diff)
 	}
 }

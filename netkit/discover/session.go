@@ -108,7 +108,7 @@ func (s *session) run(ctx context.Context, over time.Time, done func(now time.Ti
 		}
 		timer.Stop()
 		var wake <-chan time.Time
-		if at := soonest(now, over, s.view.next()); !at.IsZero() {
+		if at := soonest(now, over, s.view.first); !at.IsZero() {
 			timer.Reset(time.Until(at))
 			wake = timer.C
 		}

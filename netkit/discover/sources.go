@@ -24,9 +24,11 @@ const (
 	SourceTable      = "table"
 )
 
-// fullEvery is how many questions to a rendezvous point make a round: the first
-// asks for everything, the others for news. News do not tell who has left.
-const fullEvery = 10
+// The ways in which a source is watched.
+const (
+	viaPush = string(rendezvous.ViaPush)
+	viaPoll = string(rendezvous.ViaPoll)
+)
 
 // SourceResult is how a source did, at its latest answer.
 type SourceResult struct {
@@ -36,14 +38,20 @@ type SourceResult struct {
 	MS      *float64 `json:"ms"`      // how long the answer took; null: none, or it is listened to
 	Count   int      `json:"count"`   // peers known by it, also through others
 	Skipped int      `json:"skipped"` // entries of the answer that were broken or forged
-	Error   *string  `json:"error"`   // null: it answered
+	// Via is how changes are learned: push, the source tells them, or poll, it is
+	// asked again and again. Null: it was asked once, or did not answer.
+	Via   *string `json:"via"`
+	Error *string `json:"error"` // null: it answered
 }
 
 // source is one source of a session.
 type source struct {
 	SourceResult
 	// ask asks it once; nil if it tells by itself.
-	ask      func(context.Context) (answer, error)
+	ask func(context.Context) (answer, error)
+	// server is the rendezvous point that it is; nil for none. It is followed,
+	// where others are asked again.
+	server   *peer.AddrInfo
 	answered bool
 	err      error // a *SourceError
 }
@@ -53,10 +61,11 @@ type answer struct {
 	sightings []sighting
 	all       bool // everything it knows, not only news
 	skipped   int
+	via       string // empty for an answer that no other follows
 }
 
 func (src *source) fail(err error) {
-	src.answered, src.OK = true, false
+	src.answered, src.OK, src.Via = true, false, nil
 	src.err = &SourceError{src.Source, *orEmpty(src.Server), err}
 	text := err.Error()
 	src.Error = &text
@@ -73,14 +82,15 @@ func orEmpty[T any](p *T) *T {
 // reports list them.
 func makeSources(n *host.Node, cfg Config) []*source {
 	var out []*source
-	add := func(word, server string, ask func(context.Context) (answer, error)) {
-		out = append(out, &source{SourceResult: SourceResult{Source: word, Server: optional(server)}, ask: ask})
+	add := func(word, server string, ask func(context.Context) (answer, error)) *source {
+		src := &source{SourceResult: SourceResult{Source: word, Server: optional(server)}, ask: ask}
+		out = append(out, src)
+		return src
 	}
 	for _, server := range cfg.Servers {
-		a := asker{n: n, server: server, req: rendezvous.DiscoverRequest{
-			Namespace: cfg.Namespace, Format: cfg.Format, Max: maxPerSource,
-		}}
-		add(SourceRendezvous, serverText(server), a.ask)
+		add(SourceRendezvous, serverText(server), func(ctx context.Context) (answer, error) {
+			return askServer(ctx, n, server, cfg)
+		}).server = &server
 	}
 	for _, name := range cfg.DNSAddrs {
 		add(SourceDNSAddr, name.String(), func(ctx context.Context) (answer, error) { return askName(ctx, n, name) })
@@ -105,11 +115,14 @@ func (s *session) start(ctx context.Context) {
 		s.register()
 	}
 	for i, src := range s.sources {
-		if src.ask == nil {
+		switch {
+		case src.ask == nil:
 			s.listen(i, src)
-			continue
+		case s.repeat && src.server != nil:
+			s.follow(i, src)
+		default:
+			s.working.Go(func() { s.askOn(ctx, i, src) })
 		}
-		s.working.Go(func() { s.askOn(ctx, i, src) })
 	}
 }
 
@@ -121,6 +134,9 @@ func (s *session) askOn(ctx context.Context, i int, src *source) {
 		got, err := src.ask(within)
 		took := time.Since(began)
 		cancel()
+		if s.repeat {
+			got.via = viaPoll
+		}
 		if err == nil || ctx.Err() == nil {
 			s.steps <- func() { s.heard(i, src, got, err, took) }
 		}
@@ -139,7 +155,7 @@ func (s *session) askOn(ctx context.Context, i int, src *source) {
 func (s *session) heard(i int, src *source, got answer, err error, took time.Duration) {
 	s.view.put(i, got.all && err == nil, got.sightings)
 	src.answered, src.OK, src.err, src.Error = true, true, nil, nil
-	src.Skipped, src.MS = got.skipped, nil
+	src.Skipped, src.MS, src.Via = got.skipped, nil, optional(got.via)
 	if err != nil {
 		src.fail(err)
 	} else {
@@ -158,14 +174,14 @@ func (s *session) listen(i int, src *source) {
 	cfg.On = func(e mdns.Event) {
 		s.steps <- func() {
 			if e.Kind == mdns.Expired {
-				s.view.gone(i, e.Peer.ID)
+				s.view.gone(i, "", e.Peer.ID)
 				return
 			}
 			s.view.put(i, false, []sighting{{peer: e.Peer.ID, addrs: e.Peer.Addrs, until: time.Now().Add(e.TTL)}})
 		}
 	}
 	service, err := mdns.New(s.n, cfg)
-	src.answered, src.OK = true, true
+	src.answered, src.OK, src.Via = true, true, optional(viaPush)
 	if err != nil {
 		src.fail(err)
 	} else {
@@ -175,35 +191,55 @@ func (s *session) listen(i int, src *source) {
 	s.cfg.On(Event{Kind: SourceAsked, Source: &report})
 }
 
-// asker asks one rendezvous point and remembers its cookie.
-type asker struct {
-	n      *host.Node
-	server peer.AddrInfo
-	req    rendezvous.DiscoverRequest
-	cookie []byte
-	asked  int
+// follow has a rendezvous point tell what changes, or asks it again and again if it
+// does not.
+func (s *session) follow(i int, src *source) {
+	f, err := rendezvous.NewFollower(s.n, rendezvous.FollowerConfig{
+		Server: *src.server, Namespace: s.cfg.Namespace, Format: s.cfg.Format, Max: maxPerSource,
+		Interval: s.cfg.Interval, Timeout: s.cfg.Timeout,
+		On: func(e rendezvous.FollowerEvent) { s.steps <- func() { s.followed(i, src, e) } },
+	})
+	if err != nil {
+		s.heard(i, src, answer{}, err, 0)
+		return
+	}
+	stop := s.n.KeepAlive(src.server.ID)
+	s.closers = append(s.closers, f.Close, func() error { stop(); return nil })
 }
 
-func (a *asker) ask(ctx context.Context) (answer, error) {
-	req := a.req
-	if a.asked%fullEvery != 0 {
-		req.Cookie = a.cookie
+// followed takes what a followed server said: an answer, or something it told
+// unasked.
+func (s *session) followed(i int, src *source, e rendezvous.FollowerEvent) {
+	got := answer{sightings: sightingsOf(e.Entries, e.At), all: e.Kind == rendezvous.FollowerAll, skipped: e.Skipped, via: string(e.Via)}
+	switch {
+	case e.Kind == rendezvous.FollowerGone:
+		s.view.gone(i, e.Namespace, e.Peer)
+	case e.Answer || e.Err != nil:
+		s.heard(i, src, got, e.Err, e.Took)
+	default:
+		s.view.put(i, got.all, got.sightings)
 	}
+}
+
+// askServer asks one rendezvous point for everything.
+func askServer(ctx context.Context, n *host.Node, server peer.AddrInfo, cfg Config) (answer, error) {
 	began := time.Now()
-	page, err := rendezvous.DiscoverAll(ctx, a.n, a.server, req)
-	out := answer{all: req.Cookie == nil && len(page.Entries) < req.Max, skipped: page.Skipped}
-	for _, e := range page.Entries {
-		out.sightings = append(out.sightings, sightingOf(e, began))
-	}
-	if err == nil {
-		a.cookie = page.Cookie
-		a.asked++
-	}
-	return out, err
+	page, err := rendezvous.DiscoverAll(ctx, n, server, rendezvous.DiscoverRequest{
+		Namespace: cfg.Namespace, Format: cfg.Format, Max: maxPerSource,
+	})
+	return answer{sightings: sightingsOf(page.Entries, began), all: len(page.Entries) < maxPerSource, skipped: page.Skipped}, err
 }
 
-// sightingOf turns a registration into a sighting. Its time runs from the question,
-// so that it never outlasts the server's.
+// sightingsOf turns registrations into sightings. Their times run from the
+// question, so that they do not outlast the server's.
+func sightingsOf(entries []rendezvous.Entry, asked time.Time) []sighting {
+	out := make([]sighting, 0, len(entries))
+	for _, e := range entries {
+		out = append(out, sightingOf(e, asked))
+	}
+	return out
+}
+
 func sightingOf(e rendezvous.Entry, asked time.Time) sighting {
 	s := sighting{peer: e.Peer, ns: e.Namespace, addrs: e.Addrs, seq: &e.Seq, record: e.Flavour.String()}
 	if e.TTL != nil {

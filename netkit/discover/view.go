@@ -47,6 +47,8 @@ type view struct {
 	peers   map[peer.ID]*entry
 	counts  []int                // sightings of each source
 	dirty   map[peer.ID]struct{} // peers that may differ from what was told
+	// first is a moment before which nothing expires; zero when nothing does.
+	first time.Time
 }
 
 // sourceName tells sources apart.
@@ -120,6 +122,7 @@ func (v *view) put(source int, all bool, sightings []sighting) {
 		}
 		s.addrs = usable(s.peer, s.addrs)
 		e.seen[at] = s
+		v.first = sooner(v.first, s.until)
 		v.dirty[s.peer] = struct{}{}
 	}
 }
@@ -132,14 +135,41 @@ func (v *view) probed(id peer.ID, p Probe) {
 	}
 }
 
-// gone takes back what a source said of a peer.
-func (v *view) gone(source int, id peer.ID) {
-	v.drop(func(at spot, s sighting) bool { return at.source == source && s.peer == id })
+// gone takes back what a source said of a peer in a namespace.
+func (v *view) gone(source int, ns string, id peer.ID) {
+	e, at := v.peers[id], spot{source, ns}
+	if e == nil {
+		return
+	}
+	if _, known := e.seen[at]; known {
+		delete(e.seen, at)
+		v.counts[source]--
+		v.dirty[id] = struct{}{}
+	}
 }
 
-// expire drops what has come to its end.
+// expire drops what has come to its end. Mostly that is nothing, and costs nothing:
+// it is asked after every event.
 func (v *view) expire(now time.Time) {
-	v.drop(func(_ spot, s sighting) bool { return !s.until.IsZero() && !s.until.After(now) })
+	if v.first.IsZero() || v.first.After(now) {
+		return
+	}
+	v.first = time.Time{}
+	v.drop(func(_ spot, s sighting) bool {
+		out := !s.until.IsZero() && !s.until.After(now)
+		if !out {
+			v.first = sooner(v.first, s.until)
+		}
+		return out
+	})
+}
+
+// sooner is the first of two moments, of which zero is none.
+func sooner(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 func (v *view) drop(which func(spot, sighting) bool) {
@@ -153,19 +183,6 @@ func (v *view) drop(which func(spot, sighting) bool) {
 			return out
 		})
 	}
-}
-
-// next is when something expires; zero when nothing does.
-func (v *view) next() time.Time {
-	var first time.Time
-	for _, e := range v.peers {
-		for _, s := range e.seen {
-			if !s.until.IsZero() && (first.IsZero() || s.until.Before(first)) {
-				first = s.until
-			}
-		}
-	}
-	return first
 }
 
 // changes returns what is different from what was told before, by peer id, and

@@ -122,11 +122,12 @@ func TestChanges(t *testing.T) {
 		{"a probe of nobody is not", func() { v.probed("x", Probe{State: Reachable}) }, nil},
 		{"b runs out", func() { v.expire(start.Add(time.Minute)) }, []string{"peer.expired b"}},
 		{"one source loses a", func() { v.put(0, true, nil) }, []string{"peer.updated a"}},
-		{"the other too", func() { v.gone(1, a) }, []string{"peer.expired a"}},
+		{"a namespace it is not in", func() { v.gone(1, "garden", a) }, nil},
+		{"the other too", func() { v.gone(1, "chat", a) }, []string{"peer.expired a"}},
 		{"and it is back", func() { v.put(0, false, []sighting{seen(a, "/ip4/192.0.2.1/tcp/1", 4, time.Hour)}) }, []string{"peer.added a"}},
 		{"come and gone unseen", func() {
 			v.put(0, false, []sighting{seen(b, "/ip4/192.0.2.2/tcp/2", 2, time.Hour)})
-			v.gone(0, b)
+			v.gone(0, "chat", b)
 		}, nil},
 	} {
 		step.do()
@@ -188,7 +189,7 @@ func TestASourceCannotFillTheMemory(t *testing.T) {
 		t.Errorf("a flood at one source shuts out another's peers")
 	}
 	v.put(0, false, flood[:1])
-	v.gone(0, flood[0].peer)
+	v.gone(0, "", flood[0].peer)
 	v.put(0, false, flood[maxPerSource:])
 	if v.counts[0] != maxPerSource {
 		t.Errorf("%d sightings are counted, want %d", v.counts[0], maxPerSource)
@@ -310,8 +311,12 @@ func TestEventsAddUpToTheList(t *testing.T) {
 					t.Fatalf("listed %v, told %v", listed, told[id])
 				}
 			}
-			if next := v.next(); !next.IsZero() && !next.After(now) {
-				t.Fatalf("what ended at %s is still there at %s", next, now)
+			for _, e := range v.peers {
+				for _, s := range e.seen {
+					if !s.until.IsZero() && (!s.until.After(now) || v.first.IsZero() || v.first.After(s.until)) {
+						t.Fatalf("what ends at %s is there at %s and will be looked at at %s", s.until, now, v.first)
+					}
+				}
 			}
 		}
 	})

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"dibber/netkit/addr"
 
@@ -62,6 +63,7 @@ func addrIP(m ma.Multiaddr) (netip.Addr, bool) {
 type gater struct {
 	access atomic.Pointer[Access]
 	known  atomic.Pointer[[]peer.AddrInfo] // only these may come in; nil: everybody the lists admit
+	away   away
 	family Family
 }
 
@@ -102,6 +104,9 @@ func (g *gater) InterceptAddrDial(_ peer.ID, m ma.Multiaddr) bool {
 }
 
 func (g *gater) InterceptAccept(c network.ConnMultiaddrs) bool {
+	if ip, ok := addrIP(c.RemoteMultiaddr()); ok && g.away.has(time.Now(), ip) {
+		return false
+	}
 	return g.access.Load().admitsAddr(c.RemoteMultiaddr())
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 )
 
 // announcements are the addresses told to others besides the listeners'.
@@ -67,15 +68,32 @@ func (n *Node) advertised(found []ma.Multiaddr) []ma.Multiaddr {
 }
 
 // ListenAddrs are the addresses others could reach the host at if nothing were
-// between: listeners with wildcards expanded to the machine's interfaces.
+// between: listeners with wildcards expanded to the machine's interfaces as they are
+// now. libp2p itself looks at those once a minute.
 func (n *Node) ListenAddrs() []ma.Multiaddr {
-	out, err := n.Network().InterfaceListenAddresses()
+	listening := n.Network().ListenAddresses()
+	out, err := manet.ResolveUnspecifiedAddresses(listening, n.interfaces())
 	if err != nil {
-		out = n.Network().ListenAddresses()
+		out = listening
 	}
 	out = slices.DeleteFunc(slices.Clone(out), func(a ma.Multiaddr) bool {
 		return addr.IsRelayed(a) || n.cfg.Family.excludes(a)
 	})
 	addr.Sort(out)
+	return out
+}
+
+// interfaces are the addresses of the machine that Config.Sockets stands for; nil
+// means the machine's own.
+func (n *Node) interfaces() []ma.Multiaddr {
+	if n.cfg.Sockets == nil {
+		return nil
+	}
+	var out []ma.Multiaddr
+	for _, a := range n.cfg.Sockets.Addrs() {
+		if m, err := manet.FromIP(a.AsSlice()); err == nil { // every IP address has one
+			out = append(out, m)
+		}
+	}
 	return out
 }

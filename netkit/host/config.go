@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
@@ -48,6 +49,8 @@ type Sockets interface {
 	ListenUDP(network string, laddr *net.UDPAddr) (net.PacketConn, error)
 	// SourceIP is the local address from which packets to dst leave.
 	SourceIP(dst *net.UDPAddr) (net.IP, error)
+	// Addrs are the addresses of the machine.
+	Addrs() []netip.Addr
 }
 
 // Config says how a Node is built. The zero value is a host with a fresh
@@ -61,6 +64,11 @@ type Config struct {
 	// Listen are the addresses to listen on; nil means every address of the
 	// machine, on Port, for each of Transports.
 	Listen []ma.Multiaddr
+	// EachAddress listens for QUIC at every address that the machine has now in
+	// place of a wildcard: on a wildcard's socket a datagram's source address
+	// cannot be chosen. Addresses that come later are not listened at. Sockets
+	// of Config.Sockets are left as they are.
+	EachAddress bool
 	// Port is the TCP and UDP port used when Listen is nil; 0 takes any free one.
 	Port int
 	// Transports to listen and dial with; nil means QUIC and TCP. With PSK set the
@@ -116,6 +124,12 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Listen == nil {
 		var err error
 		if c.Listen, err = wildcardListen(c); err != nil {
+			return c, err
+		}
+	}
+	if c.EachAddress && c.Sockets == nil {
+		var err error
+		if c.Listen, err = eachAddress(c.Listen); err != nil {
 			return c, err
 		}
 	}
@@ -208,3 +222,6 @@ func (f Family) excludes(a ma.Multiaddr) bool {
 	}
 	return false
 }
+
+// Excludes reports whether a is of a family that the node does without.
+func (n *Node) Excludes(a ma.Multiaddr) bool { return n.cfg.Family.excludes(a) }

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"dibber/netkit/addr"
@@ -27,6 +28,7 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
 	"github.com/libp2p/go-libp2p/p2p/host/peerstore/pstoremem"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
+	"github.com/libp2p/go-libp2p/p2p/transport/quicreuse"
 	ma "github.com/multiformats/go-multiaddr"
 )
 
@@ -51,7 +53,10 @@ type Node struct {
 	observed *observedAddrs
 	held     heldStreams
 	adoption *adoption
-	close    func() error // once
+	watches  watches
+	known    atomic.Pointer[[]peer.AddrInfo]
+	quic     *quicreuse.ConnManager // nil without a transport on QUIC
+	close    func() error           // once
 }
 
 // New starts a host for cfg. It fails with a *ListenError when an address of
@@ -71,6 +76,7 @@ func New(cfg Config) (*Node, error) {
 	}
 	n := &Node{cfg: cfg, gater: newGater(cfg), adoption: newAdoption()}
 	n.announce.static = cfg.Announce
+	n.tracer.watches = &n.watches
 	if n.book, err = newAddressBook(cfg); err != nil {
 		return nil, err
 	}
@@ -109,7 +115,7 @@ func (n *Node) options() ([]libp2p.Option, error) {
 	if err != nil {
 		return nil, err
 	}
-	opts := append(transportOptions(n.cfg, &n.tracer),
+	opts := append(transportOptions(n.cfg, &n.tracer, func(cm *quicreuse.ConnManager) { n.quic = cm }),
 		libp2p.Identity(n.cfg.Identity),
 		libp2p.UserAgent(n.cfg.Agent),
 		libp2p.ProtocolVersion(ProtocolVersion),
@@ -148,6 +154,7 @@ func (n *Node) SetAccess(a Access) {
 // SetKnown replaces the peers of Config.Known. With Config.KnownOnly, connections
 // of peers that are known no longer are closed.
 func (n *Node) SetKnown(known []peer.AddrInfo) {
+	n.known.Store(&known)
 	if n.cfg.KnownOnly {
 		n.gater.known.Store(&known)
 		n.enforce()
@@ -156,6 +163,9 @@ func (n *Node) SetKnown(known []peer.AddrInfo) {
 		n.Remember(k.ID, k.Addrs, peerstore.PermanentAddrTTL)
 	}
 }
+
+// Known returns the peers of Config.Known or, since then, of SetKnown.
+func (n *Node) Known() []peer.AddrInfo { return *n.known.Load() }
 
 // enforce closes the connections that the lists in force deny.
 func (n *Node) enforce() {
@@ -189,7 +199,7 @@ func (n *Node) Dialer() (corehost.Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	opts := append(transportOptions(n.cfg, &dialTracer{}),
+	opts := append(transportOptions(n.cfg, &dialTracer{}, nil),
 		libp2p.Identity(key),
 		libp2p.Peerstore(ps),
 		libp2p.NoListenAddrs,

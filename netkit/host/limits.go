@@ -74,10 +74,13 @@ func (l Limits) resourceManager() (network.ResourceManager, error) {
 	// The relay has limits of its own; the library's, 16 circuits a peer and fewer
 	// than a thousand in all, must not come before them.
 	circuits := rcmgr.ResourceLimits{Streams: streams, StreamsInbound: streams, StreamsOutbound: streams, Memory: rcmgr.LimitVal64(l.Memory / 2)}
-	relayed := map[protocol.ID]rcmgr.ResourceLimits{proto.ProtoIDv2Hop: circuits, proto.ProtoIDv2Stop: circuits}
+	protocols := map[protocol.ID]rcmgr.ResourceLimits{
+		proto.ProtoIDv2Hop: circuits, proto.ProtoIDv2Stop: circuits,
+		p2panda: {Streams: streams, StreamsInbound: streams}, // one is held for each connection
+	}
 	cfg := rcmgr.PartialLimitConfig{
 		System: open, Transient: open, PeerDefault: perPeer,
-		Protocol: relayed, ProtocolPeer: map[protocol.ID]rcmgr.ResourceLimits{proto.ProtoIDv2Hop: perPeer, proto.ProtoIDv2Stop: perPeer},
+		Protocol: protocols, ProtocolPeer: map[protocol.ID]rcmgr.ResourceLimits{proto.ProtoIDv2Hop: perPeer, proto.ProtoIDv2Stop: perPeer},
 	}
 	rm, err := rcmgr.NewResourceManager(
 		rcmgr.NewFixedLimiter(cfg.Build(base.Scale(l.Memory, l.Conns))),

@@ -26,7 +26,9 @@ type observedAddrs struct {
 	h     corehost.Host
 	sub   event.Subscription
 	watch *network.NotifyBundle
-	done  sync.WaitGroup
+	// noted takes a channel that is closed when all events told so far are noted.
+	noted chan chan struct{}
+	ended chan struct{} // closed when nothing more is noted
 
 	mu   sync.Mutex // guards following
 	seen map[network.Conn]ma.Multiaddr
@@ -38,15 +40,44 @@ func newObservedAddrs(h corehost.Host) (*observedAddrs, error) {
 	if err != nil {
 		return nil, fmt.Errorf("identify events: %w", err)
 	}
-	o := &observedAddrs{h: h, sub: sub, seen: make(map[network.Conn]ma.Multiaddr), news: make(chan struct{})}
+	o := &observedAddrs{
+		h: h, sub: sub, seen: make(map[network.Conn]ma.Multiaddr),
+		noted: make(chan chan struct{}), ended: make(chan struct{}), news: make(chan struct{}),
+	}
 	o.watch = &network.NotifyBundle{DisconnectedF: o.forget}
 	h.Network().Notify(o.watch)
-	o.done.Go(func() {
-		for e := range sub.Out() {
-			o.add(e.(event.EvtPeerIdentificationCompleted))
-		}
-	})
+	go o.run()
 	return o, nil
+}
+
+// run notes events until the subscription ends.
+func (o *observedAddrs) run() {
+	defer close(o.ended)
+	for {
+		select {
+		case e, open := <-o.sub.Out():
+			if !open {
+				return
+			}
+			o.add(e.(event.EvtPeerIdentificationCompleted))
+		case noted := <-o.noted:
+			for len(o.sub.Out()) > 0 {
+				o.add((<-o.sub.Out()).(event.EvtPeerIdentificationCompleted))
+			}
+			close(noted)
+		}
+	}
+}
+
+// catchUp returns when every event that was told is noted, so that whoever heard of
+// one of them finds it here.
+func (o *observedAddrs) catchUp() {
+	noted := make(chan struct{})
+	select {
+	case o.noted <- noted:
+		<-noted
+	case <-o.ended:
+	}
 }
 
 func (o *observedAddrs) add(e event.EvtPeerIdentificationCompleted) {
@@ -73,7 +104,7 @@ func (o *observedAddrs) close() {
 	o.h.Network().StopNotify(o.watch)
 	// Close of a subscription ends the range over it; it has no error to tell.
 	_ = o.sub.Close()
-	o.done.Wait()
+	<-o.ended
 }
 
 // Observed is closed when the next peer has told under which address it sees this
@@ -86,6 +117,7 @@ func (n *Node) Observed() <-chan struct{} {
 
 // Observations are the addresses under which connected peers see this host.
 func (n *Node) Observations() []Observation {
+	n.observed.catchUp()
 	n.observed.mu.Lock()
 	defer n.observed.mu.Unlock()
 	var out []Observation

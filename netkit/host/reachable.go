@@ -69,3 +69,9 @@ func (k known) listensAt(local ma.Multiaddr) bool {
 		return false
 	})
 }
+
+// ListensAt reports whether a connection from local leaves from the port of a
+// listener, so that others see the node where it can be dialled.
+func (n *Node) ListensAt(local ma.Multiaddr) bool {
+	return known{listening: n.ListenAddrs()}.listensAt(local)
+}

@@ -28,7 +28,17 @@ func (n *Node) OpenStream(ctx context.Context, c network.Conn, proto protocol.ID
 		_ = s.Reset() // the first error is the one to tell
 		return nil, fmt.Errorf("open stream %s: %w", proto, err)
 	}
-	return &lazyStream{Stream: s, rw: multistream.NewMSSelect(s, proto)}, nil
+	return &lazyStream{s, lazy{s, multistream.NewMSSelect(s, proto)}}, nil
+}
+
+// OpenOn opens a stream on a connection made by DialAddr, as OpenStream does on
+// one of the host's network.
+func (n *Node) OpenOn(ctx context.Context, c transport.CapableConn, proto protocol.ID) (network.MuxedStream, error) {
+	s, err := c.OpenStream(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("open stream %s: %w", proto, err)
+	}
+	return &lazyMuxed{s, lazy{s, multistream.NewMSSelect(s, proto)}}, nil
 }
 
 // Supports asks the peer at the other end of c whether it speaks proto, by
@@ -78,29 +88,47 @@ func NotSupported(err error) bool {
 // lazyStream negotiates its protocol with the first read and write.
 type lazyStream struct {
 	network.Stream
-	rw io.ReadWriteCloser
+	lazy
+}
+
+// lazyMuxed is a lazyStream of a connection outside the host's network.
+type lazyMuxed struct {
+	network.MuxedStream
+	lazy
+}
+
+func (s *lazyStream) Read(b []byte) (int, error)  { return s.rw.Read(b) }
+func (s *lazyStream) Write(b []byte) (int, error) { return s.rw.Write(b) }
+func (s *lazyStream) Close() error                { return s.close() }
+func (s *lazyStream) CloseWrite() error           { return s.closeWrite() }
+func (s *lazyMuxed) Read(b []byte) (int, error)   { return s.rw.Read(b) }
+func (s *lazyMuxed) Write(b []byte) (int, error)  { return s.rw.Write(b) }
+func (s *lazyMuxed) Close() error                 { return s.close() }
+func (s *lazyMuxed) CloseWrite() error            { return s.closeWrite() }
+
+// lazy is a stream below and its negotiation above.
+type lazy struct {
+	below network.MuxedStream
+	rw    io.ReadWriteCloser
 }
 
 // closeTimeout bounds how long Close waits for the negotiation of a stream that
 // was never read.
 const closeTimeout = 10 * time.Second
 
-func (s *lazyStream) Read(b []byte) (int, error)  { return s.rw.Read(b) }
-func (s *lazyStream) Write(b []byte) (int, error) { return s.rw.Write(b) }
-
-func (s *lazyStream) Close() error {
-	if err := s.SetReadDeadline(time.Now().Add(closeTimeout)); err != nil {
+func (l lazy) close() error {
+	if err := l.below.SetReadDeadline(time.Now().Add(closeTimeout)); err != nil {
 		return err
 	}
-	return s.rw.Close()
+	return l.rw.Close()
 }
 
-// CloseWrite sends the proposal if nothing was written yet, then half-closes.
-func (s *lazyStream) CloseWrite() error {
-	if f, ok := s.rw.(interface{ Flush() error }); ok {
+// closeWrite sends the proposal if nothing was written yet, then half-closes.
+func (l lazy) closeWrite() error {
+	if f, ok := l.rw.(interface{ Flush() error }); ok {
 		if err := f.Flush(); err != nil {
 			return err
 		}
 	}
-	return s.Stream.CloseWrite()
+	return l.below.CloseWrite()
 }

@@ -97,6 +97,8 @@ func (t *DialTrace) attemptLocked(at ma.Multiaddr) *Attempt {
 
 // dialTracer fans the phases of dials out to the open traces.
 type dialTracer struct {
+	watches *watches // nil watches nobody
+
 	mu   sync.Mutex // guards following
 	open map[*DialTrace]struct{}
 }

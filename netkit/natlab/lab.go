@@ -32,6 +32,7 @@ type Lab struct {
 	trace    trace
 	streams  uint64 // random generators made so far
 	machines []*Machine
+	parts    []part
 	stop     []func() error // closes hosts, in order of making
 	done     bool
 }

@@ -51,6 +51,8 @@ func numbered(p netip.Prefix, host byte) netip.Addr {
 // through the gateway. The caller holds lab.mu.
 func (n *Network) route(now time.Time, p packet) {
 	switch {
+	case n.gateway == nil && n.lab.parted(p):
+		n.lab.note(now, n.name, "lost: parted", p)
 	case n.deliver(now, p):
 	case n.gateway != nil:
 		n.gateway.outbound(now, p)

@@ -71,6 +71,11 @@ func (n *Network) Router(name string, c RouterConfig) *Router {
 // lab.mu.
 func (r *Router) connect() {
 	r.external, _ = r.outside.assign()
+	r.reset()
+}
+
+// reset empties the NAT tables. The caller holds lab.mu.
+func (r *Router) reset() {
 	seed := r.outside.lab.rng().Uint64()
 	nat := r.cfg.NAT
 	r.gates[channel{udp, false}] = NewTable(nat, r.external, seed)
@@ -99,6 +104,16 @@ func (r *Router) Reconnect() {
 	r.outside.lab.mu.Lock()
 	defer r.outside.lab.mu.Unlock()
 	r.connect()
+}
+
+// SetNAT replaces the NAT, with an empty table and the external address kept: how
+// a router changes behind the back of who stands behind it. A [NAT] that filters
+// stands for a firewall, too.
+func (r *Router) SetNAT(n NAT) {
+	r.outside.lab.mu.Lock()
+	defer r.outside.lab.mu.Unlock()
+	r.cfg.NAT = n
+	r.reset()
 }
 
 // leadsTo reports whether an IPv6 address is in the router's LAN or in one behind

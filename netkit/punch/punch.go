@@ -48,7 +48,7 @@ const (
 type Service struct {
 	n       *host.Node
 	cfg     Config
-	limiter *wire.Limiter
+	limiter *wire.Limiter[peer.ID]
 	watch   *network.NotifyBundle
 	views   *wire.Service
 	ctx     context.Context
@@ -80,7 +80,7 @@ func New(n *host.Node, cfg Config) *Service {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Service{
 		n: n, cfg: cfg, ctx: ctx, cancel: cancel, runs: make(map[peer.ID]*run), asked: make(map[peer.ID]bool),
-		limiter: wire.NewLimiter(requestsPerSecond, requestBurst, requestPeers),
+		limiter: wire.NewLimiter[peer.ID](requestsPerSecond, requestBurst, requestPeers),
 	}
 	s.watch = &network.NotifyBundle{ConnectedF: s.connected}
 	s.views = s.serveViews()

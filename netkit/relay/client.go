@@ -2,17 +2,21 @@ package relay
 
 import (
 	"context"
-	"math/rand/v2"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
 
 	"dibber/netkit/addr"
 	"dibber/netkit/host"
+	"dibber/netkit/retry"
 
+	corehost "github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
 	ma "github.com/multiformats/go-multiaddr"
 )
 
@@ -33,7 +37,12 @@ func Reserve(ctx context.Context, n *host.Node, relay peer.AddrInfo) (Reservatio
 	if err != nil {
 		return Reservation{}, err
 	}
-	r, err := client.Reserve(ctx, n, peer.AddrInfo{ID: relay.ID})
+	within := &ending{Host: n}
+	r, err := client.Reserve(ctx, within, peer.AddrInfo{ID: relay.ID})
+	within.stop()
+	if err != nil && ctx.Err() != nil {
+		err = ctx.Err()
+	}
 	if err != nil {
 		return Reservation{}, reserveError(relay.ID.String(), err)
 	}
@@ -44,6 +53,28 @@ func Reserve(ctx context.Context, n *host.Node, relay peer.AddrInfo) (Reservatio
 		out.Circuits = circuits(relay.ID, []ma.Multiaddr{c.RemoteMultiaddr()})
 	}
 	return out, nil
+}
+
+// ending is a host whose streams end with their context: the library waits a minute
+// for the answer to a reservation, whatever its context says.
+type ending struct {
+	corehost.Host
+	stops []func() bool
+}
+
+// NewStream implements host.Host.
+func (e *ending) NewStream(ctx context.Context, p peer.ID, ids ...protocol.ID) (network.Stream, error) {
+	st, err := e.Host.NewStream(ctx, p, ids...)
+	if err == nil {
+		e.stops = append(e.stops, context.AfterFunc(ctx, func() { _ = st.Reset() }))
+	}
+	return st, err
+}
+
+func (e *ending) stop() {
+	for _, stop := range e.stops {
+		stop()
+	}
 }
 
 // circuits turns the addresses a relay vouches for into those to announce.
@@ -65,10 +96,11 @@ func circuits(relay peer.ID, addrs []ma.Multiaddr) []ma.Multiaddr {
 // ClientConfig says which relay a Client keeps a reservation on.
 type ClientConfig struct {
 	Relay peer.AddrInfo
-	// Backoff is the first wait after a failure, doubled up to MaxBackoff; 0 means
-	// 1 s.
+	// Backoff is the first wait between attempts, doubled up to MaxBackoff; 0 means
+	// retry.DefaultFirst.
 	Backoff time.Duration
-	// MaxBackoff is the longest wait between attempts; 0 means 10 s.
+	// MaxBackoff is the longest wait between the beginnings of two attempts, which
+	// is spread by a quarter; 0 means retry.DefaultMost.
 	MaxBackoff time.Duration
 	// On is told of every change; nil tells nobody. It must not block.
 	On func(ClientEvent)
@@ -94,12 +126,6 @@ type Client struct {
 // NewClient starts keeping a reservation. It returns at once; see On for what
 // becomes of it.
 func NewClient(n *host.Node, cfg ClientConfig) *Client {
-	if cfg.Backoff == 0 {
-		cfg.Backoff = time.Second
-	}
-	if cfg.MaxBackoff == 0 {
-		cfg.MaxBackoff = 10 * time.Second
-	}
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &Client{n: n, cfg: cfg, cancel: cancel}
 	n.ConnManager().Protect(cfg.Relay.ID, "relay")
@@ -119,23 +145,24 @@ func (c *Client) Close() error {
 
 // run reserves, holds and reserves again until ctx ends.
 func (c *Client) run(ctx context.Context) {
-	changed, stop := c.n.Changes(c.cfg.Relay.ID)
+	id := c.cfg.Relay.ID
+	changed, stop := c.n.Changes(id)
 	defer stop()
-	defer c.n.KeepAlive(c.cfg.Relay.ID)()
-	wait := c.cfg.Backoff
+	defer c.n.KeepAlive(id)()
+	again := retry.Schedule{First: c.cfg.Backoff, Most: c.cfg.MaxBackoff}
 	var held *Reservation // nil: none, or lost
 	for ctx.Err() == nil {
-		r, err := Reserve(ctx, c.n, c.cfg.Relay)
+		again.Begin(time.Now())
+		r, err := c.reserve(ctx)
 		if err != nil {
-			if held != nil && (time.Now().After(held.Expires) || len(c.n.Conns(held.Relay)) == 0) {
+			if held != nil && (time.Now().After(held.Expires) || len(c.n.Conns(id)) == 0) {
 				held = nil
 			}
 			c.failed(ctx, "failed", err, held)
-			host.Pause(ctx, jitter(wait))
-			wait = min(2*wait, c.cfg.MaxBackoff)
+			c.n.Await(ctx, id, &again, again.Failed(time.Now()), changed)
 			continue
 		}
-		wait = c.cfg.Backoff
+		again.Succeeded(time.Now())
 		kind := "reserved"
 		if held != nil {
 			kind = "renewed"
@@ -143,31 +170,63 @@ func (c *Client) run(ctx context.Context) {
 		held = &r
 		c.n.SetCircuits(r.Relay, r.Circuits)
 		c.tell(ClientEvent{Kind: kind, Relay: r.Relay, Reservation: r})
-		if !c.hold(ctx, r, changed) {
+		if lost := c.hold(ctx, r, changed); lost != nil {
 			held = nil
-			c.failed(ctx, "lost", ErrRelayLost, nil)
+			c.failed(ctx, "lost", lost, nil)
+			c.n.Await(ctx, id, &again, again.Lost(time.Now()), changed)
 		}
 	}
 }
 
-// hold waits until r should be renewed; false means the relay was lost. A relay
+// reserve makes one attempt, each step of which has its time.
+func (c *Client) reserve(ctx context.Context) (Reservation, error) {
+	dial, cancel := context.WithTimeout(ctx, retry.Attempt)
+	defer cancel()
+	if _, err := c.n.Dial(dial, c.cfg.Relay.ID, c.cfg.Relay.Addrs); err != nil {
+		return Reservation{}, err
+	}
+	ask, cancel := context.WithTimeout(ctx, retry.Attempt)
+	defer cancel()
+	return Reserve(ask, c.n, c.cfg.Relay)
+}
+
+// leastHold is the least time between two renewals, whatever lifetime a relay grants.
+const leastHold = time.Second
+
+// hold waits until r should be renewed, or tells why the relay was lost. A relay
 // forgets a reservation with the last connection, and another part of the host may
 // have opened a new one at once: so it is renewed, too, when every connection that
 // stood when it was made is closed.
-func (c *Client) hold(ctx context.Context, r Reservation, changed <-chan struct{}) bool {
-	renew := time.NewTimer(max(time.Until(r.Expires)*3/4, c.cfg.Backoff))
+func (c *Client) hold(ctx context.Context, r Reservation, changed <-chan struct{}) error {
+	renew := time.NewTimer(max(time.Until(r.Expires)*3/4, leastHold))
 	defer renew.Stop()
 	stood := c.n.Conns(r.Relay)
 	for slices.ContainsFunc(stood, func(conn network.Conn) bool { return !conn.IsClosed() }) {
+		if c.withdrawn() {
+			return ErrWithdrawn
+		}
 		select {
 		case <-ctx.Done():
-			return true
+			return nil
 		case <-renew.C:
-			return true
+			return nil
 		case <-changed:
 		}
 	}
-	return c.n.Network().Connectedness(r.Relay) == network.Connected
+	if c.n.Network().Connectedness(r.Relay) == network.Connected {
+		return nil
+	}
+	if cause := c.n.LossCause(stood...); cause != nil {
+		return fmt.Errorf("%w: %w", ErrRelayLost, cause)
+	}
+	return ErrRelayLost
+}
+
+// withdrawn reports whether the relay says that it relays no more, as one does that
+// is not reachable any longer. Its reservations are of no use then.
+func (c *Client) withdrawn() bool {
+	known, err := c.n.Peerstore().GetProtocols(c.cfg.Relay.ID)
+	return err == nil && len(known) > 0 && !slices.Contains(known, proto.ProtoIDv2Hop)
 }
 
 // failed tells what went wrong, unless the client is being closed. The circuits are
@@ -185,9 +244,4 @@ func (c *Client) tell(e ClientEvent) {
 	if c.cfg.On != nil {
 		c.cfg.On(e)
 	}
-}
-
-// jitter spreads d over ±25 %, so that a relay's clients do not return together.
-func jitter(d time.Duration) time.Duration {
-	return d*3/4 + time.Duration(rand.Int64N(int64(d)/2+1))
 }

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -104,15 +105,23 @@ func (s *Server) dismiss(src, dst peer.ID) {
 	}
 }
 
-// reach opens a stream to dst for the stop protocol, on the direct connection
-// with the fewest streams that takes one.
+// fillEvenly is how many streams a connection takes before another one of its peer
+// is preferred.
+const fillEvenly = 8
+
+// reach opens a stream to dst for the stop protocol, on a direct connection that
+// takes one. The newest comes first as long as it is not much fuller than others:
+// a peer whose network or address has changed leaves behind connections on which
+// nobody answers, and which last another 30 s.
 func (s *Server) reach(ctx context.Context, dst peer.ID) (network.Stream, Reason) {
 	conns := s.direct(dst)
-	streams := make(map[network.Conn]int, len(conns))
+	stats := make(map[network.Conn]network.ConnStats, len(conns))
 	for _, c := range conns {
-		streams[c] = c.Stat().NumStreams
+		stats[c] = c.Stat()
 	}
-	slices.SortStableFunc(conns, func(a, b network.Conn) int { return streams[a] - streams[b] })
+	slices.SortStableFunc(conns, func(a, b network.Conn) int {
+		return cmp.Or(stats[a].NumStreams/fillEvenly-stats[b].NumStreams/fillEvenly, stats[b].Opened.Compare(stats[a].Opened))
+	})
 	why := ReasonUnreachable
 	for _, c := range conns {
 		st, err := openOn(ctx, c, openPatience/time.Duration(len(conns)))

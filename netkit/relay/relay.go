@@ -18,6 +18,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/crypto"
 	corehost "github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
 )
 
@@ -32,7 +33,7 @@ type Server struct {
 	cfg      Config // but for Limits, which the table has
 	key      crypto.PrivKey
 	scope    network.ResourceScopeSpan
-	rate     *wire.Limiter
+	rate     *wire.Limiter[peer.ID]
 	buffers  sync.Pool // of *[]byte
 	notifiee *network.NotifyBundle
 	ctx      context.Context // until Close
@@ -57,7 +58,7 @@ func New(h corehost.Host, cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		host: h, cfg: cfg, key: h.Peerstore().PrivKey(h.ID()),
-		rate:     wire.NewLimiter(cfg.Requests, cfg.Burst, ratedPeers),
+		rate:     wire.NewLimiter[peer.ID](cfg.Requests, cfg.Burst, ratedPeers),
 		buffers:  sync.Pool{New: func() any { return new(make([]byte, bufferSize)) }},
 		wake:     make(chan struct{}, 1),
 		table:    newTable(cfg.Limits, cfg.TTL, asnOf),

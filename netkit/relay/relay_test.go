@@ -70,6 +70,33 @@ func await(t *testing.T, events chan relay.ClientEvent, kind string) relay.Clien
 	}
 }
 
+// A relay that ends while its host goes on keeps the connections; those who reserved
+// learn of it all the same, and come back when it does.
+func TestRelayEndsBeforeItsHost(t *testing.T) {
+	at := node(t)
+	s, err := relay.New(at, relay.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener := node(t)
+	events := keep(t, listener, peer.AddrInfo{ID: at.ID(), Addrs: at.ListenAddrs()})
+	await(t, events, "reserved")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if e := await(t, events, "lost"); !errors.Is(e.Err, relay.ErrWithdrawn) {
+		t.Errorf("lost: %v", e.Err)
+	}
+	if c := listener.Circuits(); len(c) != 0 {
+		t.Errorf("still announces %v", c)
+	}
+	if len(listener.Conns(at.ID())) == 0 {
+		t.Error("the connection is gone; the test shows nothing")
+	}
+	serve(t, at, relay.Limits{})
+	await(t, events, "reserved")
+}
+
 func TestReservedPeerIsReachableOnLoopback(t *testing.T) {
 	at := serve(t, node(t), relay.Limits{})
 	listener, dialer := node(t), node(t)

@@ -30,6 +30,9 @@ const (
 // reservation.
 var ErrRelayLost = errors.New("connection to the relay ended")
 
+// ErrWithdrawn means that the relay is still connected but relays no more.
+var ErrWithdrawn = errors.New("the relay relays no more")
+
 // Refused reports whether s says that the relay could but would not.
 func Refused(s Status) bool {
 	return s == ReservationRefused || s == ResourceLimitExceeded || s == PermissionDenied

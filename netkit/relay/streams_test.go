@@ -93,10 +93,10 @@ func TestCircuitsAreSpread(t *testing.T) {
 		reserveBare(t, first.CapableConn)
 		time.Sleep(time.Minute) // until nobody asks any more who is there
 		src := site(lab, "source")
-		for range 20 {
+		for range 32 {
 			circuit(t, src, at, busy.ID())
 		}
-		if first, second := first.circuits.Load(), second.circuits.Load(); first != 10 || second != 10 {
+		if first, second := first.circuits.Load(), second.circuits.Load(); first < 12 || second < 12 {
 			t.Errorf("%d circuits came over the first connection, %d over the second", first, second)
 		}
 	})

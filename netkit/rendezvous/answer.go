@@ -42,6 +42,7 @@ func (s *Server) discover(ctx context.Context, req wire.Request, m *discoverMess
 	now := s.reg.clock(time.Now())
 	found, last := s.reg.page(s.query(req.Peer, ns, after, s.pageLimit(m.limit), records, now))
 	reply := discoverResponse{cookie: s.key.mint(ns, last), status: new(StatusOK)}
+	reply.more = ns == "" && len(found) == 0 && last > after
 	reply.encoded = appendEntries(nil, fieldDiscoverRegistrations, found, records, now)
 	s.counters.count(typeDiscover, StatusOK)
 	s.emit(Event{Kind: EventDiscover, Peer: req.Peer, Namespace: ns, Count: len(found)})

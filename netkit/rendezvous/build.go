@@ -22,45 +22,42 @@ const maxRegisterAddrs = 16
 // register: servers refuse an empty record.
 var ErrNoAddresses = errors.New("no address to register")
 
-// buildRegister makes the REGISTER for a server with the given agent, and what
-// will be acknowledged with it.
-func buildRegister(h host.Host, agent string, req RegisterRequest) (message, Registration, error) {
+// buildRegister makes the REGISTER for a server with the given agent, with the
+// last record if it still holds, and returns the record in it.
+func buildRegister(h host.Host, agent string, req RegisterRequest, last *sealed) (message, *sealed, error) {
 	if req.Namespace == "" || len(req.Namespace) > maxNamespace {
-		return message{}, Registration{}, fmt.Errorf("namespace must have 1 to %d bytes, it has %d", maxNamespace, len(req.Namespace))
+		return message{}, nil, fmt.Errorf("namespace must have 1 to %d bytes, it has %d", maxNamespace, len(req.Namespace))
 	}
 	addrs := req.Addrs
 	if addrs == nil {
 		addrs = h.Addrs()
 	}
-	addrs = chooseAddrs(h.ID(), addrs)
+	chosen := chooseAddrs(h.ID(), addrs)
 	flavours := sendFlavours(req.Format, agent, req.Namespace)
-	seq := peer.TimestampSeq()
-	for ; len(addrs) > 0; addrs = addrs[:len(addrs)-1] {
-		m, err := sealRegister(h, seq, addrs, flavours, req)
-		if err != nil {
-			return message{}, Registration{}, err
-		}
-		if len(m.encode()) <= maxRegister {
-			return m, Registration{Addrs: addrs, Flavours: flavours}, nil
+	if last.of(chosen, flavours) {
+		if m := registerWith(last, req); len(m.encode()) <= maxRegister {
+			return m, last, nil
 		}
 	}
-	return message{}, Registration{}, ErrNoAddresses
+	for addrs = chosen; len(addrs) > 0; addrs = addrs[:len(addrs)-1] {
+		r, err := seal(h, chosen, addrs, flavours)
+		if err != nil {
+			return message{}, nil, err
+		}
+		if m := registerWith(r, req); len(m.encode()) <= maxRegister {
+			return m, r, nil
+		}
+	}
+	return message{}, nil, ErrNoAddresses
 }
 
-func sealRegister(h host.Host, seq uint64, addrs []ma.Multiaddr, flavours []Flavour, req RegisterRequest) (message, error) {
-	var envelopes [2][]byte
-	for i, flavour := range flavours {
-		envelope, err := SealRecord(h.Peerstore().PrivKey(h.ID()), seq, addrs, flavour)
-		if err != nil {
-			return message{}, err
-		}
-		envelopes[i] = envelope
-	}
-	body := registerMessage{ns: &req.Namespace, record: envelopes[0], other: envelopes[1]}
+// registerWith makes a REGISTER with a record.
+func registerWith(r *sealed, req RegisterRequest) message {
+	body := registerMessage{ns: &req.Namespace, record: r.envelopes[0], other: r.envelopes[1]}
 	if req.TTL != 0 {
 		body.ttl = new(uint64(max(req.TTL, 0) / time.Second))
 	}
-	return message{kind: new(typeRegister), register: &body}, nil
+	return message{kind: new(typeRegister), register: &body}
 }
 
 // sendFlavours are the flavours to send, the one for the specification's own

@@ -11,6 +11,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/multiformats/go-multistream"
 
@@ -69,25 +70,41 @@ type Registration struct {
 // the server refused and wraps [ErrUnsupported] when it is no rendezvous
 // point.
 func Register(ctx context.Context, h host.Host, server peer.AddrInfo, req RegisterRequest) (Registration, error) {
-	done, err := register(ctx, h, server, req)
-	var refused *StatusError
-	if errors.As(err, &refused) && refused.Status == StatusInvalidTTL && req.TTL != recommendedTTL {
-		req.TTL = recommendedTTL
-		return register(ctx, h, server, req)
-	}
-	return done, err
+	return registerLast(ctx, h, server, req, new(*sealed))
 }
 
-func register(ctx context.Context, h host.Host, server peer.AddrInfo, req RegisterRequest) (Registration, error) {
+// registerLast registers with the last record if it still holds, and sets it to
+// the one that was sent. A server that refuses it, since it has seen a newer one,
+// is sent a new one.
+func registerLast(ctx context.Context, h host.Host, server peer.AddrInfo, req RegisterRequest, last **sealed) (Registration, error) {
+	before := *last
+	done, err := register(ctx, h, server, req, last)
+	var refused *StatusError
+	if !errors.As(err, &refused) {
+		return done, err
+	}
+	switch {
+	case refused.Status == StatusInvalidTTL && req.TTL != recommendedTTL:
+		req.TTL = recommendedTTL
+	case refused.Status == StatusInvalidSignedPeerRecord && before != nil && *last == before:
+		*last = nil
+	default:
+		return done, err
+	}
+	return register(ctx, h, server, req, last)
+}
+
+func register(ctx context.Context, h host.Host, server peer.AddrInfo, req RegisterRequest, last **sealed) (Registration, error) {
 	st, err := open(ctx, h, server)
 	if err != nil {
 		return Registration{}, err
 	}
-	m, done, err := buildRegister(h, knownAgent(h.Peerstore(), server.ID), req)
+	m, record, err := buildRegister(h, knownAgent(h.Peerstore(), server.ID), req, *last)
 	if err != nil {
 		_ = st.Reset()
 		return Registration{}, fmt.Errorf("register: %w", err)
 	}
+	*last = record
 	reply, err := exchange(ctx, st, m)
 	if err != nil {
 		return Registration{}, fmt.Errorf("register: %w", err)
@@ -99,9 +116,9 @@ func register(ctx context.Context, h host.Host, server peer.AddrInfo, req Regist
 	if err := statusOf(answer.status, answer.text); err != nil {
 		return Registration{}, fmt.Errorf("register: %w", err)
 	}
-	done.Text = *orEmpty(answer.text)
-	done.TTL = granted(answer.ttl, req.TTL)
-	return done, nil
+	return Registration{
+		TTL: granted(answer.ttl, req.TTL), Addrs: record.addrs, Flavours: record.flavours, Text: *orEmpty(answer.text),
+	}, nil
 }
 
 // granted is the TTL of an acknowledged registration: what the server says,
@@ -138,15 +155,31 @@ func open(ctx context.Context, h host.Host, server peer.AddrInfo) (network.Strea
 }
 
 func openProtocol(ctx context.Context, h host.Host, server peer.AddrInfo, id protocol.ID) (network.Stream, error) {
-	ctx = network.WithAllowLimitedConn(ctx, "rendezvous")
-	if err := h.Connect(ctx, server); err != nil {
-		return nil, fmt.Errorf("connect to rendezvous server: %w", err)
+	if err := connect(ctx, h, server); err != nil {
+		return nil, err
 	}
-	st, err := h.NewStream(ctx, server.ID, id)
+	st, err := h.NewStream(network.WithAllowLimitedConn(ctx, "rendezvous"), server.ID, id)
 	if err != nil {
 		return nil, fmt.Errorf("open rendezvous stream: %w", unsupported(err))
 	}
 	return st, nil
+}
+
+// connect connects to the server, at once even after failures: the caller has a
+// back-off of its own, and another under it would only stretch it.
+func connect(ctx context.Context, h host.Host, server peer.AddrInfo) error {
+	forgetBackoff(h, server.ID)
+	if err := h.Connect(network.WithAllowLimitedConn(ctx, "rendezvous"), server); err != nil {
+		return fmt.Errorf("connect to rendezvous server: %w", err)
+	}
+	return nil
+}
+
+// forgetBackoff makes the swarm dial a peer at once.
+func forgetBackoff(h host.Host, p peer.ID) {
+	if sw, ok := h.Network().(*swarm.Swarm); ok {
+		sw.Backoff().Clear(p)
+	}
 }
 
 // unsupported wraps ErrUnsupported around a failed negotiation of the

@@ -25,7 +25,7 @@ import (
 func fakeServer(t *testing.T, h host.Host, answer func(message) message) <-chan message {
 	t.Helper()
 	requests := make(chan message, 100)
-	service := wire.NewService(wire.ServiceConfig{Name: "fake", MaxReply: maxReply}, func(_ context.Context, req wire.Request) ([]byte, error) {
+	service := wire.NewService(wire.ServiceConfig{Name: "fake", MaxReply: maxReply, Burst: 1000}, func(_ context.Context, req wire.Request) ([]byte, error) {
 		m, err := decodeMessage(req.Body)
 		if err != nil {
 			return nil, err
@@ -181,12 +181,12 @@ func TestRegisterTrimsAddresses(t *testing.T) {
 		ma.StringCast("/ip4/8.8.8.9/udp/4001/p2p/" + relayID),
 		ma.StringCast("/p2p/" + h.ID().String()),
 	}
-	_, done, err := buildRegister(h, "", RegisterRequest{Namespace: "ns", Addrs: addrs})
+	_, sent, err := buildRegister(h, "", RegisterRequest{Namespace: "ns", Addrs: addrs}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []ma.Multiaddr{addrs[2], addrs[1], addrs[0]}
-	if diff := cmp.Diff(want, done.Addrs); diff != "" {
+	if diff := cmp.Diff(want, sent.addrs); diff != "" {
 		t.Error(diff)
 	}
 
@@ -195,12 +195,20 @@ func TestRegisterTrimsAddresses(t *testing.T) {
 		long = append(long, ma.StringCast(fmt.Sprintf("/dns4/%s.example/udp/%d/quic-v1", strings.Repeat("x", 200), 1+i)))
 	}
 	var m message
-	m, done, err = buildRegister(h, "", RegisterRequest{Namespace: "ns", Addrs: long})
+	m, sent, err = buildRegister(h, "", RegisterRequest{Namespace: "ns", Addrs: long}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if size := len(m.encode()); size > 4096 || len(done.Addrs) < 5 || len(done.Addrs) > 16 {
-		t.Errorf("%d bytes with %d addresses", size, len(done.Addrs))
+	if size := len(m.encode()); size > 4096 || len(sent.addrs) < 5 || len(sent.addrs) > 16 {
+		t.Errorf("%d bytes with %d addresses", size, len(sent.addrs))
+	}
+	_, again, err := buildRegister(h, "", RegisterRequest{Namespace: "other", Addrs: long}, sent)
+	if err != nil || again != sent {
+		t.Errorf("a record that was trimmed is sealed again, error %v", err)
+	}
+	m, again, err = buildRegister(h, "", RegisterRequest{Namespace: strings.Repeat("n", 255), Addrs: long}, sent)
+	if err != nil || again == sent || len(m.encode()) > 4096 {
+		t.Errorf("a long namespace: %d bytes, error %v", len(m.encode()), err)
 	}
 }
 
@@ -210,111 +218,6 @@ func TestRegisterWithoutAddresses(t *testing.T) {
 	_, err := Register(testContext(t), peerHost, infoOf(point), RegisterRequest{Namespace: "ns", Addrs: []ma.Multiaddr{}})
 	if !errors.Is(err, ErrNoAddresses) {
 		t.Errorf("got %v", err)
-	}
-}
-
-// TestDiscoverAllFollowsPages reads a registry page by page.
-func TestDiscoverAllFollowsPages(t *testing.T) {
-	point, owner, reader := newHost(t), newHost(t), newHost(t)
-	s := newServer(t, point, ServerConfig{})
-	record := sealFor(t, owner, 1, Standard)
-	for i := range 25 {
-		c := testClaim(string(owner.ID()), fmt.Sprintf("ns%02d", i), 2*time.Hour)
-		c.packed = pack(owner.ID(), [2][]byte{record, nil})
-		if _, why := s.put(c); why != nil {
-			t.Fatal(why)
-		}
-	}
-	page, err := DiscoverAll(testContext(t), reader, infoOf(point), DiscoverRequest{Limit: 4})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(page.Entries) != 25 || page.Entries[24].Namespace != "ns24" {
-		t.Errorf("%d entries", len(page.Entries))
-	}
-	later, err := DiscoverAll(testContext(t), reader, infoOf(point), DiscoverRequest{Cookie: page.Cookie})
-	if err != nil || len(later.Entries) != 0 {
-		t.Errorf("after the last cookie: %d entries, %v", len(later.Entries), err)
-	}
-}
-
-// TestAnswersStayBelowOneMiB asks for more than a frame may hold.
-func TestAnswersStayBelowOneMiB(t *testing.T) {
-	point, owner, reader := newHost(t), newHost(t), newHost(t)
-	s := newServer(t, point, ServerConfig{})
-	for i := range 1000 {
-		c := testClaim(string(owner.ID()), fmt.Sprintf("ns%03d", i), 2*time.Hour)
-		padding := appendBytes(nil, 99, make([]byte, 2000))
-		c.packed = pack(owner.ID(), [2][]byte{append(sealFor(t, owner, 1, Standard), padding...), nil})
-		if _, why := s.put(c); why != nil {
-			t.Fatal(why)
-		}
-	}
-	m := discoverOf("", false)
-	m.discover.limit = new(uint64(1 << 40))
-	reply := ask(t, reader, point, m)
-	n, size := len(reply.discoverResponse.registrations), len(reply.encode())
-	if n < 300 || n == 1000 || size > 900<<10+1024 {
-		t.Errorf("%d entries in %d bytes", n, size)
-	}
-}
-
-// TestForgottenCookieStartsOver restarts a server that keeps nothing on disk.
-func TestForgottenCookieStartsOver(t *testing.T) {
-	point, owner, reader := newHost(t), newHost(t), newHost(t)
-	old := newServer(t, point, ServerConfig{})
-	cookie := old.key.mint("ns", 0)
-	if err := old.Close(); err != nil {
-		t.Fatal(err)
-	}
-	newServer(t, point, ServerConfig{})
-	if _, err := Register(testContext(t), owner, infoOf(point), RegisterRequest{Namespace: "ns"}); err != nil {
-		t.Fatal(err)
-	}
-	req := DiscoverRequest{Namespace: "ns", Cookie: cookie}
-	var refused *StatusError
-	if _, err := Discover(testContext(t), reader, infoOf(point), req); !errors.As(err, &refused) || refused.Status != StatusInvalidCookie {
-		t.Errorf("one page: %v, want E_INVALID_COOKIE", err)
-	}
-	page, err := DiscoverAll(testContext(t), reader, infoOf(point), req)
-	if err != nil || len(page.Entries) != 1 {
-		t.Errorf("all pages: %d entries, %v", len(page.Entries), err)
-	}
-}
-
-// TestEndlessServer gives pages for ever; a client takes what it asked for.
-func TestEndlessServer(t *testing.T) {
-	point, reader, other := newHost(t), newHost(t), newHost(t)
-	n := 0
-	fakeServer(t, point, func(message) message {
-		n++
-		return message{kind: new(typeDiscoverResponse), discoverResponse: &discoverResponse{
-			status:        new(StatusOK),
-			cookie:        fmt.Appendf(nil, "%08d", n),
-			registrations: []registerMessage{{ns: new(fmt.Sprint(n)), record: sealFor(t, other, 1, Standard), ttl: new(uint64(9))}},
-		}}
-	})
-	page, err := DiscoverAll(testContext(t), reader, infoOf(point), DiscoverRequest{Max: 5})
-	if err != nil || len(page.Entries) != 5 {
-		t.Errorf("%d entries, %v", len(page.Entries), err)
-	}
-}
-
-// TestServerWithoutMemory gives the same page for any cookie, and the same
-// cookie, or none.
-func TestServerWithoutMemory(t *testing.T) {
-	for _, cookie := range []string{"", "the same"} {
-		point, reader, other := newHost(t), newHost(t), newHost(t)
-		requests := fakeServer(t, point, func(message) message {
-			return message{kind: new(typeDiscoverResponse), discoverResponse: &discoverResponse{
-				cookie:        []byte(cookie),
-				registrations: []registerMessage{{record: sealFor(t, other, 1, Standard)}},
-			}}
-		})
-		page, err := DiscoverAll(testContext(t), reader, infoOf(point), DiscoverRequest{Namespace: "ns"})
-		if err != nil || len(page.Entries) != 1 || len(requests) > 2 {
-			t.Errorf("cookie %q: %d entries after %d requests, %v", cookie, len(page.Entries), len(requests), err)
-		}
 	}
 }
 

@@ -39,6 +39,7 @@ const (
 	fieldDiscoverResponseCookie = 2
 	fieldDiscoverStatus         = 3
 	fieldDiscoverStatusText     = 4
+	fieldDiscoverMore           = 200
 )
 
 // errMalformed is a message that is no protobuf of the specification.
@@ -92,6 +93,13 @@ func consumeUint[T ~uint64](typ protowire.Type, value []byte, into **T) (int, er
 	return n, nil
 }
 
+func consumeBool(typ protowire.Type, value []byte, into *bool) (int, error) {
+	var v *uint64
+	n, err := consumeUint(typ, value, &v)
+	*into = err == nil && *v != 0
+	return n, err
+}
+
 // consumeBytes reads bytes, which stay part of value.
 func consumeBytes(typ protowire.Type, value []byte, into *[]byte) (int, error) {
 	v, n := protowire.ConsumeBytes(value)
@@ -118,6 +126,14 @@ func appendUint[T ~uint64](out []byte, num protowire.Number, v *T) []byte {
 		return out
 	}
 	return protowire.AppendVarint(protowire.AppendTag(out, num, protowire.VarintType), uint64(*v))
+}
+
+// appendBool appends what is true; false is a field that is not sent.
+func appendBool(out []byte, num protowire.Number, v bool) []byte {
+	if !v {
+		return out
+	}
+	return appendUint(out, num, new(uint64(1)))
 }
 
 func appendBytes(out []byte, num protowire.Number, v []byte) []byte {

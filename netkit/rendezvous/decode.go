@@ -126,10 +126,7 @@ func (d *discoverMessage) decode(data []byte) error {
 		case fieldDiscoverCookie:
 			return consumeBytes(typ, value, &d.cookie)
 		case fieldDiscoverBoth:
-			var both *uint64
-			n, err := consumeUint(typ, value, &both)
-			d.both = err == nil && *both != 0
-			return n, err
+			return consumeBool(typ, value, &d.both)
 		default:
 			return 0, nil
 		}
@@ -147,6 +144,8 @@ func (d *discoverResponse) decode(data []byte) error {
 			return consumeUint(typ, value, &d.status)
 		case fieldDiscoverStatusText:
 			return consumeString(typ, value, &d.text)
+		case fieldDiscoverMore:
+			return consumeBool(typ, value, &d.more)
 		default:
 			return 0, nil
 		}

@@ -11,6 +11,14 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 )
 
+// maxBarren is how many pages in a row may be empty with more to come, each for
+// [scanSlots] registrations that the host may not see.
+const maxBarren = 256
+
+// maxCollected is how many registrations are collected when nothing else is
+// said: a hostile server invents peers for nothing.
+const maxCollected = 10_000
+
 // DiscoverRequest says what to ask for.
 type DiscoverRequest struct {
 	// Namespace to look in; empty asks for all.
@@ -57,8 +65,9 @@ type Page struct {
 	Skipped int `json:"skipped"`
 	// Cookie asks the same server for what comes later. It may be nil.
 	Cookie []byte `json:"cookie"`
-	// empty is set when the server sent no registrations at all.
-	empty bool
+	// empty is set when the server sent no registrations at all, and more when
+	// it says that there may be some all the same.
+	empty, more bool
 }
 
 // Discover asks a server for one page of registrations. A server that does
@@ -92,7 +101,7 @@ func Discover(ctx context.Context, h host.Host, server peer.AddrInfo, req Discov
 
 func readPage(self peer.ID, ns string, answer *discoverResponse) Page {
 	// A copy, which does not keep the whole answer.
-	page := Page{Cookie: bytes.Clone(answer.cookie), empty: len(answer.registrations) == 0}
+	page := Page{Cookie: bytes.Clone(answer.cookie), empty: len(answer.registrations) == 0, more: answer.more}
 	for i := range answer.registrations {
 		entry, err := readEntry(ns, &answer.registrations[i])
 		switch {
@@ -136,9 +145,10 @@ func readEntry(ns string, m *registerMessage) (Entry, error) {
 // asked for again.
 func DiscoverAll(ctx context.Context, h host.Host, server peer.AddrInfo, req DiscoverRequest) (Page, error) {
 	limit := req.Max
-	setDefault(&limit, 10_000)
+	setDefault(&limit, maxCollected)
 	all := newMerge(req.Cookie)
-	for restarted := false; len(all.page.Entries) < limit; {
+	barren := 0
+	for restarted := false; len(all.page.Entries) < limit && barren < maxBarren; {
 		page, err := Discover(ctx, h, server, req)
 		var refused *StatusError
 		if errors.As(err, &refused) && refused.Status == StatusInvalidCookie && req.Cookie != nil && !restarted {
@@ -151,8 +161,11 @@ func DiscoverAll(ctx context.Context, h host.Host, server peer.AddrInfo, req Dis
 		}
 		stuck := len(page.Cookie) == 0 || string(page.Cookie) == string(req.Cookie)
 		all.add(page)
-		if page.empty || stuck {
+		if page.empty && !page.more || stuck {
 			break
+		}
+		if barren++; !page.empty {
+			barren = 0
 		}
 		req.Cookie = page.Cookie
 	}

@@ -23,6 +23,10 @@
 // quotas. A full server takes a new registration all the same: of the network
 // that holds the most, the peer that holds the most gives up its oldest.
 //
+// An answer to a DISCOVER of all namespaces without registrations is not the end
+// when field 200 of it is 1: there were so many that the requester may not see.
+// It goes on from the cookie.
+//
 // # Watching
 //
 // The protocol [WatchProtocolID] pushes changes. It is an extension of this
@@ -53,5 +57,6 @@
 // is among what was lost; without a cookie the snapshot is of everything, and
 // what it does not show is gone. A removal carries no cookie: the one before
 // still holds. What went while a watcher was not connected is not told to it;
-// that ends with its TTL.
+// that ends with its TTL, or with a watch from the beginning, which [Follower]
+// makes.
 package rendezvous

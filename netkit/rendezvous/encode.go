@@ -11,7 +11,7 @@ import (
 // numbers. Whoever builds a message sets its type and statuses: rust and Nim
 // take a message without an explicit zero for malformed.
 func (m message) encode() []byte {
-	out := appendUint(nil, fieldType, m.kind)
+	out := appendUint(make([]byte, 0, 32), fieldType, m.kind)
 	if m.register != nil {
 		out = appendPart(out, fieldRegister, m.register.appendTo)
 	}
@@ -31,9 +31,12 @@ func (m message) encode() []byte {
 }
 
 func appendPart(out []byte, num protowire.Number, body func([]byte) []byte) []byte {
-	part := body(nil)
-	out = slices.Grow(out, 2*binary.MaxVarintLen32+len(part))
-	return protowire.AppendBytes(protowire.AppendTag(out, num, protowire.BytesType), part)
+	out = protowire.AppendTag(out, num, protowire.BytesType)
+	at := len(out)
+	out = body(out)
+	var size [binary.MaxVarintLen32]byte
+	n := binary.PutUvarint(size[:], uint64(len(out)-at))
+	return slices.Insert(out, at, size[:n]...)
 }
 
 func (r *registerMessage) appendTo(out []byte) []byte {
@@ -57,19 +60,17 @@ func (d *discoverMessage) appendTo(out []byte) []byte {
 	out = appendString(out, fieldDiscoverNS, d.ns)
 	out = appendUint(out, fieldDiscoverLimit, d.limit)
 	out = appendBytes(out, fieldDiscoverCookie, d.cookie)
-	if d.both {
-		out = appendUint(out, fieldDiscoverBoth, new(uint64(1)))
-	}
-	return out
+	return appendBool(out, fieldDiscoverBoth, d.both)
 }
 
 func (d *discoverResponse) appendTo(out []byte) []byte {
-	out = slices.Grow(out, len(d.encoded)+len(d.cookie)+8)
+	out = slices.Grow(out, len(d.encoded)+len(d.cookie)+16)
 	for i := range d.registrations {
 		out = appendPart(out, fieldDiscoverRegistrations, d.registrations[i].appendTo)
 	}
 	out = append(out, d.encoded...)
 	out = appendBytes(out, fieldDiscoverResponseCookie, d.cookie)
 	out = appendUint(out, fieldDiscoverStatus, d.status)
-	return appendString(out, fieldDiscoverStatusText, d.text)
+	out = appendString(out, fieldDiscoverStatusText, d.text)
+	return appendBool(out, fieldDiscoverMore, d.more)
 }

@@ -122,6 +122,11 @@ func (s *Server) screen(req wire.Request) (reply []byte, refused bool) {
 // refuse reports a refusal and returns its reply, nil for UNREGISTER.
 func (s *Server) refuse(p peer.ID, kind messageType, ns string, why *StatusError) []byte {
 	s.counters.refuse(kind, why)
+	switch why.reason {
+	case reasonMalformed, reasonUnknownType, reasonCookie, reasonForeignRecord:
+		s.service.Fault(p)
+	default: // what an honest peer may not know or help
+	}
 	s.emit(Event{Kind: EventRefused, Peer: p, Namespace: ns, Status: why.Status, Text: why.Text})
 	switch kind {
 	case typeUnregister:

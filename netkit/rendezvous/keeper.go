@@ -6,6 +6,8 @@ import (
 	"time"
 
 	ma "github.com/multiformats/go-multiaddr"
+
+	"dibber/netkit/retry"
 )
 
 // signal is what a keeper is told from outside.
@@ -47,10 +49,9 @@ func newKeeper(cfg RegistrarConfig, do keeperActions, chance func() float64) *ke
 		do:   do,
 		wake: make(chan struct{}, 1),
 		plan: schedule{
-			debounce:   cfg.Debounce,
-			firstRetry: cfg.FirstRetry,
-			lastRetry:  cfg.LastRetry,
-			chance:     chance,
+			debounce: cfg.Debounce,
+			again:    retry.Schedule{First: cfg.FirstRetry, Most: cfg.LastRetry, Chance: chance},
+			chance:   chance,
 		},
 	}
 }
@@ -111,23 +112,25 @@ func (k *keeper) note(s signal) {
 	}
 }
 
+// attempt connects and registers, each within cfg.Timeout.
 func (k *keeper) attempt(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, k.cfg.Timeout)
-	defer cancel()
 	k.plan.attempted(time.Now())
+	within, cancel := context.WithTimeout(ctx, k.cfg.Timeout)
+	defer cancel()
+	// Being connected comes first: it is often what gives a host an address, or
+	// another one than it had.
+	if err := k.do.connect(within); err != nil {
+		k.fail(err)
+		return
+	}
 	addrs := k.cfg.Addrs()
 	if len(addrs) == 0 {
-		// Being connected is often what gives a host an address.
-		if err := k.do.connect(ctx); err != nil {
-			k.fail(err)
-			return
-		}
-		if addrs = k.cfg.Addrs(); len(addrs) == 0 {
-			k.plan.waiting()
-			k.emit(RegistrarEvent{Kind: RegistrarWaiting})
-			return
-		}
+		k.plan.waiting(time.Now())
+		k.emit(RegistrarEvent{Kind: RegistrarWaiting})
+		return
 	}
+	ctx, cancel = context.WithTimeout(ctx, k.cfg.Timeout)
+	defer cancel()
 	k.tried = true
 	done, err := k.do.register(ctx, addrs)
 	if err != nil {

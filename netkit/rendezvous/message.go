@@ -57,4 +57,7 @@ type discoverResponse struct {
 	cookie  []byte
 	status  *Status
 	text    *string
+	// more says that an answer without registrations is not the end: there were
+	// so many that the requester may not see (extension).
+	more bool
 }

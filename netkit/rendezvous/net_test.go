@@ -10,6 +10,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"dibber/netkit/rendezvous/rustcheck"
 	"dibber/netkit/wire"
 )
 
@@ -53,7 +54,7 @@ func checkReplies(t *testing.T, handle wire.Handler) wire.Handler {
 		reply, err := handle(ctx, req)
 		if reply != nil {
 			m, _ := decodeMessage(req.Body)
-			if err := checkRustReply(reply, orEmpty(m.discover).both); err != nil {
+			if _, err := rustcheck.Check(reply, orEmpty(m.discover).both); err != nil {
 				t.Errorf("a rust client rejects the reply to %.200x: %v\n%.200x", req.Body, err, reply)
 			}
 		}

@@ -13,8 +13,9 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
-	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	ma "github.com/multiformats/go-multiaddr"
+
+	"dibber/netkit/retry"
 )
 
 // QuickDebounce is a Debounce for hosts that were just started: their addresses
@@ -41,15 +42,15 @@ type RegistrarConfig struct {
 	// addresses; zero means 30 s.
 	Debounce time.Duration
 	// FirstRetry and LastRetry are the ends of the exponential back-off after
-	// failures and lost connections; zero means 2 s and 5 min.
+	// failures and lost connections; zero means those of package retry.
 	FirstRetry time.Duration
 	LastRetry  time.Duration
-	// Timeout bounds each attempt; zero means 30 s.
+	// Timeout bounds each step of an attempt, connecting and registering; zero
+	// means retry.Attempt.
 	Timeout time.Duration
-	// Turn has room for one and is filled from the sealing of a record to its
-	// answer. The registrars of one host at one server must share one: it refuses
-	// a record that is older than another it got before. Nil takes no turns.
-	Turn chan struct{}
+	// Sealer is what the registrars of the host at this server share; nil is one
+	// that no other has.
+	Sealer *Sealer
 	// CloseTimeout bounds the unregistering in Close; zero means 3 s.
 	CloseTimeout time.Duration
 	// On is told of events, one at a time; nil tells nobody. It must not call
@@ -116,12 +117,13 @@ func NewRegistrar(h host.Host, cfg RegistrarConfig) (*Registrar, error) {
 		return nil, errors.New("registrar: server must be another peer")
 	}
 	setDefault(&cfg.Debounce, 30*time.Second)
-	setDefault(&cfg.FirstRetry, 2*time.Second)
-	setDefault(&cfg.LastRetry, 5*time.Minute)
-	setDefault(&cfg.Timeout, 30*time.Second)
+	setDefault(&cfg.Timeout, retry.Attempt)
 	setDefault(&cfg.CloseTimeout, 3*time.Second)
 	if cfg.Addrs == nil {
 		cfg.Addrs = h.Addrs
+	}
+	if cfg.Sealer == nil {
+		cfg.Sealer = NewSealer()
 	}
 	events, err := h.EventBus().Subscribe([]any{
 		new(event.EvtLocalAddressesUpdated),
@@ -188,39 +190,19 @@ func (r *Registrar) watch() {
 	}
 }
 
-// forgetBackoff makes the swarm dial the server at once. The registrar has a
-// back-off of its own, and another under it would only stretch it.
-func (r *Registrar) forgetBackoff() {
-	if sw, ok := r.host.Network().(*swarm.Swarm); ok {
-		sw.Backoff().Clear(r.cfg.Server.ID)
-	}
-}
-
-func (r *Registrar) connect(ctx context.Context) error {
-	r.forgetBackoff()
-	ctx = network.WithAllowLimitedConn(ctx, "rendezvous")
-	if err := r.host.Connect(ctx, r.cfg.Server); err != nil {
-		return fmt.Errorf("connect to rendezvous server: %w", err)
-	}
-	return nil
-}
+func (r *Registrar) connect(ctx context.Context) error { return connect(ctx, r.host, r.cfg.Server) }
 
 func (r *Registrar) register(ctx context.Context, addrs []ma.Multiaddr) (Registration, error) {
-	r.forgetBackoff()
-	if r.cfg.Turn != nil {
-		select {
-		case r.cfg.Turn <- struct{}{}:
-			defer func() { <-r.cfg.Turn }()
-		case <-ctx.Done():
-			return Registration{}, ctx.Err()
-		}
+	if err := r.cfg.Sealer.take(ctx); err != nil {
+		return Registration{}, err
 	}
-	return Register(ctx, r.host, r.cfg.Server, RegisterRequest{
+	defer r.cfg.Sealer.giveBack()
+	return registerLast(ctx, r.host, r.cfg.Server, RegisterRequest{
 		Namespace: r.cfg.Namespace,
 		TTL:       r.cfg.TTL,
 		Addrs:     addrs,
 		Format:    r.cfg.Format,
-	})
+	}, &r.cfg.Sealer.last)
 }
 
 func (r *Registrar) unregister(ctx context.Context) error {

@@ -5,15 +5,13 @@ import (
 	"time"
 
 	ma "github.com/multiformats/go-multiaddr"
+
+	"dibber/netkit/retry"
 )
 
 // settle is how long a change of addresses is left to settle: addresses
 // rarely come alone.
 const settle = time.Second
-
-// stable is how long a connection must have held for its loss not to count as
-// one more in a row.
-const stable = 5 * time.Minute
 
 // schedule decides when a Registrar registers. It is pure: time and chance are
 // arguments.
@@ -21,8 +19,8 @@ type schedule struct {
 	// debounce is the least time between registrations because of changed
 	// addresses.
 	debounce time.Duration
-	// firstRetry and lastRetry are the ends of the exponential back-off.
-	firstRetry, lastRetry time.Duration
+	// again paces attempts after failures and losses.
+	again retry.Schedule
 	// chance returns a number in [0, 1).
 	chance func() float64
 
@@ -32,15 +30,13 @@ type schedule struct {
 	// until expires.
 	registered []ma.Multiaddr
 	expires    time.Time
-	// changedAt is when addresses were last registered for having changed.
+	// changing is set when next was chosen for changed addresses, and changedAt
+	// is when that was last so.
+	changing  bool
 	changedAt time.Time
-	// attemptedAt is when registering was last begun, or failed.
-	attemptedAt time.Time
-	// failures counts attempts that failed in a row, losses connections that
-	// were lost in a row without having been stable.
-	failures, losses int
-	// down is set while the connection to the server is known to be lost.
-	down bool
+	// failing is set after a failed attempt, down while the connection to the
+	// server is known to be lost.
+	failing, down bool
 }
 
 // live reports whether the registration still holds at now.
@@ -52,7 +48,7 @@ func (s *schedule) start(now time.Time) { s.next = now }
 // changed takes note of the addresses there are to announce now.
 func (s *schedule) changed(now time.Time, addrs []ma.Multiaddr) {
 	switch {
-	case len(addrs) == 0, s.failures > 0, s.live(now) && sameAddrs(addrs, s.registered):
+	case len(addrs) == 0, s.failing, s.down, s.live(now) && sameAddrs(addrs, s.registered):
 		// Nothing to say, or back-off decides when to say it.
 	case s.live(now):
 		at := now.Add(settle)
@@ -60,6 +56,7 @@ func (s *schedule) changed(now time.Time, addrs []ma.Multiaddr) {
 			at = again
 		}
 		s.sooner(at)
+		s.changing = true
 	default:
 		s.sooner(now)
 	}
@@ -67,26 +64,27 @@ func (s *schedule) changed(now time.Time, addrs []ma.Multiaddr) {
 
 // attempted takes note that registering is tried now.
 func (s *schedule) attempted(now time.Time) {
-	s.attemptedAt = now
+	s.again.Begin(now)
+	if s.changing {
+		s.changedAt = now
+	}
+	s.changing = false
 	s.next = time.Time{}
 }
 
 // waiting takes note that the server is connected and there is no address to
 // register: the next change decides.
-func (s *schedule) waiting() {
-	s.failures = 0
-	s.down = false
+func (s *schedule) waiting(now time.Time) {
+	s.again.Succeeded(now)
+	s.failing, s.down = false, false
 	s.next = time.Time{}
 }
 
 // done takes note of a registration, and makes its refresh due at 50 to 70 %
 // of its TTL.
 func (s *schedule) done(now time.Time, ttl time.Duration, addrs []ma.Multiaddr) {
-	if s.live(now) && !sameAddrs(addrs, s.registered) {
-		s.changedAt = now
-	}
-	s.failures = 0
-	s.down = false
+	s.again.Succeeded(now)
+	s.failing, s.down = false, false
 	s.registered = addrs
 	s.expires = now.Add(ttl)
 	s.next = now.Add(time.Duration(float64(ttl) * (0.5 + 0.2*s.chance())))
@@ -94,42 +92,40 @@ func (s *schedule) done(now time.Time, ttl time.Duration, addrs []ma.Multiaddr) 
 
 // failed takes note of a failed attempt.
 func (s *schedule) failed(now time.Time) {
-	s.failures++
-	s.attemptedAt = now
-	s.next = now.Add(s.retry(s.failures))
+	s.failing = true
+	s.next = s.again.Failed(now)
 }
 
 // lost takes note that the connection to the server is gone. The server may
 // be, too, and its registrations with it.
 func (s *schedule) lost(now time.Time) {
+	if !s.down && !s.failing {
+		s.sooner(s.again.Lost(now))
+	}
 	s.down = true
-	if s.failures > 0 {
-		return
-	}
-	if now.Sub(s.attemptedAt) > stable {
-		s.losses = 0
-	}
-	s.losses++
-	s.sooner(now.Add(s.retry(s.losses)))
 }
 
 // found takes note that the server is connected again.
 func (s *schedule) found(now time.Time) {
-	if s.down && now.Sub(s.attemptedAt) >= s.firstRetry {
-		s.sooner(now)
+	if s.down || s.failing {
+		s.sooner(s.again.Hint(now))
 	}
 	s.down = false
 }
 
-// retry is the back-off after n failures in a row, n > 0, spread by a quarter
-// to either side so that the clients of a restarted server do not come at
-// once.
-func (s *schedule) retry(n int) time.Duration {
-	wait := s.lastRetry
+// stable is how long a stream must have held for its loss not to count as one more
+// in a row.
+const stable = 5 * time.Minute
+
+// backoff is how long to wait after n failures in a row, n > 0, from first on
+// and up to last. Chance, in [0, 1), spreads it by a quarter to either side so
+// that the clients of a restarted server do not come at once.
+func backoff(first, last time.Duration, n int, chance float64) time.Duration {
+	wait := last
 	if doublings := n - 1; doublings < 20 {
-		wait = min(wait, s.firstRetry<<doublings)
+		wait = min(wait, first<<doublings)
 	}
-	return time.Duration(float64(wait) * (0.75 + 0.5*s.chance()))
+	return time.Duration(float64(wait) * (0.75 + 0.5*chance))
 }
 
 func (s *schedule) sooner(at time.Time) {

@@ -39,6 +39,10 @@ type ServerConfig struct {
 	Allow func(p peer.ID, ns string) error
 	// Timeout bounds each request; zero means 10 s.
 	Timeout time.Duration
+	// Abused is told of a peer that again and again breaks the protocol, or
+	// comes with cookies or records that are not its own; nil tells nobody.
+	// See [wire.ServiceConfig]. It is to disconnect the peer.
+	Abused func(p peer.ID)
 	// On is told of events, from several goroutines; nil tells nobody. It
 	// must not block.
 	On func(Event)
@@ -102,6 +106,7 @@ func (s *Server) serviceConfig() wire.ServiceConfig {
 		MaxRequest: maxRequest,
 		Timeout:    s.cfg.Timeout,
 		Screen:     s.screen,
+		Abused:     s.cfg.Abused,
 	}
 }
 

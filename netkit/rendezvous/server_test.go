@@ -15,6 +15,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
+	"dibber/netkit/rendezvous/rustcheck"
 	"dibber/netkit/wire"
 )
 
@@ -357,7 +358,7 @@ func FuzzHandle(f *testing.F) {
 			}
 			return
 		}
-		if err := checkRustReply(reply, orEmpty(m.discover).both); err != nil {
+		if _, err := rustcheck.Check(reply, orEmpty(m.discover).both); err != nil {
 			t.Fatalf("%v\n%x\n%x", err, body, reply)
 		}
 	})

@@ -20,7 +20,8 @@ const (
 const restartGap = 1 << 32
 
 func storedKey(seq uint64) string {
-	return string(binary.BigEndian.AppendUint64([]byte(keyEntries), seq))
+	var key [len(keyEntries) + 8]byte
+	return string(binary.BigEndian.AppendUint64(append(key[:0], keyEntries...), seq))
 }
 
 // Field numbers of a stored entry. Those of the envelopes and their seqs were
@@ -51,8 +52,8 @@ func encodeChanges(changes []*change, now time.Time, clock time.Duration) map[st
 		if c.put() {
 			out[storedKey(c.seq)] = encodeEntry(c, now.Add(c.e.expires-clock))
 		}
-		out[keySeq] = binary.BigEndian.AppendUint64(nil, c.seq)
 	}
+	out[keySeq] = binary.BigEndian.AppendUint64(nil, changes[len(changes)-1].seq)
 	return out
 }
 

@@ -7,7 +7,9 @@ import (
 
 	"dibber/netkit/addr"
 	"dibber/netkit/host"
+	"dibber/netkit/retry"
 
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 )
 
@@ -17,7 +19,7 @@ type PeerEvent struct {
 	Peer peer.ID
 	Path string // direct or relayed, when connected
 	Addr string // of the peer, when connected
-	Err  error  // when failed
+	Err  error  // why failed, or lost; nil where that is not known
 }
 
 // keeper stays connected to one peer.
@@ -29,9 +31,6 @@ type keeper struct {
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 }
-
-// firstRetry is the first wait after a failed dial; it doubles up to the most.
-const firstRetry = time.Second
 
 func newKeeper(n *host.Node, to peer.AddrInfo, most time.Duration, on func(PeerEvent)) *keeper {
 	ctx, cancel := context.WithCancel(context.Background())
@@ -50,39 +49,50 @@ func (k *keeper) Close() error {
 }
 
 func (k *keeper) run(ctx context.Context) {
-	changed, stop := k.n.Changes(k.to.ID)
+	id := k.to.ID
+	changed, stop := k.n.Changes(id)
 	defer stop()
-	defer k.n.KeepAlive(k.to.ID)()
-	wait := firstRetry
+	defer k.n.KeepAlive(id)()
+	again := retry.Schedule{Most: k.most}
 	for ctx.Err() == nil {
-		c, err := k.n.Dial(ctx, k.to.ID, k.to.Addrs)
+		again.Begin(time.Now())
+		c, err := k.dial(ctx)
 		if err != nil {
 			if ctx.Err() == nil {
-				k.on(PeerEvent{Kind: "failed", Peer: k.to.ID, Err: err})
+				k.on(PeerEvent{Kind: "failed", Peer: id, Err: err})
 			}
-			host.Pause(ctx, wait)
-			wait = min(2*wait, k.most)
+			k.n.Await(ctx, id, &again, again.Failed(time.Now()), changed)
 			continue
 		}
-		wait = firstRetry
+		again.Succeeded(time.Now())
 		at := c.RemoteMultiaddr()
-		k.on(PeerEvent{Kind: "connected", Peer: k.to.ID, Path: addr.Path(at), Addr: at.String()})
-		k.hold(ctx, changed)
+		k.on(PeerEvent{Kind: "connected", Peer: id, Path: addr.Path(at), Addr: at.String()})
+		last := k.hold(ctx, c, changed)
 		if ctx.Err() == nil {
-			k.on(PeerEvent{Kind: "lost", Peer: k.to.ID})
-			// A peer that hangs up on us at once would otherwise be dialled in a
-			// tight loop.
-			host.Pause(ctx, firstRetry)
+			k.on(PeerEvent{Kind: "lost", Peer: id, Err: k.n.LossCause(last...)})
+			k.n.Await(ctx, id, &again, again.Lost(time.Now()), changed)
 		}
 	}
 }
 
-// hold returns when no connection to the peer is left.
-func (k *keeper) hold(ctx context.Context, changed <-chan struct{}) {
-	for len(k.n.Conns(k.to.ID)) > 0 {
+func (k *keeper) dial(ctx context.Context) (network.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, retry.Attempt)
+	defer cancel()
+	return k.n.Dial(ctx, k.to.ID, k.to.Addrs)
+}
+
+// hold returns when no connection to the peer is left, with those that were the last.
+func (k *keeper) hold(ctx context.Context, c network.Conn, changed <-chan struct{}) []network.Conn {
+	last := []network.Conn{c}
+	for {
+		conns := k.n.Conns(k.to.ID)
+		if len(conns) == 0 {
+			return last
+		}
+		last = conns
 		select {
 		case <-ctx.Done():
-			return
+			return last
 		case <-changed:
 		}
 	}

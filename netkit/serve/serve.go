@@ -1,6 +1,7 @@
 // Package serve composes the long-lived roles of a node: relay, rendezvous point
 // and dial-back server for others, and for itself reservations on relays,
-// registrations at rendezvous points and connections that are kept.
+// registrations at rendezvous points and connections that are kept, with peers that it
+// was told of and with those that it finds.
 package serve
 
 import (
@@ -13,11 +14,15 @@ import (
 	"dibber/netkit/dialback"
 	"dibber/netkit/host"
 	"dibber/netkit/mdns"
+	"dibber/netkit/peering"
 	"dibber/netkit/punch"
+	"dibber/netkit/reach"
 	"dibber/netkit/relay"
 	"dibber/netkit/rendezvous"
+	"dibber/netkit/vantage"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/peerstore"
 	ma "github.com/multiformats/go-multiaddr"
 )
 
@@ -26,20 +31,26 @@ const (
 	RoleRelay      = "relay"
 	RoleRendezvous = "rendezvous"
 	RoleAutoNAT    = "autonat"
+	RoleVantage    = "vantage"
 	RoleMDNS       = "mdns"
 	RoleRelayed    = "use-relay" // keeps reservations
 	RoleRegistered = "register"  // keeps registrations
 	RoleKeeper     = "peer"      // keeps connections
+	RolePeering    = "peering"   // connects with those found
 )
 
 // Config names the roles. The zero value takes none.
 type Config struct {
 	// Relay relays for others; nil does not. Its On is ignored.
 	Relay *relay.Config
-	// Rendezvous keeps registrations of others; nil does not. Its On is ignored.
+	// Rendezvous keeps registrations of others; nil does not. Its On and Abused
+	// are ignored.
 	Rendezvous *rendezvous.ServerConfig
 	// DialBack answers AutoNAT v1 and v2; nil does not.
 	DialBack *dialback.Config
+	// Vantage shows others how they are seen from outside; nil does not. It needs a
+	// node with host.Config.EachAddress.
+	Vantage *vantage.Config
 	// MDNS announces the node on the local network.
 	MDNS bool
 	// MDNSInterfaces are the networks to announce it on; nil means all.
@@ -48,15 +59,24 @@ type Config struct {
 	// Punch makes relayed connections direct; nil does not. Its On is ignored.
 	Punch *punch.Config
 
+	// Full lets the node take further roles by itself, as it can be reached or not;
+	// nil takes only those named here. It excludes Relay.
+	Full *Full
+
 	// Relays are those to keep a reservation on.
 	Relays []peer.AddrInfo
 	// Registrations are those to keep.
 	Registrations []Registration
 	// Peers are those to stay connected to.
 	Peers []peer.AddrInfo
+	// Peering connects with those found by MDNS and in the namespaces of Registrations,
+	// other than Relays, Peers and servers; nil waits for them to connect. Its Sources,
+	// Except and On are ignored.
+	Peering *peering.Config
 
-	// Retry is the longest wait between attempts to get back what was lost; 0
-	// means 10 s.
+	// Retry is the longest wait between the beginnings of two attempts to get back
+	// what was lost, which is spread by a quarter; 0 means retry.DefaultMost, with
+	// which a repair takes less than 10 s from the end of what caused the loss.
 	Retry time.Duration
 	// On is told of what happens, from several goroutines; nil tells nobody. It
 	// must not block.
@@ -79,9 +99,14 @@ type Event struct {
 	Rendezvous   *rendezvous.Event          // a request served
 	Peer         *PeerEvent                 // a kept connection
 	Punch        *punch.Event               // a relayed connection on its way to a direct one
+	Address      *reach.AddressEvent        // an address can be reached or not
+	State        *reach.StateEvent          // the node can be reached or not
+	Role         *RoleEvent                 // a role of a full node
+	Found        *peering.Event             // a peer found, or the connection with it
 }
 
-const defaultRetry = 10 * time.Second
+// turnedAway is how long a peer that abused a role is kept out.
+const turnedAway = time.Minute
 
 // Server is a node with its roles.
 type Server struct {
@@ -92,26 +117,33 @@ type Server struct {
 	relay    *relay.Server
 	point    *rendezvous.Server
 	dialback *dialback.Server
+	full     *full
+	peering  *peering.Service // nil where nobody is looked for
+	vantage  *vantage.Server
 
 	forUs  []func() error // ends what the node does for itself
 	forAll []func() error // ends what it does for others, in the order of starting
 }
 
-// Limits are those of the roles for others; nil where the role is off.
+// Limits are those of the roles that have some; nil where the role is off.
 type Limits struct {
 	Relay      *relay.Limits
 	Rendezvous *rendezvous.Limits
 	AutoNAT    *dialback.Config
+	Peering    *peering.Limits
+	Vantage    *vantage.Config
 }
 
 // New starts every role of cfg on n. Roles for others are up when it returns;
 // reservations, registrations and connections come later and are told by On.
 func New(n *host.Node, cfg Config) (*Server, error) {
-	if cfg.Retry == 0 {
-		cfg.Retry = defaultRetry
+	if cfg.Full != nil && cfg.Relay != nil {
+		return nil, errors.New("serve: a full node decides by itself whether it relays")
 	}
 	s := &Server{n: n, cfg: cfg}
-	for _, start := range []func() error{s.startServers, s.startMDNS, s.startPunch, s.startClients} {
+	release := n.HoldStreams() // an aquadoggo node stays with those alone, server or peer, that take its stream
+	s.forAll = append(s.forAll, func() error { release(); return nil })
+	for _, start := range []func() error{s.startServers, s.startMDNS, s.startPunch, s.startClients, s.startPeering, s.startFull} {
 		if err := start(); err != nil {
 			return nil, errors.Join(err, s.Close())
 		}
@@ -134,6 +166,7 @@ func (s *Server) startServers() error {
 	if s.cfg.Rendezvous != nil {
 		cfg := *s.cfg.Rendezvous
 		cfg.On = func(e rendezvous.Event) { s.tell(Event{Rendezvous: &e}) }
+		cfg.Abused = func(p peer.ID) { s.n.TurnAway(p, turnedAway) }
 		p, err := rendezvous.NewServer(s.n, cfg)
 		if err != nil {
 			return err
@@ -148,6 +181,14 @@ func (s *Server) startServers() error {
 		}
 		s.dialback = d
 		s.add(&s.forAll, RoleAutoNAT, d.Close)
+	}
+	if s.cfg.Vantage != nil {
+		v, err := vantage.New(s.n, *s.cfg.Vantage)
+		if err != nil {
+			return err
+		}
+		s.vantage = v
+		s.add(&s.forAll, RoleVantage, v.Close)
 	}
 	return nil
 }
@@ -183,15 +224,18 @@ func (s *Server) startClients() error {
 		})
 		s.add(&s.forUs, RoleRelayed, c.Close)
 	}
-	turns := make(map[peer.ID]chan struct{})
+	sealers := make(map[peer.ID]*rendezvous.Sealer)
 	for _, r := range s.cfg.Registrations {
-		if turns[r.Server.ID] == nil {
-			turns[r.Server.ID] = make(chan struct{}, 1)
+		if sealers[r.Server.ID] == nil {
+			sealers[r.Server.ID] = rendezvous.NewSealer()
+			s.n.Remember(r.Server.ID, r.Server.Addrs, peerstore.PermanentAddrTTL)
+			stop := s.n.KeepAlive(r.Server.ID)
+			s.add(&s.forUs, RoleRegistered, func() error { stop(); return nil })
 		}
 		c, err := rendezvous.NewRegistrar(s.n, rendezvous.RegistrarConfig{
 			Server: r.Server, Namespace: r.Namespace, TTL: r.TTL, Format: r.Format,
 			Addrs:    func() []ma.Multiaddr { return s.n.AddrsFor(r.Server.ID) },
-			Debounce: rendezvous.QuickDebounce, LastRetry: s.cfg.Retry, Turn: turns[r.Server.ID],
+			Debounce: rendezvous.QuickDebounce, LastRetry: s.cfg.Retry, Sealer: sealers[r.Server.ID],
 			On: func(e rendezvous.RegistrarEvent) { s.tell(Event{Registration: &e}) },
 		})
 		if err != nil {
@@ -199,15 +243,34 @@ func (s *Server) startClients() error {
 		}
 		s.add(&s.forUs, RoleRegistered, c.Close)
 	}
-	for server := range turns {
-		stop := s.n.KeepAlive(server)
-		s.add(&s.forUs, RoleRegistered, func() error { stop(); return nil })
-	}
 	for _, p := range s.cfg.Peers {
 		k := newKeeper(s.n, p, s.cfg.Retry, func(e PeerEvent) { s.tell(Event{Peer: &e}) })
 		s.add(&s.forUs, RoleKeeper, k.Close)
 	}
 	return nil
+}
+
+// startFull lets the node take roles by itself.
+func (s *Server) startFull() error {
+	if s.cfg.Full == nil {
+		return nil
+	}
+	f, err := newFull(s.n, s.cfg, s.tell)
+	if err != nil {
+		return err
+	}
+	s.full = f
+	s.forUs = append(s.forUs, f.close)
+	s.forAll = append(s.forAll, f.closeRelay)
+	return nil
+}
+
+// relaying returns the relay; nil while the node is none.
+func (s *Server) relaying() *relay.Server {
+	if s.full != nil {
+		return s.full.relaying()
+	}
+	return s.relay
 }
 
 // add notes a role that has started.
@@ -224,13 +287,33 @@ func (s *Server) tell(e Event) {
 	}
 }
 
-// Roles are the roles taken, in the order of starting.
-func (s *Server) Roles() []string { return slices.Clone(s.roles) }
+// Roles are the roles taken now, in the order of starting but for those that a full
+// node takes by itself, which come last.
+func (s *Server) Roles() []string {
+	out := slices.Clone(s.roles)
+	if s.full == nil {
+		return out
+	}
+	for _, r := range s.full.roles() {
+		if !slices.Contains(out, r) {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// Reachability is what a full node knows of itself; reach.Undecided for any other.
+func (s *Server) Reachability() reach.State {
+	if s.full == nil {
+		return reach.Undecided
+	}
+	return s.full.reachability()
+}
 
 // Limits are the limits in force.
 func (s *Server) Limits() (l Limits) {
-	if s.relay != nil {
-		l.Relay = new(s.relay.Limits())
+	if r := s.relaying(); r != nil {
+		l.Relay = new(r.Limits())
 	}
 	if s.point != nil {
 		l.Rendezvous = new(s.point.Limits())
@@ -238,11 +321,17 @@ func (s *Server) Limits() (l Limits) {
 	if s.dialback != nil {
 		l.AutoNAT = new(s.dialback.Limits())
 	}
+	if s.peering != nil {
+		l.Peering = new(s.peering.Limits())
+	}
+	if s.vantage != nil {
+		l.Vantage = new(s.vantage.Limits())
+	}
 	return l
 }
 
 // SetLimits replaces the limits of relay and rendezvous, where l has them and the
-// node the role. What stands stays.
+// node was given the role. What stands stays.
 func (s *Server) SetLimits(l Limits) error {
 	if s.relay != nil && l.Relay != nil {
 		if err := s.relay.SetLimits(*l.Relay); err != nil {
@@ -263,17 +352,26 @@ func (s *Server) Stats() *rendezvous.Stats {
 	return new(s.point.Stats())
 }
 
+// Sites are the addresses and ports of the vantage role; nil without it.
+func (s *Server) Sites() []vantage.Site {
+	if s.vantage == nil {
+		return nil
+	}
+	return s.vantage.Sites()
+}
+
 // Drain ends in order what can be ended in order, until ctx ends: what the node does
 // for itself ends at once, so that registrations are withdrawn while their servers
 // can still be told; the relay takes nothing new and waits for its circuits.
 // Close comes after it.
 func (s *Server) Drain(ctx context.Context) error {
-	if s.relay != nil {
-		s.relay.Drain()
+	if r := s.relaying(); r != nil {
+		r.Drain()
 	}
-	err := s.endOurs()
-	if s.relay != nil {
-		err = errors.Join(err, s.relay.Wait(ctx))
+	err := s.endOurs() // a full node takes no roles any more
+	if r := s.relaying(); r != nil {
+		r.Drain()
+		err = errors.Join(err, r.Wait(ctx))
 	}
 	return err
 }

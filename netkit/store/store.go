@@ -124,8 +124,10 @@ func (d *DB) Write(changes map[string][]byte) error {
 	}
 	batch := d.db.NewBatch()
 	defer batch.Close()
+	var room []byte
 	for key, value := range changes {
-		if err := stage(batch, key, value); err != nil {
+		room = append(room[:0], key...)
+		if err := stage(batch, room, value); err != nil {
 			return fmt.Errorf("write database: %w", err)
 		}
 	}
@@ -135,11 +137,12 @@ func (d *DB) Write(changes map[string][]byte) error {
 	return d.log.failure()
 }
 
-func stage(batch *pebble.Batch, key string, value []byte) error {
+// stage adds a change to a batch, which copies it.
+func stage(batch *pebble.Batch, key, value []byte) error {
 	if value == nil {
-		return batch.Delete([]byte(key), nil)
+		return batch.Delete(key, nil)
 	}
-	return batch.Set([]byte(key), value, nil)
+	return batch.Set(key, value, nil)
 }
 
 // Close writes what is in memory and releases the folder.

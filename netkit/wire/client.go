@@ -10,6 +10,16 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 )
 
+// Stream is what a request needs of a stream. Those of the host's network are
+// such, and those of connections outside it.
+type Stream interface {
+	io.ReadWriter
+	Close() error
+	CloseWrite() error
+	Reset() error
+	SetDeadline(t time.Time) error
+}
+
 // Exchange sends request as one frame on st and returns the one frame the peer
 // answers with. A reply above maxReply bytes is [ErrTooLarge]. It ends with ctx
 // and leaves st closed, or reset on error.
@@ -17,7 +27,7 @@ import (
 // It half-closes the stream only after the reply: there are servers that reset
 // a stream when its input ends, and take a reply under way back with it (waku's
 // rendezvous).
-func Exchange(ctx context.Context, st network.Stream, request []byte, maxReply int) ([]byte, error) {
+func Exchange(ctx context.Context, st Stream, request []byte, maxReply int) ([]byte, error) {
 	var reply []byte
 	err := ask(ctx, st, request, func() (err error) {
 		reply, err = NewReader(st, maxReply).Next()
@@ -34,7 +44,7 @@ func Exchange(ctx context.Context, st network.Stream, request []byte, maxReply i
 // A reset without an error code counts as closed: implementations that never
 // answer a message drop its stream. It ends with ctx and leaves st closed, or
 // reset on error.
-func Send(ctx context.Context, st network.Stream, request []byte) error {
+func Send(ctx context.Context, st Stream, request []byte) error {
 	return ask(ctx, st, request, func() error {
 		// The peer may be quicker than the half-close; what it said is read.
 		_ = st.CloseWrite()
@@ -47,7 +57,7 @@ func Send(ctx context.Context, st network.Stream, request []byte) error {
 	})
 }
 
-func ask(ctx context.Context, st network.Stream, request []byte, await func() error) (err error) {
+func ask(ctx context.Context, st Stream, request []byte, await func() error) (err error) {
 	if deadline, ok := ctx.Deadline(); ok {
 		// A little later than the context, which is to be the one that ends it.
 		_ = st.SetDeadline(deadline.Add(time.Second))

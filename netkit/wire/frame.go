@@ -39,13 +39,38 @@ const smallFrame = 4096
 // Reader reads frames of at most a fixed size.
 type Reader struct {
 	src *bufio.Reader
+	end *endNoter
 	max uint64
 }
 
 // NewReader returns a Reader of the frames in src. maxSize is the largest
 // payload in bytes it accepts.
 func NewReader(src io.Reader, maxSize int) *Reader {
-	return &Reader{src: bufio.NewReaderSize(src, 1024), max: uint64(max(maxSize, 0))}
+	end := &endNoter{Reader: src}
+	return &Reader{src: bufio.NewReaderSize(end, 1024), end: end, max: uint64(max(maxSize, 0))}
+}
+
+// endNoter notes when a source has said that it ends.
+type endNoter struct {
+	io.Reader
+	ended bool
+}
+
+func (e *endNoter) Read(p []byte) (int, error) {
+	n, err := e.Reader.Read(p)
+	e.ended = e.ended || errors.Is(err, io.EOF)
+	return n, err
+}
+
+// Ended reports whether the last frame is known to have been read: some sources
+// say with the last bytes that these are the last. Others are only found to
+// have ended by [Reader.Next]. It does not block.
+func (r *Reader) Ended() bool { return r.end.ended && r.src.Buffered() == 0 }
+
+// reset makes r read the frames of another source.
+func (r *Reader) reset(src io.Reader) {
+	*r.end = endNoter{Reader: src}
+	r.src.Reset(r.end)
 }
 
 // Next returns the payload of the next frame. It returns [io.EOF] only between

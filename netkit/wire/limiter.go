@@ -5,54 +5,53 @@ import (
 	"sync"
 	"time"
 
-	"github.com/libp2p/go-libp2p/core/peer"
 	"golang.org/x/time/rate"
 )
 
-// Limiter is a token bucket for each of a bounded number of peers. When the
-// table is full the peer unheard for longest is forgotten, so memory stays
-// bounded however many identities ask.
-type Limiter struct {
+// Limiter is a token bucket for each of a bounded number of keys: peers, or the
+// networks they are in. When the table is full the key unheard for longest is
+// forgotten, so memory stays bounded however many ask.
+type Limiter[K comparable] struct {
 	limit rate.Limit
 	burst int
 	size  int
 
 	mu      sync.Mutex
-	buckets map[peer.ID]*list.Element
-	recent  *list.List // of *bucket, last heard first
+	buckets map[K]*list.Element
+	recent  *list.List // of *bucket[K], last heard first
 }
 
-type bucket struct {
-	peer   peer.ID
+type bucket[K comparable] struct {
+	key    K
 	tokens *rate.Limiter
 }
 
-// NewLimiter returns a Limiter that lets each peer make perSecond requests a
-// second after a burst of burst, and remembers size peers.
-func NewLimiter(perSecond float64, burst, size int) *Limiter {
-	return &Limiter{
+// NewLimiter returns a Limiter that lets each key make perSecond requests a
+// second after a burst of burst, and remembers size keys.
+func NewLimiter[K comparable](perSecond float64, burst, size int) *Limiter[K] {
+	return &Limiter[K]{
 		limit:   rate.Limit(perSecond),
 		burst:   burst,
 		size:    max(size, 1),
-		buckets: make(map[peer.ID]*list.Element),
+		buckets: make(map[K]*list.Element),
 		recent:  list.New(),
 	}
 }
 
-// Allow reports whether p may make a request at now, and counts it if so.
-func (l *Limiter) Allow(p peer.ID, now time.Time) bool {
+// Allow reports whether key may make a request at now, and counts it if so.
+func (l *Limiter[K]) Allow(key K, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	el, ok := l.buckets[p]
+	el, ok := l.buckets[key]
 	if !ok {
 		if len(l.buckets) >= l.size {
 			oldest := l.recent.Back()
-			delete(l.buckets, oldest.Value.(*bucket).peer)
+			delete(l.buckets, oldest.Value.(*bucket[K]).key)
 			l.recent.Remove(oldest)
 		}
-		el = l.recent.PushFront(&bucket{peer: p, tokens: rate.NewLimiter(l.limit, l.burst)})
-		l.buckets[p] = el
+		el = l.recent.PushFront(&bucket[K]{key: key, tokens: rate.NewLimiter(l.limit, l.burst)})
+		l.buckets[key] = el
 	}
 	l.recent.MoveToFront(el)
-	return el.Value.(*bucket).tokens.AllowN(now, 1)
+	return el.Value.(*bucket[K]).tokens.AllowN(now, 1)
 }

@@ -10,7 +10,7 @@ import (
 
 func TestLimiterAllowsBurstThenRate(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
-	l := NewLimiter(2, 3, 10)
+	l := NewLimiter[peer.ID](2, 3, 10)
 	var got []bool
 	for range 4 {
 		got = append(got, l.Allow("a", now))
@@ -24,7 +24,7 @@ func TestLimiterAllowsBurstThenRate(t *testing.T) {
 // TestLimiterForgetsTheSilent keeps a busy peer's bucket while strangers pass.
 func TestLimiterForgetsTheSilent(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
-	l := NewLimiter(1e-9, 1, 3)
+	l := NewLimiter[peer.ID](1e-9, 1, 3)
 	l.Allow("busy", now)
 	for i := range 100 {
 		if l.Allow("busy", now) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"sync"
 	"time"
 
@@ -59,7 +60,20 @@ type ServiceConfig struct {
 	// is closed. It must cost less than the handler. Nil, or a nil reply,
 	// resets the stream.
 	Limited func(req Request) (reply []byte)
+	// Abused is told of a peer that broke the rules again and again: with
+	// frames that are too long or cut off, with streams on which no request
+	// came or that had to make room, and what [Service.Fault] was told of. It
+	// is free to do so ten times, and once more every ten seconds. Nil tells
+	// nobody. It is called by the handler of a stream, which goes on when it
+	// returns.
+	Abused func(peer.ID)
 }
+
+// How many faults a peer is free to make at once, and how many a second.
+const (
+	freeFaults      = 10
+	faultsPerSecond = 0.1
+)
 
 func (c ServiceConfig) withDefaults() ServiceConfig {
 	setDefault(&c.MaxRequest, 4096)
@@ -91,9 +105,11 @@ var (
 type Service struct {
 	cfg     ServiceConfig
 	handler Handler
-	limiter *Limiter
+	limiter *Limiter[peer.ID]
+	faults  *Limiter[peer.ID]
 	ctx     context.Context
 	cancel  context.CancelFunc
+	readers sync.Pool // of *Reader: streams are short and many
 
 	mu      sync.Mutex
 	closed  bool
@@ -110,9 +126,11 @@ func NewService(cfg ServiceConfig, handler Handler) *Service {
 	cfg = cfg.withDefaults()
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Service{
+		readers: sync.Pool{New: func() any { return NewReader(nil, cfg.MaxRequest) }},
 		cfg:     cfg,
 		handler: handler,
-		limiter: NewLimiter(cfg.Rate, cfg.Burst, cfg.RatePeers),
+		limiter: NewLimiter[peer.ID](cfg.Rate, cfg.Burst, cfg.RatePeers),
+		faults:  NewLimiter[peer.ID](faultsPerSecond, freeFaults, cfg.RatePeers),
 		ctx:     ctx,
 		cancel:  cancel,
 		streams: make(map[network.Stream]*list.Element),
@@ -137,11 +155,15 @@ func (s *Service) Close() error {
 
 // Handle serves one stream; it is a [network.StreamHandler].
 func (s *Service) Handle(st network.Stream) {
-	if !s.enter(st) {
+	displaced, ok := s.enter(st)
+	if !ok {
 		_ = st.ResetWithError(network.StreamShutdown)
 		return
 	}
 	defer s.leave(st)
+	if displaced != nil {
+		s.Fault(displaced.Conn().RemotePeer())
+	}
 	if err := s.serve(st); err != nil {
 		_ = st.ResetWithError(resetCode(err))
 		return
@@ -149,21 +171,31 @@ func (s *Service) Handle(st network.Stream) {
 	_ = st.Close()
 }
 
-func (s *Service) enter(st network.Stream) bool {
+// enter admits a stream, and returns the one that had to make room for it, if
+// any.
+func (s *Service) enter(st network.Stream) (displaced network.Stream, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return false
+		return nil, false
 	}
 	if longest := s.waiting.Front(); len(s.streams) >= s.cfg.MaxStreams && longest != nil {
-		displaced := s.waiting.Remove(longest).(network.Stream)
+		displaced = s.waiting.Remove(longest).(network.Stream)
 		// It is off the count at once, though its handler has yet to notice.
 		delete(s.streams, displaced)
 		_ = displaced.ResetWithError(network.StreamResourceLimitExceeded)
 	}
 	s.streams[st] = nil
 	s.running.Add(1)
-	return true
+	return displaced, true
+}
+
+// Fault counts a fault of a peer, and reports the peer when it has made too
+// many. Handlers call it for what only they can see.
+func (s *Service) Fault(p peer.ID) {
+	if s.cfg.Abused != nil && !s.faults.Allow(p, time.Now()) {
+		s.cfg.Abused(p)
+	}
 }
 
 func (s *Service) leave(st network.Stream) {
@@ -213,8 +245,14 @@ func (s *Service) serve(st network.Stream) error {
 		return fmt.Errorf("%w: %w", errNoMemory, err)
 	}
 	defer scope.ReleaseMemory(s.cfg.MaxRequest)
-	frames := NewReader(st, s.cfg.MaxRequest)
+	frames := s.readers.Get().(*Reader)
+	frames.reset(st)
+	defer s.release(frames)
 	for answered := false; ; answered = true {
+		if answered && frames.Ended() {
+			// The end of the stream goes with the reply.
+			return nil
+		}
 		err := s.arm(st)
 		if answered && errors.Is(err, errServiceClosed) {
 			// Not a reset, which would take back the last reply.
@@ -228,7 +266,11 @@ func (s *Service) serve(st network.Stream) error {
 			return nil
 		}
 		if err != nil {
-			return s.readError(err)
+			err = s.readError(err)
+			if breaks(err) || !answered && timedOut(err) {
+				s.Fault(st.Conn().RemotePeer())
+			}
+			return err
 		}
 		s.received(st)
 		err = s.answer(st, Request{Peer: st.Conn().RemotePeer(), Conn: st.Conn(), Body: body})
@@ -239,6 +281,12 @@ func (s *Service) serve(st network.Stream) error {
 			return err
 		}
 	}
+}
+
+// release keeps a stream's reader for another stream.
+func (s *Service) release(frames *Reader) {
+	frames.reset(nil)
+	s.readers.Put(frames)
 }
 
 // readError tells a reader that Close woke from one that failed by itself.
@@ -257,12 +305,15 @@ func (s *Service) answer(st network.Stream, req Request) error {
 	if err != nil || reply == nil {
 		return err
 	}
-	// A reply is held for as long as the peer takes to read it.
-	scope := st.Scope()
-	if err := scope.ReserveMemory(len(reply), network.ReservationPriorityAlways); err != nil {
-		return fmt.Errorf("%w: %w", errNoMemory, err)
+	// A reply is held for as long as the peer takes to read it. It has the
+	// room of the request, which is done with.
+	if more := len(reply) - s.cfg.MaxRequest; more > 0 {
+		scope := st.Scope()
+		if err := scope.ReserveMemory(more, network.ReservationPriorityAlways); err != nil {
+			return fmt.Errorf("%w: %w", errNoMemory, err)
+		}
+		defer scope.ReleaseMemory(more)
 	}
-	defer scope.ReleaseMemory(len(reply))
 	return WriteFrame(st, reply, s.cfg.MaxReply)
 }
 
@@ -290,6 +341,16 @@ func (s *Service) refuse(st network.Stream, reply []byte) error {
 		return err
 	}
 	return errLastReply
+}
+
+// breaks reports whether a frame could not be read for what the peer sent.
+func breaks(err error) bool {
+	return errors.Is(err, ErrTooLarge) || errors.Is(err, ErrBadLength) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+func timedOut(err error) bool {
+	var t net.Error
+	return errors.As(err, &t) && t.Timeout()
 }
 
 func resetCode(err error) network.StreamErrorCode {

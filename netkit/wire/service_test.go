@@ -177,8 +177,8 @@ func TestMemoryIsReserved(t *testing.T) {
 		t.Fatal(err)
 	}
 	client, server, _ := pair(t, ServiceConfig{MaxRequest: 4096}, func(_ context.Context, req Request) ([]byte, error) {
-		if string(req.Body) == "much" {
-			return make([]byte, 100), nil
+		if string(req.Body) == "much" { // more than what its request gives back
+			return make([]byte, 4096+100), nil
 		}
 		return nil, nil
 	}, libp2p.ResourceManager(manager))

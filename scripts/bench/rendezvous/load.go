@@ -45,13 +45,30 @@ func newClient(ctx context.Context, server peer.AddrInfo) (*client, error) {
 	return c, nil
 }
 
-// ask sends one request on a stream of its own and returns the reply.
-func (c *client) ask(ctx context.Context, id protocol.ID, request []byte) ([]byte, error) {
+// ask sends one request on a stream of its own and returns the reply. It half-closes the stream with the request, as the clients of
+// rust-libp2p do, so that neither server waits for the end of a stream that it has answered.
+func (c *client) ask(ctx context.Context, id protocol.ID, request []byte) (reply []byte, err error) {
 	st, err := c.NewStream(ctx, c.server, id)
 	if err != nil {
 		return nil, err
 	}
-	return wire.Exchange(ctx, st, request, maxFrame)
+	stop := context.AfterFunc(ctx, func() { _ = st.Reset() })
+	defer func() {
+		stop()
+		if err != nil {
+			_ = st.Reset()
+		}
+	}()
+	if err := wire.WriteFrame(st, request, maxFrame); err != nil {
+		return nil, err
+	}
+	if err := st.CloseWrite(); err != nil {
+		return nil, err
+	}
+	if reply, err = wire.NewReader(st, maxFrame).Next(); err != nil {
+		return nil, err
+	}
+	return reply, st.Close()
 }
 
 // load is a kind of request: prepare is called before the clock runs.

@@ -107,6 +107,19 @@ func (p *process) memory(field string) (float64, error) {
 
 // cpu is the processor time in seconds that this process and p have used.
 func (p *process) cpu() (float64, error) {
+	sum, err := p.ownCPU()
+	if err != nil {
+		return 0, err
+	}
+	var own syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &own); err != nil {
+		return 0, err
+	}
+	return sum + time.Duration(own.Utime.Nano()+own.Stime.Nano()).Seconds(), nil
+}
+
+// ownCPU is the processor time in seconds that p has used.
+func (p *process) ownCPU() (float64, error) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
 	if err != nil {
 		return 0, err
@@ -121,9 +134,5 @@ func (p *process) cpu() (float64, error) {
 		}
 		sum += ticks / 100
 	}
-	var own syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &own); err != nil {
-		return 0, err
-	}
-	return sum + time.Duration(own.Utime.Nano()+own.Stime.Nano()).Seconds(), nil
+	return sum, nil
 }

@@ -93,13 +93,14 @@ func rateLoads(ctx context.Context, c *client) ([]load, error) {
 	discover := load{"discover(100)", rendezvous.ProtocolID, func(_ *client, worker, i int) ([]byte, error) {
 		return encodeDiscover(namespace(worker*ratePerRun+i), 100, nil), nil
 	}}
-	// One seq for all of a run: of several under way the order of arrival is open.
+	// One seq for all of a run: of several under way the order of arrival is open. It names the run's namespaces too, in which
+	// nobody is registered yet.
 	var seq uint64
 	first := load{"first register", rendezvous.ProtocolID, func(c *client, worker, i int) ([]byte, error) {
 		if worker == 0 && i == 0 {
 			seq = uint64(time.Now().UnixNano())
 		}
-		return registerRequest(c.key, fmt.Sprintf("first-%d", i), fmt.Sprintf("192.0.2.%d", 1+i), seq)
+		return registerRequest(c.key, fmt.Sprintf("first-%d-%d", seq, i), fmt.Sprintf("192.0.2.%d", 1+i), seq)
 	}}
 	// Each client registers once, so that it is given what it registers with, without a look at its agent.
 	register, err := refresh.prepare(c, 0, 0)

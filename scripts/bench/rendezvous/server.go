@@ -12,11 +12,13 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	ma "github.com/multiformats/go-multiaddr"
 
 	nethost "dibber/netkit/host"
 	"dibber/netkit/rendezvous"
+	netserve "dibber/netkit/serve"
 	"dibber/netkit/store"
 	"dibber/netkit/wire"
 )
@@ -60,8 +62,8 @@ func child(part string, args []string) error {
 	switch {
 	case part == "server" && len(args) == 2:
 		return serve(args[0], args[1] == "flooded")
-	case part == "flood" && len(args) == 2:
-		return flood(args[0], args[1])
+	case part == "flood" && len(args) == 3:
+		return flood(args[0], args[1], args[2])
 	default:
 		return fmt.Errorf("unknown part %q", part)
 	}
@@ -70,6 +72,7 @@ func child(part string, args []string) error {
 // serve serves from the database in dir until its input ends. Each line of input is a number of registrations to add, and the
 // namespace they go to if it is one; it is answered with the server's stats.
 func serve(dir string, flooded bool) (err error) {
+	defer netserve.PaceGarbage()() // as dibber serve does
 	h, err := nethost.New(nethost.Config{
 		Listen: []ma.Multiaddr{ma.StringCast("/ip4/127.0.0.1/tcp/0"), ma.StringCast("/ip4/127.0.0.1/udp/0/quic-v1")},
 	})
@@ -84,7 +87,10 @@ func serve(dir string, flooded bool) (err error) {
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	t := &tap{Host: h, handlers: make(map[protocol.ID]network.StreamHandler)}
-	s, err := rendezvous.NewServer(t, rendezvous.ServerConfig{DB: db, Limits: serverLimits(flooded)})
+	s, err := rendezvous.NewServer(t, rendezvous.ServerConfig{
+		DB: db, Limits: serverLimits(flooded),
+		Abused: func(p peer.ID) { h.TurnAway(p, time.Minute) }, // as dibber serve does
+	})
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,221 @@
+package commands
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"dibber/netkit/nat"
+	"dibber/netkit/natcheck"
+)
+
+// verdictText is a verdict in one plain sentence.
+func verdictText(v nat.Verdict) string {
+	switch v {
+	case nat.Public:
+		return "public: everybody can reach this host directly"
+	case nat.Firewalled:
+		return "firewalled: no NAT, but a firewall lets in only answers; peers get in when this host sends to them at the same moment"
+	case nat.Easy:
+		return "easy: behind a NAT that keeps one outside port for all; peers get in once this host has sent to them"
+	case nat.PortRestricted:
+		return "port-restricted: behind a NAT that keeps one outside port, but lets in only the exact ports this host has sent to"
+	case nat.Hard:
+		return "hard: behind a NAT with another outside port for each peer, so nobody can know which one to send to"
+	case nat.UDPBlocked:
+		return "udp-blocked: only TCP gets out of this network"
+	case nat.Offline:
+		return "offline: nothing gets out of this network"
+	default:
+		return "inconclusive: too few vantage points to say how this host is reached"
+	}
+}
+
+// adviceText is a piece of advice as a sentence.
+func adviceText(a nat.Advice) string {
+	switch a {
+	case nat.OpenPort:
+		return "let the UDP port of --listen in at the firewall"
+	case nat.MapPort:
+		return "have the router forward the UDP port of --listen to this host"
+	case nat.StaticPort:
+		return "have the router keep the port of outgoing packets, where it can"
+	case nat.UseRelay:
+		return "keep a reservation on a relay: dibber serve --use-relay RELAY"
+	case nat.UseTCP:
+		return "use TCP: --transport tcp"
+	case nat.MoreServers:
+		return "name another --server, at another address"
+	case nat.VantageNeeded:
+		return "name a --server that runs dibber serve --vantage: only such a one shows who gets in"
+	case nat.SecondAddress:
+		return "name a --server with a second address: it tells what one address cannot"
+	case nat.CheckNetwork:
+		return "look at the network itself: no server answers at all"
+	case nat.IPv6Does:
+		return "prefer IPv6, which does better here"
+	case nat.LocalOnly:
+		return "name a --server elsewhere: the one asked is in the same network, and shows what that does, not the internet"
+	case nat.DoubleNAT:
+		return "there is another NAT outside the router, perhaps the provider's: forwarding a port at the router does not help"
+	case nat.ServerDisputed:
+		return "a server contradicts the others; what it says is left out"
+	default:
+		return string(a)
+	}
+}
+
+func (d natcheckDoc) renderText(t *text) {
+	t.line("%s", verdictText(d.Verdict))
+	t.gap()
+	for _, p := range d.paths() {
+		if line := pathLineOf(p.path); line != "" {
+			t.field(p.name, "%s", line)
+		}
+	}
+	d.renderForecast(t)
+	if m := d.PortMap; m != nil {
+		t.field("port map", "%s", portMapText(*m))
+	}
+	for i, a := range d.Advice {
+		t.field(labelOnce(i, "advice"), "%s", adviceText(a))
+	}
+	for i, s := range d.Servers {
+		if s.Error != nil {
+			t.field(labelOnce(i, "failed"), "%s: %s", s.Peer, oneLine(*s.Error))
+		}
+	}
+	for i, a := range d.Asserts {
+		if !a.Holds {
+			t.field(labelOnce(i, "false"), "%s %s %s: it is %s", a.Path, a.Op, a.Value, a.Found)
+		}
+	}
+	for i, c := range d.Diff {
+		t.field(labelOnce(i, "differs"), "%s: %s, was %s", c.Path, c.After, c.Before)
+	}
+	d.renderTables(t)
+}
+
+// renderForecast says with whom a direct connection is to be expected.
+func (d natcheckDoc) renderForecast(t *text) {
+	i := 0
+	for _, answer := range []nat.Direct{nat.Yes, nat.No, nat.Unknown} {
+		var peers []string
+		for _, f := range d.Forecast {
+			if f.Direct == answer {
+				peers = append(peers, f.Peer)
+			}
+		}
+		if len(peers) > 0 {
+			t.field(labelOnce(i, "direct"), "%s: %s", answer, strings.Join(peers, ", "))
+			i++
+		}
+	}
+}
+
+func (d natcheckDoc) renderTables(t *text) {
+	if len(d.Addresses) > 0 {
+		var rows [][]string
+		for _, a := range d.Addresses {
+			asked := "not asked"
+			if a.Asked != nil {
+				asked = fmt.Sprintf("%d of %d", len(a.ConfirmedBy), *a.Asked)
+			}
+			kind := a.Kind
+			if a.Observed {
+				kind += ", observed"
+			}
+			rows = append(rows, []string{a.Addr, kind, a.Reachability, asked})
+		}
+		t.gap()
+		t.table([]string{"ADDRESS", "KIND", "REACHABLE", "CONFIRMED"}, rows)
+	}
+	if len(d.Relays) > 0 {
+		var rows [][]string
+		for _, r := range d.Relays {
+			rows = append(rows, []string{r.Addr, phaseText(r.RTTms), yesNo(r.Reservation), relayText(r.Limits)})
+		}
+		t.gap()
+		t.table([]string{"RELAY", "RTT MS", "RESERVATION", "LIMITS"}, rows)
+	}
+	if len(d.Evidence) == 0 {
+		return
+	}
+	var rows [][]string
+	for _, e := range d.Evidence {
+		local := e.Local.String()
+		if e.Sample {
+			local += " (sample)"
+		}
+		rows = append(rows, []string{e.Transport, local, e.Observed.String(), e.Remote.String(), e.By, phaseText(e.RTTms)})
+	}
+	t.gap()
+	t.table([]string{"EVIDENCE", "FROM", "SEEN AS", "BY", "TOLD BY", "RTT MS"}, rows)
+}
+
+// pathLineOf is one path in one line; empty if nothing is known.
+func pathLineOf(p nat.Path) string {
+	if p.Works == nil {
+		return ""
+	}
+	if !*p.Works {
+		return "blocked"
+	}
+	parts := []string{"works"}
+	add := func(name string, known bool, value func() string) {
+		v := "unknown"
+		if known {
+			v = value()
+		}
+		parts = append(parts, name+" "+v)
+	}
+	add("nat", p.NAT != nil, func() string { return yesNo(p.NAT) })
+	add("mapping", p.Mapping != nil, func() string { return string(*p.Mapping) })
+	add("filtering", p.Filtering != nil, func() string { return string(*p.Filtering) })
+	add("ports", p.PortPattern != nil, func() string { return string(*p.PortPattern) })
+	add("hairpin", p.Hairpin != nil, func() string { return yesNo(p.Hairpin) })
+	if len(p.Observed) > 0 {
+		parts = append(parts, "seen at "+p.Observed[0].String())
+	}
+	if p.Static != nil {
+		add("static", true, func() string { return yesNo(p.Static) })
+	}
+	return strings.Join(parts, "  ")
+}
+
+func yesNo(b *bool) string {
+	switch {
+	case b == nil:
+		return "unknown"
+	case *b:
+		return "yes"
+	default:
+		return "no"
+	}
+}
+
+// portMapText is what came of asking the router for a port.
+func portMapText(m natcheck.PortMap) string {
+	if m.Protocol == nil {
+		return "none: the router at " + m.Gateway + " gives none"
+	}
+	return fmt.Sprintf("%s  %s by %s  verified %s  double nat %s", m.External, *m.Protocol, m.Gateway, yesNo(m.Verified), yesNo(m.DoubleNAT))
+}
+
+// relayText is what a relay grants.
+func relayText(l *natcheck.RelayLimits) string {
+	if l == nil {
+		return "–"
+	}
+	var parts []string
+	if l.DurationS != nil {
+		parts = append(parts, durationText(time.Duration(*l.DurationS*float64(time.Second))))
+	}
+	if l.Bytes != nil {
+		parts = append(parts, sizeText(*l.Bytes))
+	}
+	if len(parts) == 0 {
+		return "none"
+	}
+	return strings.Join(parts, ", ")
+}

@@ -1,0 +1,141 @@
+package nat
+
+// Direct says whether two peers can have a direct connection.
+type Direct string
+
+// The answers.
+const (
+	Yes     Direct = "yes"
+	No      Direct = "no"
+	Unknown Direct = "unknown"
+)
+
+// Why is the reason of a forecast, in one word.
+type Why string
+
+// The reasons.
+const (
+	WhyPeerOpen   Why = "peer-open"         // everybody gets in to the peer
+	WhyOpen       Why = "open"              // everybody gets in to this node
+	WhyTogether   Why = "open-together"     // both open their NAT or firewall at the same moment
+	WhySpray      Why = "many-ports"        // one side has to try many ports of the other
+	WhyPredict    Why = "predict-ports"     // both sides' next ports can be told in advance
+	WhyTooMany    Why = "too-many-ports"    // neither side's port can be found in time
+	WhyUDPBlocked Why = "udp-blocked"       // no UDP here
+	WhyTooLittle  Why = "too-little-known"  // of this node
+	WhyNoPattern  Why = "pattern-not-known" // of this node's ports
+)
+
+// Kind is what matters of a peer's NAT.
+type Kind struct {
+	Name string
+	// NAT is false for a peer whose addresses are not translated.
+	NAT       bool
+	Mapping   Mapping
+	Filtering Filtering
+	Pattern   Pattern // of outside ports; empty where it is not known
+}
+
+// Kinds are the situations of peers that a forecast is made against.
+func Kinds() []Kind {
+	return []Kind{
+		{"public", false, EIM, EIF, Preserved},
+		{"firewalled", false, EIM, APDF, Preserved},
+		{"EIM/EIF", true, EIM, EIF, Preserved},
+		{"EIM/ADF", true, EIM, ADF, Preserved},
+		{"EIM/APDF", true, EIM, APDF, Preserved},
+		{"ADM/ADF", true, ADM, ADF, Random},
+		{"APDM/APDF sequential", true, APDM, APDF, Sequential},
+		{"APDM/APDF random", true, APDM, APDF, Random},
+	}
+}
+
+// Forecast is what is to be expected with a kind of peer over UDP.
+type Forecast struct {
+	Peer   string `json:"peer"` // the kind's name
+	Direct Direct `json:"direct"`
+	Why    Why    `json:"why"`
+}
+
+// Forecasts are those of a node against every kind.
+func (p Path) Forecasts() []Forecast {
+	var out []Forecast
+	own, known := p.kind()
+	for _, peer := range Kinds() {
+		f := Forecast{Peer: peer.Name}
+		switch {
+		case p.Works != nil && !*p.Works:
+			f.Direct, f.Why = No, WhyUDPBlocked
+		case peer.opens() && p.Works != nil:
+			f.Direct, f.Why = Yes, WhyPeerOpen
+		case !known:
+			f.Direct, f.Why = Unknown, WhyTooLittle
+		default:
+			f.Direct, f.Why = Between(own, peer)
+		}
+		out = append(out, f)
+	}
+	return out
+}
+
+// kind is the path's own kind, false where too little is known of it.
+func (p Path) kind() (Kind, bool) {
+	k := Kind{Mapping: EIM, Filtering: APDF}
+	if p.NAT == nil || p.MappingVaries == nil || p.LetsOtherPort == nil {
+		return k, false
+	}
+	k.NAT = *p.NAT
+	switch {
+	case p.Mapping != nil:
+		k.Mapping = *p.Mapping
+	case *p.MappingVaries:
+		k.Mapping = APDM // as hard as ADM, but for who is let in
+	}
+	switch {
+	case p.Filtering != nil:
+		k.Filtering = *p.Filtering
+	case *p.LetsOtherPort:
+		k.Filtering = ADF // at least
+	}
+	if p.PortPattern != nil {
+		k.Pattern = *p.PortPattern
+	}
+	return k, true
+}
+
+// opens reports whether a stranger gets in at an address that can be known.
+func (k Kind) opens() bool { return k.Mapping == EIM && k.Filtering == EIF }
+
+// Between says whether two kinds can have a direct connection when both sides do all
+// that can be done, and by what means.
+func Between(own, peer Kind) (Direct, Why) {
+	switch {
+	case peer.opens():
+		return Yes, WhyPeerOpen
+	case own.opens():
+		return Yes, WhyOpen
+	case meets(own, peer), meets(peer, own):
+		return Yes, WhyTogether
+	case sprays(own, peer), sprays(peer, own):
+		return Yes, WhySpray
+	case own.Pattern == "":
+		return Unknown, WhyNoPattern
+	case own.Pattern != Random && peer.Pattern != Random:
+		return Yes, WhyPredict
+	default:
+		return No, WhyTooMany
+	}
+}
+
+// meets reports whether a packet of from arrives at the endpoint that a third party
+// saw of to, when to has sent one to what was seen of from.
+func meets(from, to Kind) bool {
+	return to.Mapping == EIM && (to.Filtering != APDF || from.Mapping == EIM)
+}
+
+// sprays reports whether one of many packets of from, to ports of to, meets one that
+// to has opened: either to lets in all ports of an address, or from always sends
+// from the same.
+func sprays(from, to Kind) bool {
+	return to.Filtering != APDF || from.Mapping == EIM
+}
