@@ -32,7 +32,9 @@ func (b *Builder) Run(ctx context.Context, dir string, args ...string) error {
 		return err
 	}
 	defer log.Close()
-	fmt.Fprintln(log, "#", strings.Join(args, " "))
+	if _, err := fmt.Fprintln(log, "#", strings.Join(args, " ")); err != nil {
+		return err
+	}
 	p, err := launch(exec.CommandContext(ctx, args[0], args[1:]...), dir, log)
 	if err != nil {
 		return err

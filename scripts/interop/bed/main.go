@@ -93,15 +93,16 @@ func choose(all []Peer, only string) ([]Peer, error) {
 }
 
 func table(to io.Writer, rows []Row) error {
+	// A tabwriter keeps its first error and tells it at Flush.
 	w := tabwriter.NewWriter(to, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "PEER\tFEATURE\tRESULT\tS\tSEEN, OR WHY NOT")
+	_, _ = fmt.Fprintln(w, "PEER\tFEATURE\tRESULT\tS\tSEEN, OR WHY NOT")
 	counts := make(map[Result]int)
 	for _, r := range rows {
 		seconds := "–"
 		if r.MS > 0 {
 			seconds = fmt.Sprintf("%.1f", r.MS/1000)
 		}
-		fmt.Fprintf(w, "%s (%s)\t%s\t%s\t%s\t%s\n", r.Peer, r.Version, r.Feature, r.Result, seconds, r.Text)
+		_, _ = fmt.Fprintf(w, "%s (%s)\t%s\t%s\t%s\t%s\n", r.Peer, r.Version, r.Feature, r.Result, seconds, r.Text)
 		counts[r.Result]++
 	}
 	if err := w.Flush(); err != nil {

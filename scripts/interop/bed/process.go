@@ -84,7 +84,7 @@ func talk(ctx context.Context, dir, log string, env []string, path string, args 
 		scanner := bufio.NewScanner(out)
 		scanner.Buffer(nil, 1<<20)
 		for scanner.Scan() {
-			fmt.Fprintln(file, scanner.Text())
+			_, _ = fmt.Fprintln(file, scanner.Text()) // a log that is lost fails nothing
 			p.lines <- scanner.Text()
 		}
 		_, _ = io.Copy(file, out)
@@ -105,7 +105,8 @@ func (p *Process) Line(ctx context.Context, prefix string) (string, error) {
 		select {
 		case line, open := <-p.lines:
 			if !open {
-				return "", fmt.Errorf("%s ended (%v) before it said %q; last: %.200q", p.Name, p.wait(ctx), prefix, last)
+				err := fmt.Errorf("%s ended before it said %q; last: %.200q", p.Name, prefix, last)
+				return "", errors.Join(err, p.wait(ctx))
 			}
 			if rest, found := strings.CutPrefix(line, prefix); found {
 				return strings.TrimSpace(rest), nil

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -120,9 +121,7 @@ func configure(file string, sections map[string]any) error {
 	if err := json.Unmarshal(data, &config); err != nil {
 		return err
 	}
-	for name, section := range sections {
-		config[name] = section
-	}
+	maps.Copy(config, sections)
 	if data, err = json.MarshalIndent(config, "", "  "); err != nil {
 		return err
 	}
