@@ -32,6 +32,7 @@ type serveOptions struct {
 
 	Rendezvous       bool
 	RendezvousLimits rendezvous.Limits
+	RefuseAddrs      []string
 
 	AutoNAT   bool
 	NoAutoNAT bool
@@ -96,6 +97,22 @@ func (o *serveOptions) relayLimits() relay.Limits {
 	return l
 }
 
+// rendezvousLimits are the rendezvous point's limits as the flags have them.
+func (o *serveOptions) rendezvousLimits() rendezvous.Limits {
+	l := o.RendezvousLimits
+	for _, word := range o.RefuseAddrs {
+		l.RefuseAddrs |= addrKinds()[word]
+	}
+	return l
+}
+
+// addrKinds are the words for kinds of addresses.
+func addrKinds() map[string]rendezvous.AddrKinds {
+	return map[string]rendezvous.AddrKinds{
+		"public": rendezvous.AddrPublic, "relayed": rendezvous.AddrRelayed, "private": rendezvous.AddrPrivate,
+	}
+}
+
 // config turns the options into the roles' configuration.
 func (o *serveOptions) config(out *output, own peer.ID, db *store.DB) (serve.Config, error) {
 	var cfg serve.Config
@@ -103,7 +120,7 @@ func (o *serveOptions) config(out *output, own peer.ID, db *store.DB) (serve.Con
 		cfg.Relay = &relay.Config{Limits: o.relayLimits()}
 	}
 	if o.Rendezvous {
-		cfg.Rendezvous = &rendezvous.ServerConfig{Limits: o.RendezvousLimits, DB: db}
+		cfg.Rendezvous = &rendezvous.ServerConfig{Limits: o.rendezvousLimits(), DB: db}
 	}
 	if o.dialsBack() {
 		cfg.DialBack = &o.DialBack

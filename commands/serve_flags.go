@@ -40,6 +40,7 @@ func serveFlags(o *serveOptions) []cli.Flag {
 		count("rendezvous-per-peer", "let one peer be in at most `N` namespaces; 0 means 1000", &o.RendezvousLimits.PerPeer),
 		count("rendezvous-per-namespace", "let at most `N` peers be in one namespace; 0 means any", &o.RendezvousLimits.PerNamespace),
 		count("rendezvous-per-prefix", "keep at most `N` registrations of one network, an IPv4 /24 or IPv6 /56; 0 means any", &o.RendezvousLimits.PerPrefix),
+		listFlag("", "rendezvous-refuse", "refuse who registers no address but those of `KIND`: private, relayed or public (repeatable)", &o.RefuseAddrs),
 
 		boolean("autonat", "tell peers whether they can be reached (AutoNAT v1 and v2); on with --relay and without a role", &o.AutoNAT),
 		boolean("no-autonat", "do not, even with --relay or without a role", &o.NoAutoNAT),
@@ -109,6 +110,14 @@ func (o *serveOptions) validate(e *env, args []string) error {
 	case o.Host.NoDiscovery && (o.MDNS || len(o.Register) > 0 || len(o.UseRelays) > 0):
 		return usagef("--no-discovery announces nothing: it excludes --mdns, --register and --use-relay")
 	}
+	for _, kind := range o.RefuseAddrs {
+		if addrKinds()[kind] == 0 {
+			return usagef("--rendezvous-refuse: %q is none of private, relayed and public%s", kind, didYouMean(kind, []string{"private", "relayed", "public"}, ""))
+		}
+	}
+	if o.rendezvousLimits().RefuseAddrs == rendezvous.AddrPublic|rendezvous.AddrRelayed|rendezvous.AddrPrivate {
+		return usagef("--rendezvous-refuse leaves no kind of address to register")
+	}
 	for _, ns := range o.Namespaces {
 		if len(ns) > 255 {
 			return usagef("--namespace: %d bytes are more than 255", len(ns))
@@ -140,7 +149,7 @@ func (o *serveOptions) needs(e *env) error {
 			"relay-reservations", "relay-reservations-per-ip", "relay-reservations-per-prefix", "relay-reservations-per-asn",
 			"relay-circuits", "relay-circuits-total", "relay-duration", "relay-bytes", "relay-rate", "relay-unlimited",
 		}},
-		{"--rendezvous", o.Rendezvous, []string{"rendezvous-min-ttl", "rendezvous-max-ttl", "rendezvous-registrations", "rendezvous-per-peer", "rendezvous-per-namespace", "rendezvous-per-prefix"}},
+		{"--rendezvous", o.Rendezvous, []string{"rendezvous-min-ttl", "rendezvous-max-ttl", "rendezvous-registrations", "rendezvous-per-peer", "rendezvous-per-namespace", "rendezvous-per-prefix", "rendezvous-refuse"}},
 		{"--autonat or --relay", o.dialsBack(), []string{"autonat-per-minute", "autonat-per-peer"}},
 		{"--vantage", o.Vantage, []string{"vantage-per-prefix", "vantage-per-peer"}},
 		{"--mdns", o.MDNS, []string{"mdns-interface"}},

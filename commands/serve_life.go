@@ -110,7 +110,7 @@ func reload(out *output, n *host.Node, s *serve.Server) error {
 	if err != nil {
 		return err
 	}
-	if err := s.SetLimits(serve.Limits{Relay: new(o.relayLimits()), Rendezvous: &o.RendezvousLimits}); err != nil {
+	if err := s.SetLimits(serve.Limits{Relay: new(o.relayLimits()), Rendezvous: new(o.rendezvousLimits())}); err != nil {
 		return err
 	}
 	n.SetAccess(access)

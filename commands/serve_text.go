@@ -180,6 +180,8 @@ type rendezvousLimits struct {
 	// Of a namespace, and of an IPv4 /24 or IPv6 /56; null: only the total counts.
 	PerNamespace *int `json:"per_namespace"`
 	PerPrefix    *int `json:"per_prefix"`
+	// Refuse are the kinds of addresses that do not count.
+	Refuse []string `json:"refuse"`
 }
 
 type autoNATLimits struct {
@@ -229,7 +231,7 @@ func limitsOf(l serve.Limits) limitsDoc {
 		d.Relay = relayLimitsOf(*l.Relay)
 	}
 	if r := l.Rendezvous; r != nil {
-		d.Rendezvous = &rendezvousLimits{r.MinTTL.Seconds(), r.MaxTTL.Seconds(), r.Total, r.PerPeer, positive(r.PerNamespace), positive(r.PerPrefix)}
+		d.Rendezvous = &rendezvousLimits{r.MinTTL.Seconds(), r.MaxTTL.Seconds(), r.Total, r.PerPeer, positive(r.PerNamespace), positive(r.PerPrefix), refusedKinds(r.RefuseAddrs)}
 	}
 	if v := l.Vantage; v != nil {
 		d.Vantage = &vantageLimits{v.PerPrefix, v.PerPeer}
@@ -239,6 +241,18 @@ func limitsOf(l serve.Limits) limitsDoc {
 	}
 	d.Peering = peeringLimitsOf(l.Peering)
 	return d
+}
+
+// refusedKinds are the words for a set of kinds of addresses.
+func refusedKinds(set rendezvous.AddrKinds) []string {
+	var words []string
+	for word, kind := range addrKinds() {
+		if set&kind != 0 {
+			words = append(words, word)
+		}
+	}
+	slices.Sort(words)
+	return words
 }
 
 // positive is n, or nil where the library means no limit.
@@ -288,5 +302,9 @@ func (l relayLimits) String() string {
 
 func (l rendezvousLimits) String() string {
 	span := func(s float64) string { return durationText(time.Duration(s * float64(time.Second))) }
-	return fmt.Sprintf("%d registrations, %d per peer, for %s to %s", l.Total, l.PerPeer, span(l.MinTTLs), span(l.MaxTTLs))
+	text := fmt.Sprintf("%d registrations, %d per peer, for %s to %s", l.Total, l.PerPeer, span(l.MinTTLs), span(l.MaxTTLs))
+	if len(l.Refuse) > 0 {
+		text += "; addresses that do not count: " + strings.Join(l.Refuse, ", ")
+	}
+	return text
 }
