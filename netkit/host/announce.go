@@ -3,6 +3,7 @@ package host
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"dibber/netkit/addr"
 
@@ -14,7 +15,8 @@ import (
 
 // announcements are the addresses told to others besides the listeners'.
 type announcements struct {
-	static []ma.Multiaddr
+	static  []ma.Multiaddr
+	private atomic.Bool
 
 	mu       sync.Mutex // guards following
 	circuits map[peer.ID][]ma.Multiaddr
@@ -39,6 +41,16 @@ func (n *Node) SetCircuits(relay peer.ID, circuits []ma.Multiaddr) {
 	_ = n.changed.Emit(event.EvtAutoRelayAddrsUpdated{})
 }
 
+// SetPrivate says whether nobody can reach the host from outside. It then announces no
+// public address but those that Config.Announce names: libp2p announces what four
+// peers have seen, and whoever is to punch a hole to the host would first wait 5 s for
+// a dial there (go-libp2p#2898). Punching itself offers them all the same.
+func (n *Node) SetPrivate(private bool) {
+	if n.announce.private.Swap(private) != private {
+		_ = n.changed.Emit(event.EvtAutoRelayAddrsUpdated{}) // as in SetCircuits
+	}
+}
+
 // Circuits are the circuit addresses announced now, without the own peer id.
 func (n *Node) Circuits() []ma.Multiaddr {
 	n.announce.mu.Lock()
@@ -60,6 +72,9 @@ func (n *Node) advertised(found []ma.Multiaddr) []ma.Multiaddr {
 	var out []ma.Multiaddr
 	if !n.cfg.KnownOnly {
 		out = append(out, found...)
+		if n.announce.private.Load() {
+			out = slices.DeleteFunc(out, func(a ma.Multiaddr) bool { return addr.ScopeOf(a) == addr.ScopePublic })
+		}
 		out = append(out, n.Circuits()...)
 	}
 	out = append(out, n.announce.static...)

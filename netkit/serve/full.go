@@ -100,6 +100,7 @@ func newFull(n *host.Node, cfg Config, tell func(Event)) (*full, error) {
 		err = f.startRelay()
 	case reach.Private:
 		f.reserves = !f.cfg.NoReserve
+		n.SetPrivate(true)
 	default:
 		f.reach, err = reach.New(n, reach.Config{On: f.learnt})
 	}
@@ -127,6 +128,7 @@ func (f *full) learnt(e reach.Event) {
 	f.mu.Lock()
 	f.is = e.State.Is
 	f.mu.Unlock()
+	f.n.SetPrivate(e.State.Is == reach.Private)
 	poke(f.wake)
 }
 

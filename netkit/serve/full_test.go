@@ -15,6 +15,7 @@ import (
 	"dibber/netkit/serve"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
 )
 
 // stands is a node with its roles, and what they tell.
@@ -146,6 +147,40 @@ func TestFullNodeTurns(t *testing.T) {
 		node.await(t, "relay, again", role("started", serve.RoleRelay))
 		if c := node.n.Circuits(); len(c) != 0 {
 			t.Errorf("still announces %v", c)
+		}
+	})
+}
+
+// Five peers see the same public address of a node behind a NAT, which is more than
+// libp2p asks for to announce it. While nobody gets in there, nobody is told of it.
+func TestPrivateNodeAnnouncesNoPublicAddress(t *testing.T) {
+	natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
+		servers := vantage(t, lab, "one", "two", "three", "four", "five")
+		home := lab.Internet().Router("home", natlab.RouterConfig{NAT: natlab.NAT{Filtering: natlab.AddressAndPortDependent}})
+		node := run(t, home.LAN().Machine("node", natlab.MachineConfig{}).Host(host.Config{}),
+			serve.Config{Full: &serve.Full{}, Peers: infos(servers...)})
+		defer func() { end(t, append(servers, node)...) }()
+		public := func() (own, told int) {
+			count := func(list []ma.Multiaddr) (n int) {
+				for _, a := range list {
+					if !addr.IsRelayed(a) && addr.ScopeOf(a) == addr.ScopePublic {
+						n++
+					}
+				}
+				return n
+			}
+			return count(node.n.Addrs()), count(servers[0].n.Peerstore().Addrs(node.n.ID()))
+		}
+		node.await(t, "verdict", state(reach.Private))
+		time.Sleep(20 * time.Minute) // virtual: what identify told before has run out
+		if own, told := public(); own+told > 0 {
+			t.Errorf("announces %d public addresses, %d of them known to a peer", own, told)
+		}
+		home.SetNAT(natlab.NAT{})
+		time.Sleep(time.Hour) // virtual: what stood for long is asked about every half hour
+		node.await(t, "verdict", state(reach.Public))
+		if own, told := public(); own == 0 || told == 0 {
+			t.Errorf("announces %d public addresses, %d of them known to a peer", own, told)
 		}
 	})
 }
