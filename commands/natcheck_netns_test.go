@@ -80,6 +80,7 @@ func TestNatcheckInNamespaces(t *testing.T) {
 	for ports, pattern := range patterns {
 		for _, kind := range natlab.Kinds(ports) {
 			t.Run(fmt.Sprintf("%s %s", kind, ports), func(t *testing.T) {
+				t.Parallel()
 				want := told{mappings[kind.Mapping], filterings[kind.Filtering]}
 				verdict := nat.Hard
 				switch {
@@ -94,10 +95,12 @@ func TestNatcheckInNamespaces(t *testing.T) {
 	}
 	for _, unasked := range []natlab.Unsolicited{natlab.Drop, natlab.Reject, natlab.Poison} {
 		t.Run(fmt.Sprintf("kernel keeping ports, %s", unasked), func(t *testing.T) {
+			t.Parallel()
 			r := lab.Router(lab.Internet(), "router", netns.RouterConfig{Unsolicited: unasked})
 			look(t, r.Inside("node"), told{nat.EIM, nat.APDF}, nat.Preserved, nat.PortRestricted)
 		})
 		t.Run(fmt.Sprintf("kernel random, %s", unasked), func(t *testing.T) {
+			t.Parallel()
 			r := lab.Router(lab.Internet(), "router", netns.RouterConfig{RandomPorts: true, Unsolicited: unasked})
 			look(t, r.Inside("node"), told{nat.APDM, nat.APDF}, nat.Random, nat.Hard)
 		})

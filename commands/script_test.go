@@ -6,10 +6,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,6 +25,11 @@ import (
 // TestMain lets scripts run dibber, a rendezvous point of the old kind and both ends of a TCP connection as processes of their own, and
 // TestSecondSignal a program that does not end by itself.
 func TestMain(m *testing.M) {
+	// Tests of commands wait for other processes most of the time: more of them run at once than there are processors, unless -parallel
+	// says how many.
+	if err := flag.Set("test.parallel", strconv.Itoa(4*runtime.GOMAXPROCS(0))); err != nil {
+		panic(err)
+	}
 	testscript.Main(m, map[string]func(){
 		"dibber": func() {
 			os.Exit(Main(Interruptible(context.Background()), os.Args[1:], Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
