@@ -35,7 +35,7 @@ func (o *hostOptions) validate() error {
 	if o.IP4 && o.IP6 {
 		return usagef("-4 and -6 exclude each other")
 	}
-	if _, err := parseAddrs("--listen", o.Listen); err != nil {
+	if _, err := parseListen(o.Listen); err != nil {
 		return err
 	}
 	if _, err := parseAddrs("--announce", o.Announce); err != nil {
@@ -50,7 +50,7 @@ func (o *hostOptions) validate() error {
 	return nil
 }
 
-// parseAddrs reads the values of a flag that takes multiaddrs.
+// parseAddrs reads the values of a flag that takes addresses of this host.
 func parseAddrs(flag string, values []string) ([]ma.Multiaddr, error) {
 	var out []ma.Multiaddr
 	for _, v := range values {
@@ -58,9 +58,29 @@ func parseAddrs(flag string, values []string) ([]ma.Multiaddr, error) {
 		if err != nil {
 			return nil, usagef("%s: %w", flag, err)
 		}
+		switch {
+		case a[len(a)-1].Code() == ma.P_P2P:
+			return nil, usagef("%s %s: leave out the last /p2p/…: the peer id is that of the key", flag, a)
+		case addr.Transport(a) == "":
+			return nil, usagef("%s %s: it needs a transport, as in /ip4/0.0.0.0/tcp/4001 or /ip4/0.0.0.0/udp/4001/quic-v1", flag, a)
+		}
 		out = append(out, a)
 	}
 	return out, nil
+}
+
+// parseListen reads the values of --listen, which are addresses of this machine.
+func parseListen(values []string) ([]ma.Multiaddr, error) {
+	out, err := parseAddrs("--listen", values)
+	for _, a := range out {
+		if _, err := a.ValueForProtocol(ma.P_CIRCUIT); err == nil {
+			return nil, usagef("--listen %s: a relay is listened on with --use-relay or --relay", a)
+		}
+		if code := a[0].Code(); code != ma.P_IP4 && code != ma.P_IP6 && code != ma.P_IP6ZONE {
+			return nil, usagef("--listen %s: it needs an address of this machine, as in /ip4/0.0.0.0 or /ip6/::", a)
+		}
+	}
+	return out, err
 }
 
 // openFile is how lists named on the command line are read.
@@ -115,7 +135,7 @@ func (o *hostOptions) access() (host.Access, error) {
 func (o *hostOptions) config(out *output, def hostDefaults) (host.Config, error) {
 	cfg := host.Config{Agent: Agent(), Port: def.port, KnownOnly: o.NoDiscovery}
 	var err error
-	if cfg.Listen, err = parseAddrs("--listen", o.Listen); err != nil {
+	if cfg.Listen, err = parseListen(o.Listen); err != nil {
 		return cfg, err
 	}
 	if cfg.Announce, err = parseAddrs("--announce", o.Announce); err != nil {
