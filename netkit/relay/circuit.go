@@ -146,7 +146,13 @@ func (c *circuit) run() {
 func (c *circuit) carry(f *flow) {
 	buf := c.s.buffers.Get().(*[]byte)
 	defer c.s.buffers.Put(buf)
-	why := f.run(c.ctx, *buf)
+	ctx := c.ctx
+	if !c.deadline.IsZero() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, c.deadline)
+		defer cancel()
+	}
+	why := f.run(ctx, *buf)
 	switch {
 	case why == ReasonFinished:
 		return

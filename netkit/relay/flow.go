@@ -15,8 +15,8 @@ const (
 	// bufferSize is how much is read at once, and the memory that each direction
 	// of a circuit takes.
 	bufferSize = 32 << 10
-	// minBurst is how much a circuit with a rate may carry at once at least, so
-	// that a slow one does not go byte by byte.
+	// minBurst is how much a circuit with a rate may carry at once at least, if it is
+	// not more than a second's, so that a slow one does not go byte by byte.
 	minBurst = 1 << 10
 	// stallCheck is how often circuits are looked at for one that moves nothing,
 	// which is ended when it was so stallChecks times in a row.
@@ -24,9 +24,10 @@ const (
 	stallChecks = 3
 )
 
-// burst is how much of a rate a circuit may use at once: a quarter of a second's.
+// burst is how much of a rate a circuit may use at once: a quarter of a second's. No
+// bytes wait longer than a second, in which nothing is read and who leaves is not noticed.
 func burst(perSecond int64) int {
-	return int(min(max(perSecond/4, minBurst), bufferSize))
+	return int(min(max(perSecond/4, min(minBurst, perSecond)), bufferSize))
 }
 
 // flow is one direction of a circuit.
@@ -72,10 +73,8 @@ func (f *flow) pass(ctx context.Context, b []byte) Reason {
 	if left := f.limit - f.moved.Load(); f.limit >= 0 && int64(len(b)) > left {
 		b, f.over = b[:left], true
 	}
-	if f.rate != nil {
-		if err := f.rate.WaitN(ctx, len(b)); err != nil {
-			return f.toGone // the circuit was ended for a reason of its own
-		}
+	if f.rate != nil && !f.wait(ctx, len(b)) {
+		return f.toGone // the circuit was ended for a reason of its own
 	}
 	f.writing.Store(true)
 	n, err := f.to.Write(b)
@@ -88,6 +87,18 @@ func (f *flow) pass(ctx context.Context, b []byte) Reason {
 		return ReasonBytes
 	default:
 		return ""
+	}
+}
+
+// wait waits until n bytes may pass, or returns false when ctx ends before.
+func (f *flow) wait(ctx context.Context, n int) bool {
+	timer := time.NewTimer(f.rate.ReserveN(time.Now(), n).Delay())
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 

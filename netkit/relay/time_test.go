@@ -177,6 +177,29 @@ func TestRate(t *testing.T) {
 	})
 }
 
+// TestDurationEndsWhatIsHeldBack: a circuit whose bytes wait for its rate, both ways, ends
+// in time all the same, and with the reason.
+func TestDurationEndsWhatIsHeldBack(t *testing.T) {
+	natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
+		s, story, at := start(t, site(lab, "relay"), relay.Config{Limits: relay.Limits{Rate: 5, Duration: 3 * time.Second}})
+		a, b := site(lab, "a"), site(lab, "b")
+		ends := accept(a)
+		reserve(t, a, at)
+		near := circuit(t, b, at, a.ID())
+		far := <-ends
+		over := story.since(s.Circuits()[0].Opened, relay.EventCircuitClosed, relay.ReasonDuration)
+		for _, st := range []network.Stream{near, far} {
+			if _, err := st.Write(noise(5000)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(4 * time.Second)
+		if after, ok := over(); !ok || after != 3*time.Second {
+			t.Errorf("over %v after %s", ok, after)
+		}
+	})
+}
+
 // TestStalledCircuitsDoNotStarveOthers: bytes that a circuit's reader does not take
 // use up the window of the whole QUIC connection (RFC 9000, 4.1), and with it every
 // other circuit from the same peer. So they are ended.
