@@ -2,6 +2,7 @@ package commands
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 	"time"
 
@@ -15,7 +16,7 @@ import (
 
 // serveEvents are the lines of --ndjson before the summary.
 func serveEvents() []event {
-	list := append([]event{{"ready", readyDoc{}}, {"config.reloaded", reloadedLine{}}}, reservationEvents()...)
+	list := append([]event{{"ready", readyDoc{}}, {"config.reloaded", reloadedLine{}}, {"config.failed", reloadFailed{}}}, reservationEvents()...)
 	for _, kind := range []rendezvous.RegistrarEventKind{
 		rendezvous.RegistrarRegistered, rendezvous.RegistrarRefreshed, rendezvous.RegistrarWaiting,
 		rendezvous.RegistrarFailed, rendezvous.RegistrarUnregistered,
@@ -263,9 +264,33 @@ type reloadedLine struct {
 	Table      int `json:"table"`
 	// Limits are those of the roles for others, as they are now.
 	Limits limitsDoc `json:"limits"`
+	// Changed are the roles with other limits than before.
+	Changed []string `json:"changed"`
 }
 
 func (l reloadedLine) line() string {
-	return fmt.Sprintf("lists reloaded  allow %d peers, %d ranges; deny %d peers, %d ranges; table of %d peers",
+	text := fmt.Sprintf("lists reloaded  allow %d peers, %d ranges; deny %d peers, %d ranges; table of %d peers",
 		l.AllowPeers, l.AllowCIDRs, l.DenyPeers, l.DenyCIDRs, l.Table)
+	for _, role := range l.Changed {
+		text += "\nnew limits      " + roleText(role, l.Limits)
+	}
+	return text
+}
+
+// reloadFailed is why nothing was reloaded: all is as it was.
+type reloadFailed struct {
+	Error string `json:"error"`
+}
+
+func (l reloadFailed) line() string { return "nothing reloaded  " + l.Error }
+
+// changedLimits are the roles whose limits differ, of those whose limits can be changed.
+func changedLimits(before, after limitsDoc) (roles []string) {
+	if !reflect.DeepEqual(before.Relay, after.Relay) {
+		roles = append(roles, serve.RoleRelay)
+	}
+	if !reflect.DeepEqual(before.Rendezvous, after.Rendezvous) {
+		roles = append(roles, serve.RoleRendezvous)
+	}
+	return roles
 }

@@ -118,6 +118,14 @@ func (o *serveOptions) validate(e *env, args []string) error {
 	if o.rendezvousLimits().RefuseAddrs == rendezvous.AddrPublic|rendezvous.AddrRelayed|rendezvous.AddrPrivate {
 		return usagef("--rendezvous-refuse leaves no kind of address to register")
 	}
+	if _, err := o.rendezvousLimits().WithDefaults(); o.Rendezvous && err != nil {
+		return usagef("%w", err)
+	}
+	for _, flag := range []string{"relay-duration", "relay-bytes"} {
+		if o.RelayUnlimited && e.named(flag) {
+			return usagef("--relay-unlimited and --%s exclude each other", flag)
+		}
+	}
 	for _, ns := range o.Namespaces {
 		if len(ns) > 255 {
 			return usagef("--namespace: %d bytes are more than 255", len(ns))

@@ -81,7 +81,7 @@ func reloadOnHangup(out *output, n *host.Node, s *serve.Server) (stop func()) {
 	done.Go(func() {
 		for range hangup {
 			if err := reload(out, n, s); err != nil {
-				out.warn("nothing reloaded: %v", err)
+				out.event("config.failed", reloadFailed{err.Error()})
 			}
 		}
 	})
@@ -110,14 +110,16 @@ func reload(out *output, n *host.Node, s *serve.Server) error {
 	if err != nil {
 		return err
 	}
+	before := limitsOf(s.Limits())
 	if err := s.SetLimits(serve.Limits{Relay: new(o.relayLimits()), Rendezvous: new(o.rendezvousLimits())}); err != nil {
 		return err
 	}
 	n.SetAccess(access)
 	n.SetKnown(knownPeers(table))
+	now := limitsOf(s.Limits())
 	out.event("config.reloaded", reloadedLine{
 		len(access.AllowPeers), len(access.DenyPeers), len(access.AllowCIDRs), len(access.DenyCIDRs),
-		len(table.Peers()), limitsOf(s.Limits()),
+		len(table.Peers()), now, changedLimits(before, now),
 	})
 	return nil
 }

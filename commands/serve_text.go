@@ -296,13 +296,20 @@ func (l relayLimits) String() string {
 	if len(each) > 0 {
 		kind = "circuits of " + strings.Join(each, " and ")
 	}
-	return fmt.Sprintf("%d reservations, %d per IP address; %d circuits, %d per peer; %s", l.Reservations, l.ReservationsPerIP,
-		l.Circuits, l.CircuitsPerPeer, kind)
+	return fmt.Sprintf("%d reservations, %d per IPv4 address, %d per IPv6 /%d, %d per autonomous system; %d circuits, %d per peer; %s",
+		l.Reservations, l.ReservationsPerIP, l.ReservationsPerPrefix, l.PrefixLength, l.ReservationsPerASN, l.Circuits, l.CircuitsPerPeer, kind)
 }
 
 func (l rendezvousLimits) String() string {
 	span := func(s float64) string { return durationText(time.Duration(s * float64(time.Second))) }
-	text := fmt.Sprintf("%d registrations, %d per peer, for %s to %s", l.Total, l.PerPeer, span(l.MinTTLs), span(l.MaxTTLs))
+	text := fmt.Sprintf("%d registrations, %d per peer", l.Total, l.PerPeer)
+	if l.PerNamespace != nil {
+		text += fmt.Sprintf(", %d per namespace", *l.PerNamespace)
+	}
+	if l.PerPrefix != nil {
+		text += fmt.Sprintf(", %d per network", *l.PerPrefix)
+	}
+	text += fmt.Sprintf(", for %s to %s", span(l.MinTTLs), span(l.MaxTTLs))
 	if len(l.Refuse) > 0 {
 		text += "; addresses that do not count: " + strings.Join(l.Refuse, ", ")
 	}

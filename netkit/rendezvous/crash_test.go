@@ -41,7 +41,7 @@ func TestCrashAtEveryBatch(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer db.Close()
-		limits, err := Limits{Total: 5}.withDefaults()
+		limits, err := Limits{Total: 5}.WithDefaults()
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -97,7 +97,8 @@ const maxNamespace = 255
 // pageBytes is the budget of an answer's registrations.
 const pageBytes = 900 << 10
 
-func (l Limits) withDefaults() (Limits, error) {
+// WithDefaults fills in what is not set, and tells which limit makes no sense.
+func (l Limits) WithDefaults() (Limits, error) {
 	setDefault(&l.MinTTL, 2*time.Hour)
 	setDefault(&l.MaxTTL, 72*time.Hour)
 	setDefault(&l.DefaultTTL, min(max(2*time.Hour, l.MinTTL), l.MaxTTL))

@@ -142,7 +142,7 @@ func drawClaim(t *rapid.T) claim {
 func TestRegistryMatchesModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		now := time.Unix(1_000_000, 0)
-		limits, err := Limits{MinTTL: time.Minute, PerPeer: 3, PerNamespace: 4, PerPrefix: 5, Total: 8}.withDefaults()
+		limits, err := Limits{MinTTL: time.Minute, PerPeer: 3, PerNamespace: 4, PerPrefix: 5, Total: 8}.WithDefaults()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -240,7 +240,7 @@ func TestRegistryMatchesModel(t *testing.T) {
 func TestUndoneMatchesModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		now := time.Unix(1_000_000, 0)
-		limits, err := Limits{}.withDefaults()
+		limits, err := Limits{}.WithDefaults()
 		if err != nil {
 			t.Fatal(err)
 		}

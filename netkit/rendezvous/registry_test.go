@@ -13,7 +13,7 @@ import (
 
 func testLimits(t *testing.T, l Limits) Limits {
 	t.Helper()
-	l, err := l.withDefaults()
+	l, err := l.WithDefaults()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -79,7 +79,7 @@ func newRates() rates {
 
 // NewServer starts a server on h with the registrations cfg.DB holds.
 func NewServer(h host.Host, cfg ServerConfig) (*Server, error) {
-	limits, err := cfg.Limits.withDefaults()
+	limits, err := cfg.Limits.WithDefaults()
 	if err != nil {
 		return nil, err
 	}
@@ -153,7 +153,7 @@ func (s *Server) Limits() Limits { return *s.reg.limits.Load() }
 // defaults. What is registered stays, save what is above a lower Total: that
 // goes as it would to make room. An error leaves the limits as they were.
 func (s *Server) SetLimits(l Limits) error {
-	l, err := l.withDefaults()
+	l, err := l.WithDefaults()
 	if err != nil {
 		return err
 	}

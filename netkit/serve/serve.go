@@ -331,15 +331,20 @@ func (s *Server) Limits() (l Limits) {
 }
 
 // SetLimits replaces the limits of relay and rendezvous, where l has them and the
-// node was given the role. What stands stays.
+// node was given the role. What stands stays. An error leaves all as it was.
 func (s *Server) SetLimits(l Limits) error {
-	if s.relay != nil && l.Relay != nil {
-		if err := s.relay.SetLimits(*l.Relay); err != nil {
+	if l.Relay != nil {
+		if _, err := l.Relay.WithDefaults(); err != nil {
 			return err
 		}
 	}
 	if s.point != nil && l.Rendezvous != nil {
-		return s.point.SetLimits(*l.Rendezvous)
+		if err := s.point.SetLimits(*l.Rendezvous); err != nil {
+			return err
+		}
+	}
+	if s.relay != nil && l.Relay != nil {
+		return s.relay.SetLimits(*l.Relay)
 	}
 	return nil
 }
