@@ -5,12 +5,13 @@
 //	go run ./scripts/bench/relay
 //
 // The machine is shared by all parts, so ratios of runs that alternate say more
-// than rates. The last line is the result as JSON.
+// than rates. The last line is the result as JSON. It exits 1 if a limit is missed.
 package main
 
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -49,12 +50,29 @@ func main() {
 	flag.IntVar(&o.circuits, "circuits", 500, "how many circuits share a relay")
 	flag.StringVar(&o.profile, "profile", "", "write the CPU profile of each measured relay to `PREFIX`-NAME.pprof")
 	flag.Parse()
+	if err := o.check(); err != nil {
+		fmt.Fprintln(os.Stderr, "relay benchmark:", err)
+		os.Exit(2)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	if err := run(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "relay benchmark:", err)
 		os.Exit(1)
 	}
+}
+
+// check refuses names of what there is not.
+func (o options) check() error {
+	if o.transport != "" && o.transport != "quic" && o.transport != "tcp" {
+		return fmt.Errorf("-transport is quic or tcp, not %q", o.transport)
+	}
+	for part := range strings.SplitSeq(o.only, ",") {
+		if part != "" && part != "throughput" && part != "reservations" && part != "fairness" {
+			return fmt.Errorf("-only names throughput, reservations and fairness, not %q", part)
+		}
+	}
+	return nil
 }
 
 func run(ctx context.Context, o options) error {
@@ -65,7 +83,14 @@ func run(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	return json.NewEncoder(os.Stdout).Encode(res)
+	met := res.print()
+	if err := json.NewEncoder(os.Stdout).Encode(res); err != nil {
+		return err
+	}
+	if !met {
+		return errors.New("a limit was missed")
+	}
+	return nil
 }
 
 // result is the last line of the output.

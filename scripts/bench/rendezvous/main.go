@@ -65,6 +65,12 @@ func main() {
 		os.Exit(2)
 	}
 	o.skip = strings.Split(skip, ",")
+	for _, part := range o.skip {
+		if !slices.Contains([]string{"", "rates", "scale", "flood"}, part) {
+			fmt.Fprintf(os.Stderr, "bench rendezvous: -skip names rates, scale and flood, not %q\n", part)
+			os.Exit(2)
+		}
+	}
 	r, err := measure(context.Background(), o)
 	if err == nil {
 		err = r.print()
