@@ -5,14 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"dibber/netkit/addr"
 	"dibber/netkit/host"
 	"dibber/netkit/identity"
+	"dibber/netkit/mdns"
 	"dibber/netkit/punch"
 	"dibber/netkit/store"
 	"dibber/netkit/vantage"
@@ -330,10 +333,9 @@ func hostFailure(err error) (failure, bool) {
 	case errors.Is(err, host.ErrTransportOff):
 		return failure{Exit: exitUsage, Hint: "see --transport, --psk-file and --tls-cert"}, true
 	case errors.As(err, &le):
-		return failure{
-			Code: "listen", Phase: "listen", Addr: le.Addr.String(),
-			Hint: "another program may have the port; choose one with --listen",
-		}, true
+		return failure{Code: "listen", Phase: "listen", Addr: le.Addr.String(), Hint: listenHint(le)}, true
+	case errors.Is(err, mdns.ErrNoInterface):
+		return failure{Exit: exitUsage, Hint: "ip link lists the interfaces of this machine"}, true
 	case errors.Is(err, host.ErrSharedPort):
 		return failure{Exit: exitUsage, Hint: "--listen it at another port"}, true
 	case errors.Is(err, vantage.ErrNoSite):
@@ -342,4 +344,17 @@ func hostFailure(err error) (failure, bool) {
 		return failure{Exit: exitUsage, Hint: "--transport tcp"}, true
 	}
 	return failure{}, false
+}
+
+// listenHint tells what to do about an address that cannot be listened on; empty where that is not known.
+func listenHint(err error) string {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return "another program has the port; choose one with --listen"
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return "no interface has the address; --listen /ip4/0.0.0.0/… listens on all there are"
+	case errors.Is(err, fs.ErrPermission):
+		return "ports below 1024 are for root, or who has CAP_NET_BIND_SERVICE; choose another one with --listen"
+	}
+	return ""
 }

@@ -51,6 +51,9 @@ const (
 // ErrServiceName says that Config.ServiceName is not the name of a DNS-SD service.
 var ErrServiceName = errors.New("bad mdns service name")
 
+// ErrNoInterface says that the machine has no network interface of that name.
+var ErrNoInterface = errors.New("no interface")
+
 // Config says what a Service does. The zero value looks for peers and announces nothing.
 type Config struct {
 	// Announce tells the link of this host. Without it no packet says anything of the host.
@@ -116,7 +119,7 @@ func New(h host.Host, config Config) (*Service, error) {
 	}
 	for _, name := range config.Interfaces {
 		if _, err := net.InterfaceByName(name); err != nil {
-			return nil, fmt.Errorf("interface %q: %w", name, err)
+			return nil, fmt.Errorf("%w %q: %w", ErrNoInterface, name, err)
 		}
 	}
 	config = config.withDefaults()
