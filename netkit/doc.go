@@ -2,7 +2,8 @@
 //
 // # The map
 //
-//	L0    addr identity wire store retry nat        pure or nearly: what is written, keyed, framed, kept, tried again and concluded
+//	L0    addr identity wire store retry nat        pure or nearly: what is written, keyed, framed, kept, tried again, concluded
+//	      negentropy                                and compared
 //	host                                            Config → *host.Node, the one place that builds libp2p hosts
 //	L1    rendezvous relay dialback reach           one protocol each
 //	      mdns ping pipe vantage portmap
