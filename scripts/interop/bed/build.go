@@ -17,6 +17,7 @@ const buildLimit = 90 * time.Minute
 
 // Builder builds one peer.
 type Builder struct {
+	Root   string // of the repository
 	Source string // the repository's folder with the peer's own files
 	Dir    string // where its program goes, outside the repository
 	Log    string // what the tools say
@@ -78,6 +79,7 @@ func (p Peer) build(ctx context.Context, root, work string) (skip string, err er
 		}
 	}
 	b := &Builder{
+		Root:   root,
 		Source: filepath.Join(root, "scripts", "interop", p.Name, "peer"),
 		Dir:    filepath.Join(work, p.Name), Log: filepath.Join(work, "logs", p.Name+"-build.log"),
 	}
