@@ -63,16 +63,19 @@ type RegistrarEventKind string
 
 // What a registrar reports.
 const (
-	// RegistrarRegistered is a first registration, or one after a lapse.
+	// RegistrarRegistered is a first registration, or one after a lapse or loss.
 	RegistrarRegistered RegistrarEventKind = "registered"
 	// RegistrarRefreshed is a registration renewed in time.
 	RegistrarRefreshed RegistrarEventKind = "refreshed"
+	// RegistrarLost is a registration that the server may have no more: the
+	// connection ended, or the server was seen without it. Another attempt follows.
+	RegistrarLost RegistrarEventKind = "lost"
 	// RegistrarWaiting is a server reached while there is no address to
 	// register.
 	RegistrarWaiting RegistrarEventKind = "waiting"
 	// RegistrarFailed is a failed attempt to connect or register.
 	RegistrarFailed RegistrarEventKind = "failed"
-	// RegistrarUnregistered is the end of the registration in Close; with an
+	// RegistrarUnregistered is the end of a registration in Close; with an
 	// error when the server could not be told.
 	RegistrarUnregistered RegistrarEventKind = "unregistered"
 )
@@ -91,7 +94,7 @@ type RegistrarEvent struct {
 	TTL time.Duration `json:"-"`
 	// Next is how long until the next attempt; zero when none is planned.
 	Next time.Duration `json:"-"`
-	// Err is why it failed.
+	// Err is why it failed, or was lost.
 	Err error `json:"-"`
 }
 
@@ -106,7 +109,20 @@ type Registrar struct {
 	cancel context.CancelFunc
 	loops  sync.WaitGroup
 	close  sync.Once
+	// stood are the connections that there were when last registered; of the keeper's
+	// loop.
+	stood []network.Conn
 }
+
+// Why a registration was lost.
+var (
+	// ErrServerLost means that the connection to the rendezvous server ended. It
+	// comes with the cause, where that is known.
+	ErrServerLost = errors.New("connection to the rendezvous server ended")
+	// ErrDropped means that the server holds the registration no more, as when it
+	// needs the room for others.
+	ErrDropped = errors.New("the server dropped it")
+)
 
 // NewRegistrar starts a registrar on h.
 func NewRegistrar(h host.Host, cfg RegistrarConfig) (*Registrar, error) {
@@ -138,6 +154,7 @@ func NewRegistrar(h host.Host, cfg RegistrarConfig) (*Registrar, error) {
 		connect:    r.connect,
 		register:   r.register,
 		unregister: r.unregister,
+		cause:      func() error { return serverLost(r.host, r.stood) },
 	}, rand.Float64)
 	ctx, cancel := context.WithCancel(context.Background())
 	r.cancel = cancel
@@ -153,6 +170,11 @@ func (r *Registrar) protectTag() string { return "rendezvous/" + r.cfg.Namespace
 
 // Poke has the addresses looked at again. It does not block.
 func (r *Registrar) Poke() { r.keeper.poke(signalAddrs) }
+
+// Dropped tells that the server was seen at that moment without the registration,
+// as a [Follower] of the namespace does by a FollowerGone of the own peer. One
+// acknowledged later stands. It does not block.
+func (r *Registrar) Dropped(seen time.Time) { r.keeper.dropped(seen) }
 
 // Close ends the registration at the server, if it is still connected, and
 // stops the registrar.
@@ -197,6 +219,7 @@ func (r *Registrar) register(ctx context.Context, addrs []ma.Multiaddr) (Registr
 		return Registration{}, err
 	}
 	defer r.cfg.Sealer.giveBack()
+	defer func() { r.stood = r.host.Network().ConnsToPeer(r.cfg.Server.ID) }()
 	return registerLast(ctx, r.host, r.cfg.Server, RegisterRequest{
 		Namespace: r.cfg.Namespace,
 		TTL:       r.cfg.TTL,
@@ -208,4 +231,17 @@ func (r *Registrar) register(ctx context.Context, addrs []ma.Multiaddr) (Registr
 func (r *Registrar) unregister(ctx context.Context) error {
 	ctx = network.WithNoDial(ctx, "the registration ends with its TTL")
 	return Unregister(ctx, r.host, r.cfg.Server, r.cfg.Namespace)
+}
+
+// serverLost is the loss of the connections that stood with a server, with its cause
+// where the host, a netkit/host.Node, knows one.
+func serverLost(h host.Host, stood []network.Conn) error {
+	if n, ok := h.(interface {
+		LossCause(conns ...network.Conn) error
+	}); ok {
+		if cause := n.LossCause(stood...); cause != nil {
+			return fmt.Errorf("%w: %w", ErrServerLost, cause)
+		}
+	}
+	return ErrServerLost
 }
