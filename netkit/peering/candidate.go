@@ -88,6 +88,7 @@ type candidate struct {
 	phase phase
 	view  view
 	mine  bool      // connected by a dial of ours: only such connections are closed
+	told  bool      // that it speaks nothing wanted
 	left  bool      // it said that it leaves
 	unfit bool      // turned away at the last meeting
 	fails int       // dials failed in a row

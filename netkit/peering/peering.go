@@ -67,7 +67,7 @@ const (
 	Connected EventKind = "connected" // it is kept; told again when its path changes
 	Lost      EventKind = "lost"      // it is connected no longer
 	Failed    EventKind = "failed"    // it could not be reached; told once until it is
-	Dropped   EventKind = "dropped"   // it was reached but speaks nothing wanted
+	Dropped   EventKind = "dropped"   // it was reached but speaks nothing wanted; told once until it does
 )
 
 // Reason is why a peer was lost or dropped.

@@ -26,7 +26,7 @@ type orderKind int
 const (
 	dial    orderKind = iota // connect, and call dialled
 	raise                    // try a direct connection beside the relayed one, and call raised
-	drop                     // close the connections
+	drop                     // close the connections that this node opened
 	protect                  // keep them from being trimmed, and see that they live
 	release                  // no longer
 )
@@ -141,7 +141,7 @@ func (t *table) observe(now time.Time, id peer.ID, v view) {
 // meet keeps a peer that is known to speak what is wanted.
 func (t *table) meet(c *candidate) {
 	if c.view.fits == fit {
-		c.phase, c.fails, c.unfit, c.left = kept, 0, false, false
+		c.phase, c.fails, c.unfit, c.told, c.left = kept, 0, false, false, false
 		t.order(order{kind: protect, peer: c.id})
 		t.connected(c)
 	}
@@ -218,7 +218,10 @@ func (t *table) turnAway(now time.Time, c *candidate) {
 	case dialling, meeting:
 		c.phase, c.unfit, c.next = waiting, true, now.Add(unfitRetry+t.jitter(unfitRetry))
 		c.mine = false
-		t.tell(Event{Kind: Dropped, Peer: c.id, Reason: ReasonUnfit, Sources: c.sources()})
+		if !c.told {
+			c.told = true
+			t.tell(Event{Kind: Dropped, Peer: c.id, Reason: ReasonUnfit, Sources: c.sources()})
+		}
 		t.forget(c)
 	case waiting:
 		c.unfit, c.next = true, now.Add(unfitRetry)
