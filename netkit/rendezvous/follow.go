@@ -296,27 +296,16 @@ func (f *Follower) follow(ctx context.Context) (synced time.Time, err error) {
 		synced, err := f.push(ctx)
 		if !synced.IsZero() || ctx.Err() != nil {
 			f.startOver()
-			return synced, f.explain(stood, err)
+			return synced, explain(f.host, stood, err)
 		}
 		f.unwilling++
 		f.pushAfter = time.Now().Add(backoff(pushAgain, pushSeldom, f.unwilling, rand.Float64()))
 	}
 	if err := f.poll(ctx); err != nil {
 		f.startOver()
-		return synced, f.explain(stood, err)
+		return synced, explain(f.host, stood, err)
 	}
 	return synced, nil
-}
-
-// explain names the loss of the connection, where that is why err came.
-func (f *Follower) explain(stood []network.Conn, err error) error {
-	if errors.As(err, new(*network.ConnError)) && len(stood) == 1 {
-		_ = stood[0].Close() // waits until it is closed: its streams hear of that first
-	}
-	if slices.ContainsFunc(stood, network.Conn.IsClosed) && !errors.As(err, new(*StatusError)) {
-		return serverLost(f.host, stood)
-	}
-	return err
 }
 
 // startOver forgets what is known of the server: when it is back it may be

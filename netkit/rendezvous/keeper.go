@@ -166,7 +166,12 @@ func (k *keeper) attempt(ctx context.Context) {
 }
 
 func (k *keeper) fail(err error) {
-	k.plan.failed(time.Now())
+	now := time.Now()
+	k.plan.failed(now)
+	if errors.Is(err, ErrServerLost) && k.plan.miss(now) { // before the host has told
+		k.lost(err)
+		return
+	}
 	k.emit(RegistrarEvent{Kind: RegistrarFailed, Err: err, Next: time.Until(k.plan.next)})
 }
 

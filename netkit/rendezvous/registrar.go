@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -109,9 +110,9 @@ type Registrar struct {
 	cancel context.CancelFunc
 	loops  sync.WaitGroup
 	close  sync.Once
-	// stood are the connections that there were when last registered; of the keeper's
-	// loop.
-	stood []network.Conn
+
+	mu    sync.Mutex     // guards stood
+	stood []network.Conn // the latest connections with the server
 }
 
 // Why a registration was lost.
@@ -154,7 +155,7 @@ func NewRegistrar(h host.Host, cfg RegistrarConfig) (*Registrar, error) {
 		connect:    r.connect,
 		register:   r.register,
 		unregister: r.unregister,
-		cause:      func() error { return serverLost(r.host, r.stood) },
+		cause:      func() error { return serverLost(r.host, r.latest()) },
 	}, rand.Float64)
 	ctx, cancel := context.WithCancel(context.Background())
 	r.cancel = cancel
@@ -197,6 +198,7 @@ func (r *Registrar) watch() {
 		case event.EvtLocalAddressesUpdated:
 			r.keeper.poke(signalAddrs)
 		case event.EvtPeerIdentificationCompleted:
+			r.latest()
 			// It may have taught us an address of ours.
 			r.keeper.poke(signalAddrs)
 		case event.EvtPeerConnectednessChanged:
@@ -219,13 +221,25 @@ func (r *Registrar) register(ctx context.Context, addrs []ma.Multiaddr) (Registr
 		return Registration{}, err
 	}
 	defer r.cfg.Sealer.giveBack()
-	defer func() { r.stood = r.host.Network().ConnsToPeer(r.cfg.Server.ID) }()
-	return registerLast(ctx, r.host, r.cfg.Server, RegisterRequest{
+	stood := r.latest()
+	done, err := registerLast(ctx, r.host, r.cfg.Server, RegisterRequest{
 		Namespace: r.cfg.Namespace,
 		TTL:       r.cfg.TTL,
 		Addrs:     addrs,
 		Format:    r.cfg.Format,
 	}, &r.cfg.Sealer.last)
+	return done, explain(r.host, stood, err)
+}
+
+// latest returns the connections that there are with the server, or else were when
+// last looked.
+func (r *Registrar) latest() []network.Conn {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if open := r.host.Network().ConnsToPeer(r.cfg.Server.ID); len(open) > 0 {
+		r.stood = open
+	}
+	return r.stood
 }
 
 func (r *Registrar) unregister(ctx context.Context) error {
@@ -244,4 +258,18 @@ func serverLost(h host.Host, stood []network.Conn) error {
 		}
 	}
 	return ErrServerLost
+}
+
+// explain names the loss of the connection, where that is why err came.
+func explain(h host.Host, stood []network.Conn, err error) error {
+	if err == nil || errors.As(err, new(*StatusError)) {
+		return err
+	}
+	if errors.As(err, new(*network.ConnError)) && len(stood) == 1 {
+		_ = stood[0].Close() // waits until it is closed: its streams hear of that first
+	}
+	if slices.ContainsFunc(stood, network.Conn.IsClosed) {
+		return serverLost(h, stood)
+	}
+	return err
 }

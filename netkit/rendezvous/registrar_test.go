@@ -259,6 +259,22 @@ func TestRegistrarDroppedAtOnce(t *testing.T) {
 	})
 }
 
+// TestRegistrarLosesServerWhileItAsks: that is a loss, told once.
+func TestRegistrarLosesServerWhileItAsks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, addrA)
+		l.at(10 * time.Minute)
+		l.setFailure(ErrServerLost)
+		l.announce(addrA, ma.StringCast("/ip4/203.0.113.8/udp/1/quic-v1"))
+		l.at(10*time.Minute + 1500*time.Millisecond)
+		l.keep.poke(signalDown)
+		l.setFailure(nil)
+		l.at(11 * time.Minute)
+		l.expect(t, "0s registered 1", "10m1s lost 0", "10m3s registered 2")
+		l.stop()
+	})
+}
+
 // TestRegistrarNeverRegistered: the end of what never began is not told.
 func TestRegistrarNeverRegistered(t *testing.T) {
 	for _, why := range []error{ErrUnsupported, &StatusError{Status: StatusNotAuthorized}, context.DeadlineExceeded} {
