@@ -250,7 +250,7 @@ type peerLine struct {
 	Error   *string  `json:"error"`
 	Sources []string `json:"sources"` // that know it; none: a peer of --peer, or gone from all
 	Addrs   []string `json:"addrs"`   // of a peer just found
-	Reason  *string  `json:"reason"`  // why it was lost or dropped: closed, left or not-required; null: not known
+	Reason  *string  `json:"reason"`  // why it was lost or dropped: closed, left or not-required, or too-many: left out; null: not known
 
 	kind string
 }

@@ -65,7 +65,7 @@ func (o *peeringOptions) config() *peering.Config {
 // peeringKinds are the events about peers found. Those about peers of --peer are among
 // them.
 func peeringKinds() []peering.EventKind {
-	return []peering.EventKind{peering.Found, peering.Connected, peering.Lost, peering.Failed, peering.Dropped}
+	return []peering.EventKind{peering.Found, peering.Connected, peering.Lost, peering.Failed, peering.Dropped, peering.LeftOut}
 }
 
 // foundLine is an event of a peer found.

@@ -275,6 +275,23 @@ func TestRegistrarLosesServerWhileItAsks(t *testing.T) {
 	})
 }
 
+// TestRegistrarLostWithoutAddresses: a host may know its addresses only some time after
+// it is connected again. That they are those of before does not mean that they are
+// registered.
+func TestRegistrarLostWithoutAddresses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, addrA)
+		l.at(10 * time.Minute)
+		l.announce()
+		l.keep.poke(signalDown)
+		l.at(11 * time.Minute)
+		l.announce(addrA)
+		l.at(12 * time.Minute)
+		l.expect(t, "0s registered 1", "10m0s lost 0", "10m1s waiting 0", "11m0s registered 1")
+		l.stop()
+	})
+}
+
 // TestRegistrarNeverRegistered: the end of what never began is not told.
 func TestRegistrarNeverRegistered(t *testing.T) {
 	for _, why := range []error{ErrUnsupported, &StatusError{Status: StatusNotAuthorized}, context.DeadlineExceeded} {

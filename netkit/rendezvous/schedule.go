@@ -55,9 +55,9 @@ func (s *schedule) start(now time.Time) { s.next = now }
 // changed takes note of the addresses there are to announce now.
 func (s *schedule) changed(now time.Time, addrs []ma.Multiaddr) {
 	switch {
-	case len(addrs) == 0, s.failing, s.down, s.live(now) && sameAddrs(addrs, s.registered):
+	case len(addrs) == 0, s.failing, s.down, s.missing && !s.next.IsZero(), s.held(now) && sameAddrs(addrs, s.registered):
 		// Nothing to say, or back-off decides when to say it.
-	case s.live(now):
+	case s.held(now):
 		at := now.Add(settle)
 		if again := s.changedAt.Add(s.debounce); again.After(at) {
 			at = again
