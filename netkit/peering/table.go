@@ -224,6 +224,7 @@ func (t *table) lose(now time.Time, c *candidate, reason Reason) {
 		c.lost, c.unfit, c.next = time.Time{}, true, now.Add(unfitRetry+t.jitter(unfitRetry))
 	case ReasonClosed:
 		t.missOne(now)
+	case ReasonTooMany: // of those that are left out
 	}
 	t.order(order{kind: release, peer: c.id})
 	t.tell(Event{Kind: Lost, Peer: c.id, Reason: reason, Sources: c.sources()})
