@@ -229,7 +229,7 @@ func discoverEvents() []event {
 		list = append(list, event{string(kind), discover.Peer{}})
 	}
 	for _, kind := range []rendezvous.RegistrarEventKind{
-		rendezvous.RegistrarRegistered, rendezvous.RegistrarRefreshed, rendezvous.RegistrarWaiting,
+		rendezvous.RegistrarRegistered, rendezvous.RegistrarRefreshed, rendezvous.RegistrarLost, rendezvous.RegistrarWaiting,
 		rendezvous.RegistrarFailed, rendezvous.RegistrarUnregistered,
 	} {
 		list = append(list, event{"registration." + string(kind), registrationLine{}})
@@ -242,11 +242,13 @@ func tellDiscover(out *output, o *discoverOptions, e discover.Event) {
 	switch {
 	case e.Source != nil:
 		out.event(string(e.Kind), *e.Source)
-		if !e.Source.OK {
+		if o.Watch {
+			out.lost(sourceText(*e.Source), e.Source.Error)
+		} else if !e.Source.OK {
 			out.status("%s: %s", sourceText(*e.Source), *e.Source.Error)
 		}
 	case e.Registration != nil && o.Watch && o.Output == outputText:
-		out.event("registration."+string(e.Registration.Kind), registrationOf(*e.Registration))
+		tellRegistration(out, *e.Registration)
 	case e.Registration != nil:
 		out.event("registration."+string(e.Registration.Kind), quietRegistration(registrationOf(*e.Registration)))
 	case o.Watch && o.Output == outputAddrs:

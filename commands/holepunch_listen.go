@@ -143,10 +143,9 @@ func runHolepunchListen(ctx context.Context, out *output, o listenOptions) (doc 
 func tellListen(out *output, n *host.Node, e serve.Event) {
 	switch {
 	case e.Relay != nil:
-		line := reservationOf(*e.Relay)
-		out.event("reservation."+e.Relay.Kind, line)
+		tellReservation(out, *e.Relay)
 		if e.Relay.Kind == "reserved" {
-			suggest(out, n, line.Circuits)
+			suggest(out, n, reservationOf(*e.Relay).Circuits)
 		}
 	case e.Punch != nil && e.Punch.Step != nil:
 		out.event("step", stepOf(*e.Punch))

@@ -35,6 +35,8 @@ type output struct {
 
 	mask func([]byte) []byte // what everything printed passes; nil leaves it as it is
 
+	calm calm // what is told to a person of what happens again and again
+
 	queue *queue // to stdout, of a long-lived command; nil writes at once
 
 	mu       sync.Mutex
@@ -43,7 +45,10 @@ type output struct {
 }
 
 // event reports that something happened: a line of --ndjson, and in text mode a line on stdout if the payload has one.
-func (o *output) event(name string, payload any) {
+func (o *output) event(name string, payload any) { o.emit(name, payload, true) }
+
+// emit is event, whose line of text is left out where tell is not set.
+func (o *output) emit(name string, payload any, tell bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	switch s := o.e.shared; {
@@ -56,7 +61,7 @@ func (o *output) event(name string, payload any) {
 		o.write(line)
 	case s.JSON, s.Quiet, o.raw:
 	default:
-		if l, ok := payload.(liner); ok {
+		if l, ok := payload.(liner); ok && tell {
 			o.write([]byte(l.line() + "\n"))
 		}
 	}

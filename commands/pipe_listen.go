@@ -136,10 +136,9 @@ func (t *pipes) reserved(n *host.Node, e serve.Event) {
 	if e.Relay == nil {
 		return
 	}
-	line := reservationOf(*e.Relay)
-	t.out.event("reservation."+e.Relay.Kind, line)
-	if e.Relay.Kind == "reserved" && len(line.Circuits) > 0 {
-		t.out.notice("through the relay: dibber pipe %s/p2p/%s", line.Circuits[0], n.ID())
+	tellReservation(t.out, *e.Relay)
+	if circuits := e.Relay.Reservation.Circuits; e.Relay.Kind == "reserved" && len(circuits) > 0 {
+		t.out.notice("through the relay: dibber pipe %s/p2p/%s", circuits[0], n.ID())
 	}
 }
 

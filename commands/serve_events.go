@@ -18,7 +18,7 @@ import (
 func serveEvents() []event {
 	list := append([]event{{"ready", readyDoc{}}, {"config.reloaded", reloadedLine{}}, {"config.failed", reloadFailed{}}}, reservationEvents()...)
 	for _, kind := range []rendezvous.RegistrarEventKind{
-		rendezvous.RegistrarRegistered, rendezvous.RegistrarRefreshed, rendezvous.RegistrarWaiting,
+		rendezvous.RegistrarRegistered, rendezvous.RegistrarRefreshed, rendezvous.RegistrarLost, rendezvous.RegistrarWaiting,
 		rendezvous.RegistrarFailed, rendezvous.RegistrarUnregistered,
 	} {
 		list = append(list, event{"registration." + string(kind), registrationLine{}})
@@ -54,9 +54,9 @@ func reservationEvents() (list []event) {
 func tellServe(out *output, e serve.Event) {
 	switch {
 	case e.Relay != nil:
-		out.event("reservation."+e.Relay.Kind, reservationOf(*e.Relay))
+		tellReservation(out, *e.Relay)
 	case e.Registration != nil:
-		out.event("registration."+string(e.Registration.Kind), registrationOf(*e.Registration))
+		tellRegistration(out, *e.Registration)
 	case e.Relayed != nil:
 		out.event("relay."+string(e.Relayed.Kind), relayedOf(*e.Relayed))
 	case e.Rendezvous != nil:
@@ -66,7 +66,7 @@ func tellServe(out *output, e serve.Event) {
 			out.event("punch.ended", punchLine{*e.Punch.Report})
 		}
 	case e.Peer != nil:
-		out.event("peer."+e.Peer.Kind, peerLine{
+		out.recurring("peer "+e.Peer.Peer.String(), e.Peer.Err, "peer."+e.Peer.Kind, peerLine{
 			Peer: e.Peer.Peer, Path: known(e.Peer.Path), Addr: known(e.Peer.Addr), Error: errorText(e.Peer.Err), kind: e.Peer.Kind,
 		})
 	case e.Found != nil:
@@ -92,13 +92,22 @@ type reservationLine struct {
 	Expires   *time.Time `json:"expires"`
 	DurationS *float64   `json:"duration_s"` // limit of each circuit; 0 is none
 	Bytes     *uint64    `json:"bytes"`
+	NextMS    *float64   `json:"next_ms"` // until the next attempt, after a loss or failure; else null
 	Error     *string    `json:"error"`
 
 	kind string
 }
 
+// tellReservation tells of a kept reservation. A relay that is away fails every few seconds.
+func tellReservation(out *output, e relay.ClientEvent) {
+	out.recurring("reservation "+e.Relay.String(), e.Err, "reservation."+e.Kind, reservationOf(e))
+}
+
 func reservationOf(e relay.ClientEvent) reservationLine {
 	l := reservationLine{Relay: e.Relay, Error: errorText(e.Err), kind: e.Kind}
+	if e.Err != nil {
+		l.NextMS = new(millis(e.Next))
+	}
 	if e.Err == nil {
 		r := e.Reservation
 		seconds := r.Duration.Seconds()
@@ -112,7 +121,7 @@ func reservationOf(e relay.ClientEvent) reservationLine {
 
 func (l reservationLine) line() string {
 	if l.Error != nil {
-		return fmt.Sprintf("reservation %s  %s: %s", l.kind, l.Relay, *l.Error)
+		return fmt.Sprintf("reservation %s  %s: %s%s", l.kind, l.Relay, *l.Error, nextTry(l.NextMS))
 	}
 	return fmt.Sprintf("reservation %s  %s until %s", l.kind, l.Relay, l.Expires.Format(time.TimeOnly))
 }
@@ -127,6 +136,24 @@ type registrationLine struct {
 	Error     *string  `json:"error"`
 
 	kind string
+}
+
+// nextTry says when what was lost or failed is tried again.
+func nextTry(ms *float64) string {
+	if ms == nil {
+		return ""
+	}
+	return fmt.Sprintf("; next try in %.0f s", max(1, *ms/1000))
+}
+
+// tellRegistration tells of a kept registration. A server that is away fails every few seconds.
+func tellRegistration(out *output, e rendezvous.RegistrarEvent) {
+	name, line := "registration."+string(e.Kind), registrationOf(e)
+	if e.Kind == rendezvous.RegistrarUnregistered {
+		out.event(name, line)
+		return
+	}
+	out.recurring("registration "+e.Namespace+" "+e.Server.String(), e.Err, name, line)
 }
 
 func registrationOf(e rendezvous.RegistrarEvent) registrationLine {
@@ -151,7 +178,7 @@ func (l registrationLine) line() string {
 		s += fmt.Sprintf(" for %s with addresses: %d", durationText(time.Duration(*l.TTLs*float64(time.Second))), len(l.Addrs))
 	}
 	if l.Error != nil {
-		s += ": " + *l.Error
+		s += ": " + *l.Error + nextTry(l.NextMS)
 	}
 	return s
 }
@@ -223,7 +250,7 @@ type peerLine struct {
 	Error   *string  `json:"error"`
 	Sources []string `json:"sources"` // that know it; none: a peer of --peer, or gone from all
 	Addrs   []string `json:"addrs"`   // of a peer just found
-	Reason  *string  `json:"reason"`  // why it was lost or dropped: closed, left or not-required; null: not known
+	Reason  *string  `json:"reason"`  // why it was lost or dropped: closed, left or not-required, or too-many: left out; null: not known
 
 	kind string
 }

@@ -23,7 +23,7 @@ func peeringFlags(o *peeringOptions) []cli.Flag {
 	return []cli.Flag{
 		&cli.IntFlag{Name: "max-discovered", Usage: "connect with at most `N` of the peers found; 0 means 32", Destination: &o.Max},
 		listFlag("", "require-protocol", "keep only peers found that speak `PROTOCOL`, or another one required; else those with a role (repeatable)", &o.Require),
-		&cli.BoolFlag{Name: "no-connect", Usage: "look for nobody: only be announced and registered", Destination: &o.Off},
+		&cli.BoolFlag{Name: "no-connect", Usage: "connect with nobody found: only be announced, and stay registered", Destination: &o.Off},
 	}
 }
 
@@ -65,7 +65,7 @@ func (o *peeringOptions) config() *peering.Config {
 // peeringKinds are the events about peers found. Those about peers of --peer are among
 // them.
 func peeringKinds() []peering.EventKind {
-	return []peering.EventKind{peering.Found, peering.Connected, peering.Lost, peering.Failed, peering.Dropped}
+	return []peering.EventKind{peering.Found, peering.Connected, peering.Lost, peering.Failed, peering.Dropped, peering.LeftOut}
 }
 
 // foundLine is an event of a peer found.

@@ -73,6 +73,10 @@ type Config struct {
 	Register bool
 	// TTL of the registration, in whole seconds; zero leaves it to the server.
 	TTL time.Duration
+	// Dropped is told that a followed server was seen, at that moment, to have this
+	// host's registration in Namespace no more, which others keep than this search;
+	// nil tells nobody. It must not block.
+	Dropped func(server peer.ID, seen time.Time)
 
 	// Probe tries whether a peer can be reached at addrs; nil leaves peers
 	// unprobed. It is called from several goroutines, once for each set of

@@ -14,8 +14,8 @@ import (
 type Registered struct {
 	Server    string `json:"server"` // its address
 	Namespace string `json:"namespace"`
-	// State is registered, refreshed, waiting (for an address worth announcing), or
-	// failed, as it was before the end.
+	// State is registered, refreshed, lost, waiting (for an address worth announcing),
+	// or failed, as it was before the end.
 	State string   `json:"state"`
 	TTL   *int64   `json:"ttl_s"` // granted, in seconds; null: not registered
 	Addrs []string `json:"addrs"` // as registered, without the own id
@@ -43,6 +43,7 @@ func (s *session) register() {
 			})
 			continue
 		}
+		s.registrars[server.ID] = keeper
 		s.closers = append(s.closers, keeper.Close)
 	}
 }

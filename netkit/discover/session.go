@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"dibber/netkit/host"
+	"dibber/netkit/rendezvous"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
@@ -23,6 +24,7 @@ type session struct {
 
 	sources    []*source
 	registered []*Registered
+	registrars map[peer.ID]*rendezvous.Registrar // by server
 	view       *view
 	probing    map[peer.ID]struct{}
 	slots      chan struct{} // one for each probe that runs
@@ -49,7 +51,7 @@ func newSessionOf(self peer.ID, cfg Config, sources []*source) *session {
 	return &session{
 		cfg: cfg, sources: sources, view: newView(self, names),
 		probing: make(map[peer.ID]struct{}), slots: make(chan struct{}, cfg.ProbeParallel),
-		steps: make(chan func(), 16),
+		steps: make(chan func(), 16), registrars: make(map[peer.ID]*rendezvous.Registrar),
 	}
 }
 

@@ -212,6 +212,13 @@ func (s *session) follow(i int, src *source) {
 func (s *session) followed(i int, src *source, e rendezvous.FollowerEvent) {
 	got := answer{sightings: sightingsOf(e.Entries, e.At), all: e.Kind == rendezvous.FollowerAll, skipped: e.Skipped, via: string(e.Via)}
 	switch {
+	case e.Kind == rendezvous.FollowerGone && e.Peer == s.n.ID():
+		if r := s.registrars[src.server.ID]; r != nil {
+			r.Dropped(e.At)
+		}
+		if s.cfg.Dropped != nil {
+			s.cfg.Dropped(src.server.ID, e.At)
+		}
 	case e.Kind == rendezvous.FollowerGone:
 		s.view.gone(i, e.Namespace, e.Peer)
 	case e.Answer || e.Err != nil:

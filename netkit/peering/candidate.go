@@ -12,9 +12,11 @@ import (
 )
 
 const (
-	// maxCandidates bounds how many peers are remembered: a hostile source invents
-	// them for nothing.
-	maxCandidates = 10_000
+	// maxCandidates bounds how many peers of one source are remembered: a hostile one
+	// invents them for nothing. A newcomer takes the place of the worst of sampled. Sources
+	// know twice as many, so that this is what decides who is left out.
+	maxCandidates = 5_000
+	sampled       = 32
 	// parallelDials is how many dials run at once.
 	parallelDials = 8
 	// strangersPerSecond is how many peers that were never connected are dialled a
@@ -88,6 +90,7 @@ type candidate struct {
 	phase phase
 	view  view
 	mine  bool      // connected by a dial of ours: only such connections are closed
+	told  bool      // that it speaks nothing wanted
 	left  bool      // it said that it leaves
 	unfit bool      // turned away at the last meeting
 	fails int       // dials failed in a row
@@ -98,6 +101,11 @@ type candidate struct {
 	upgrades int       // direct dials beside the relayed connection
 	upgrade  time.Time // when the next is due; zero: none is
 	raising  bool      // one is under way
+}
+
+func (c *candidate) namedBy(source int) bool {
+	_, yes := c.seen[source]
+	return yes
 }
 
 func (c *candidate) sources() []string {

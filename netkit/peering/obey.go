@@ -55,7 +55,11 @@ func (s *Service) obey() {
 			s.connect(ctx, order{peer: o.peer, addrs: direct}, quickTimeout, func(now time.Time, id peer.ID, _ error) { s.table.raised(now, id) })
 		case drop:
 			s.running.Go(func() {
-				_ = s.n.Network().ClosePeer(o.peer) // they are gone either way
+				for _, c := range s.n.Conns(o.peer) {
+					if c.Stat().Direction == network.DirOutbound {
+						_ = c.Close() // it is gone either way
+					}
+				}
 			})
 		case protect:
 			s.n.ConnManager().Protect(o.peer, protectTag)
@@ -110,7 +114,8 @@ func (s *Service) look(id peer.ID) bool {
 		delete(s.met, id)
 	}
 	s.table.observe(time.Now(), id, v)
-	if _, busy := s.settling[id]; len(conns) > 1 && !busy {
+	// The second connection of a peer that is turned away is its own.
+	if _, busy := s.settling[id]; len(conns) > 1 && !busy && v.fits != unfit {
 		s.settling[id] = struct{}{}
 		s.running.Go(func() {
 			s.settle(conns[0], conns[1:])

@@ -67,8 +67,13 @@ const (
 	Connected EventKind = "connected" // it is kept; told again when its path changes
 	Lost      EventKind = "lost"      // it is connected no longer
 	Failed    EventKind = "failed"    // it could not be reached; told once until it is
-	Dropped   EventKind = "dropped"   // it was reached but speaks nothing wanted
+	Dropped   EventKind = "dropped"   // it was reached but speaks nothing wanted; told once until it does
 )
+
+// LeftOut is that a source names more peers than are remembered: Peer is the first for
+// which another one was forgotten, or the other way round. It is told once, until the
+// source names less than half of that.
+const LeftOut EventKind = "left-out"
 
 // Reason is why a peer was lost or dropped.
 type Reason string
@@ -78,6 +83,8 @@ const (
 	ReasonClosed Reason = "closed"       // the connection ended or stopped answering
 	ReasonLeft   Reason = "left"         // the peer said that it leaves
 	ReasonUnfit  Reason = "not-required" // it speaks none of the protocols wanted
+
+	ReasonTooMany Reason = "too-many" // its source names too many
 )
 
 // Event is a change of what is known of a peer, or of the connection with it.

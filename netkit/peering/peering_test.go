@@ -177,6 +177,48 @@ func TestConnectionOfAnUnfitPeerIsLeftToIt(t *testing.T) {
 	})
 }
 
+// A node that wants more than others do is no nuisance to these: they keep the
+// connections that they opened, and have nothing to complain of.
+func TestStrictNodeAmongOthers(t *testing.T) {
+	natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
+		server := point(t, lab)
+		_, strict := public(lab, "strict")
+		evs := make(map[*host.Node]*events)
+		var others []*host.Node
+		for i := range 3 {
+			_, n := public(lab, fmt.Sprint("other", i))
+			others = append(others, n)
+			register(t, n, server)
+			_, evs[n] = join(t, n, peering.Config{Sources: []discover.Config{chat(server)}, Except: []peer.ID{server.ID()}})
+		}
+		time.Sleep(30 * time.Second) // virtual: they have found each other
+		register(t, strict, server)
+		_, ev := join(t, strict, peering.Config{Sources: []discover.Config{chat(server)}, Except: []peer.ID{server.ID()}, Require: []protocol.ID{"/foo/1.0.0"}})
+		time.Sleep(40 * time.Minute) // virtual: one turned away would be dialled again
+		for _, n := range others {
+			about := func(kind peering.EventKind) func(peering.Event) bool {
+				return func(e peering.Event) bool { return e.Kind == kind && e.Peer == strict.ID() }
+			}
+			if e, ok := evs[n].take(about(peering.Failed)); ok {
+				t.Errorf("the strict one failed: %v", e.Err)
+			}
+			if conns := n.Conns(strict.ID()); len(conns) != 1 || conns[0].Stat().Direction != network.DirOutbound {
+				t.Errorf("connections with the strict one: %v", conns)
+			}
+		}
+		dropped := make(map[peer.ID]int)
+		for {
+			e, ok := ev.take(is(peering.Dropped))
+			if !ok {
+				break
+			}
+			if dropped[e.Peer]++; dropped[e.Peer] > 1 {
+				t.Error("dropped again")
+			}
+		}
+	})
+}
+
 func TestRequiredProtocol(t *testing.T) {
 	natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
 		server := point(t, lab)

@@ -108,12 +108,13 @@ func sooner(a, b time.Time) time.Time {
 	return a
 }
 
-// adopt counts on peers that connected by themselves, as long as there is room.
+// adopt counts on peers that connected by themselves and are known to speak what is
+// wanted, as long as there is room.
 func (t *table) adopt() {
 	used, _ := t.used()
 	var there []*candidate
 	for _, c := range t.peers {
-		if c.phase == waiting && c.view.path != "" && c.view.fits != unfit && !c.left {
+		if c.phase == waiting && c.view.path != "" && c.view.fits == fit && !c.left {
 			there = append(there, c)
 		}
 	}

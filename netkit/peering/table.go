@@ -26,7 +26,7 @@ type orderKind int
 const (
 	dial    orderKind = iota // connect, and call dialled
 	raise                    // try a direct connection beside the relayed one, and call raised
-	drop                     // close the connections
+	drop                     // close the connections that this node opened
 	protect                  // keep them from being trimmed, and see that they live
 	release                  // no longer
 )
@@ -39,6 +39,10 @@ type table struct {
 	except map[peer.ID]struct{}
 	rng    *rand.Rand
 	peers  map[peer.ID]*candidate
+	// named counts the candidates of each source, and crowded are the sources that
+	// named more than are remembered.
+	named   map[int]int
+	crowded map[int]struct{}
 
 	credit   float64 // dials of strangers allowed now
 	credited time.Time
@@ -50,7 +54,7 @@ type table struct {
 func newTable(self peer.ID, limit int, except []peer.ID, rng *rand.Rand, now time.Time) *table {
 	t := &table{
 		max: limit, self: self, except: make(map[peer.ID]struct{}), rng: rng,
-		peers: make(map[peer.ID]*candidate), credit: float64(limit), credited: now,
+		peers: make(map[peer.ID]*candidate), named: make(map[int]int), crowded: make(map[int]struct{}), credit: float64(limit), credited: now,
 	}
 	for _, p := range except {
 		t.except[p] = struct{}{}
@@ -64,10 +68,13 @@ func (t *table) found(now time.Time, source int, id peer.ID, s sighting) bool {
 		return false
 	}
 	c := t.peers[id]
-	if c == nil {
-		if len(t.peers) >= maxCandidates {
+	if c == nil || !c.namedBy(source) {
+		if !t.makeRoom(now, source, id, s) {
 			return false
 		}
+		t.named[source]++
+	}
+	if c == nil {
 		c = &candidate{id: id, rank: t.rng.Uint64(), seen: map[int]sighting{source: s}, next: now}
 		t.peers[id] = c
 		t.tell(Event{Kind: Found, Peer: id, Sources: c.sources(), Addrs: c.addrs()})
@@ -83,10 +90,44 @@ func (t *table) found(now time.Time, source int, id peer.ID, s sighting) bool {
 
 // gone takes back what a source said.
 func (t *table) gone(source int, id peer.ID) {
-	if c := t.peers[id]; c != nil {
+	if c := t.peers[id]; c != nil && c.namedBy(source) {
 		delete(c.seen, source)
+		if t.named[source]--; t.named[source] < maxCandidates/2 {
+			delete(t.crowded, source)
+		}
 		t.forget(c)
 	}
+}
+
+// makeRoom sees that one more peer of a source can be remembered: another of its
+// peers is forgotten, so that nobody is shut out by those that were invented before,
+// nor by another source. It reports whether there is room.
+func (t *table) makeRoom(now time.Time, source int, id peer.ID, s sighting) bool {
+	if t.named[source] < maxCandidates {
+		return true
+	}
+	if _, told := t.crowded[source]; !told {
+		t.crowded[source] = struct{}{}
+		t.tell(Event{Kind: LeftOut, Peer: id, Reason: ReasonTooMany, Sources: s.sources})
+	}
+	var worst *candidate
+	looked := 0
+	for _, c := range t.peers { // begins anywhere
+		if !c.namedBy(source) || c.phase != waiting || c.view.path != "" || c.missed(now) {
+			continue
+		}
+		if worst == nil || before(worst, c, now) < 0 {
+			worst = c
+		}
+		if looked++; looked == sampled {
+			break
+		}
+	}
+	if worst == nil {
+		return false
+	}
+	t.gone(source, worst.id)
+	return true
 }
 
 // forget drops a peer that nobody speaks of and that is not connected by us.
@@ -141,7 +182,7 @@ func (t *table) observe(now time.Time, id peer.ID, v view) {
 // meet keeps a peer that is known to speak what is wanted.
 func (t *table) meet(c *candidate) {
 	if c.view.fits == fit {
-		c.phase, c.fails, c.unfit, c.left = kept, 0, false, false
+		c.phase, c.fails, c.unfit, c.told, c.left = kept, 0, false, false, false
 		t.order(order{kind: protect, peer: c.id})
 		t.connected(c)
 	}
@@ -183,6 +224,7 @@ func (t *table) lose(now time.Time, c *candidate, reason Reason) {
 		c.lost, c.unfit, c.next = time.Time{}, true, now.Add(unfitRetry+t.jitter(unfitRetry))
 	case ReasonClosed:
 		t.missOne(now)
+	case ReasonTooMany: // of those that are left out
 	}
 	t.order(order{kind: release, peer: c.id})
 	t.tell(Event{Kind: Lost, Peer: c.id, Reason: reason, Sources: c.sources()})
@@ -218,7 +260,10 @@ func (t *table) turnAway(now time.Time, c *candidate) {
 	case dialling, meeting:
 		c.phase, c.unfit, c.next = waiting, true, now.Add(unfitRetry+t.jitter(unfitRetry))
 		c.mine = false
-		t.tell(Event{Kind: Dropped, Peer: c.id, Reason: ReasonUnfit, Sources: c.sources()})
+		if !c.told {
+			c.told = true
+			t.tell(Event{Kind: Dropped, Peer: c.id, Reason: ReasonUnfit, Sources: c.sources()})
+		}
 		t.forget(c)
 	case waiting:
 		c.unfit, c.next = true, now.Add(unfitRetry)

@@ -288,3 +288,40 @@ func TestWhoLeavesIsNotAdopted(t *testing.T) {
 	w.step()
 	w.expect(t, Connected)
 }
+
+// A source that invents peers shuts nobody out, neither those it names later nor those of
+// another source, and that some are left out is told.
+func TestInventedPeersShutNobodyOut(t *testing.T) {
+	w := newWorld(1)
+	for i := range maxCandidates {
+		w.t.found(w.now, 0, name(i), seen(1))
+	}
+	w.t.take()
+	w.speaks["later"], w.speaks["elsewhere"] = fit, fit
+	w.t.max = 0 // nobody is dialled
+	if !w.t.found(w.now, 0, "later", seen(1)) || !w.t.found(w.now, 1, "elsewhere", seen(1)) {
+		t.Error("shut out")
+	}
+	if got := w.t.named; len(w.t.peers) != maxCandidates+1 || got[0] != maxCandidates || got[1] != 1 {
+		t.Errorf("%d peers, %v by source", len(w.t.peers), got)
+	}
+	w.step()
+	w.expect(t, LeftOut, Found, Found)
+	for i := range 3 * maxCandidates {
+		w.t.found(w.now, 0, name(maxCandidates+i), seen(1))
+	}
+	if w.t.peers["elsewhere"] == nil || len(w.t.peers) != maxCandidates+1 {
+		t.Errorf("%d peers; one of another source is forgotten", len(w.t.peers))
+	}
+	_, events := w.t.take()
+	if slices.ContainsFunc(events, func(e Event) bool { return e.Kind == LeftOut }) {
+		t.Error("told again")
+	}
+	for id := range w.t.peers {
+		w.t.gone(0, id)
+		w.t.gone(0, id) // a second time changes nothing
+	}
+	if len(w.t.peers) != 1 || w.t.named[0] != 0 || len(w.t.crowded) != 0 {
+		t.Errorf("%d peers left, %v by source", len(w.t.peers), w.t.named)
+	}
+}

@@ -112,6 +112,8 @@ type ClientEvent struct {
 	Relay       peer.ID
 	Reservation Reservation // of reserved and renewed
 	Err         error       // of lost and failed
+	// Next is how long until the next attempt, after those.
+	Next time.Duration
 }
 
 // Client keeps a reservation on one relay: it connects, reserves, announces the
@@ -158,8 +160,9 @@ func (c *Client) run(ctx context.Context) {
 			if held != nil && (time.Now().After(held.Expires) || len(c.n.Conns(id)) == 0) {
 				held = nil
 			}
-			c.failed(ctx, "failed", err, held)
-			c.n.Await(ctx, id, &again, again.Failed(time.Now()), changed)
+			due := again.Failed(time.Now())
+			c.failed(ctx, "failed", err, due, held)
+			c.n.Await(ctx, id, &again, due, changed)
 			continue
 		}
 		again.Succeeded(time.Now())
@@ -172,8 +175,9 @@ func (c *Client) run(ctx context.Context) {
 		c.tell(ClientEvent{Kind: kind, Relay: r.Relay, Reservation: r})
 		if lost := c.hold(ctx, r, changed); lost != nil {
 			held = nil
-			c.failed(ctx, "lost", lost, nil)
-			c.n.Await(ctx, id, &again, again.Lost(time.Now()), changed)
+			due := again.Lost(time.Now())
+			c.failed(ctx, "lost", lost, due, nil)
+			c.n.Await(ctx, id, &again, due, changed)
 		}
 	}
 }
@@ -231,12 +235,12 @@ func (c *Client) withdrawn() bool {
 
 // failed tells what went wrong, unless the client is being closed. The circuits are
 // withdrawn unless the reservation held before is still good.
-func (c *Client) failed(ctx context.Context, kind string, err error, held *Reservation) {
+func (c *Client) failed(ctx context.Context, kind string, err error, due time.Time, held *Reservation) {
 	if held == nil {
 		c.n.SetCircuits(c.cfg.Relay.ID, nil)
 	}
 	if ctx.Err() == nil {
-		c.tell(ClientEvent{Kind: kind, Relay: c.cfg.Relay.ID, Err: err})
+		c.tell(ClientEvent{Kind: kind, Relay: c.cfg.Relay.ID, Err: err, Next: max(0, time.Until(due))})
 	}
 }
 

@@ -68,6 +68,8 @@ type Page struct {
 	// empty is set when the server sent no registrations at all, and more when
 	// it says that there may be some all the same.
 	empty, more bool
+	// own is set when the host's own registration was among them.
+	own bool
 }
 
 // Discover asks a server for one page of registrations. A server that does
@@ -107,7 +109,9 @@ func readPage(self peer.ID, ns string, answer *discoverResponse) Page {
 		switch {
 		case err != nil:
 			page.Skipped++
-		case entry.Peer != self:
+		case entry.Peer == self:
+			page.own = true
+		default:
 			page.Entries = append(page.Entries, entry)
 		}
 	}
@@ -184,6 +188,7 @@ func newMerge(cookie []byte) *merge {
 
 func (m *merge) add(page Page) {
 	m.page.Skipped += page.Skipped
+	m.page.own = m.page.own || page.own
 	if len(page.Cookie) > 0 {
 		m.page.Cookie = page.Cookie
 	}

@@ -11,8 +11,11 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
+
+	"dibber/netkit/retry"
 )
 
 const (
@@ -37,12 +40,12 @@ type FollowerConfig struct {
 	// push; zero means 10 s. Questions are for news, and every tenth is for
 	// everything, which shows who has left.
 	Interval time.Duration
-	// Timeout bounds connecting, each question, and a snapshot; zero means
-	// 30 s.
+	// Timeout bounds each question and a snapshot; zero means 30 s. Connecting is
+	// bounded by retry.Attempt as well.
 	Timeout time.Duration
 	// FirstRetry and LastRetry are the ends of the exponential back-off after
-	// failures and lost streams; zero means 1 s and 5 s, so that a server that
-	// returns is followed again within 10 s.
+	// failures and lost streams; zero means those of package retry, with which a
+	// server that returns is followed again within 10 s.
 	FirstRetry time.Duration
 	LastRetry  time.Duration
 	// Max is how many registrations one answer or snapshot may have; zero means
@@ -64,7 +67,9 @@ const (
 	FollowerAll FollowerEventKind = "all"
 	// FollowerNews is registrations that came or were renewed.
 	FollowerNews FollowerEventKind = "news"
-	// FollowerGone is a registration that ended, maybe one never told of.
+	// FollowerGone is a registration that ended, maybe one never told of. The
+	// host's own is told of, too: also where a full answer lacks it that had it
+	// before. (There are servers that never show the asker, who learns nothing by that.)
 	FollowerGone FollowerEventKind = "gone"
 	// FollowerFailed is a server that could not be reached or did not answer.
 	// What it said holds until its TTL.
@@ -91,7 +96,8 @@ type FollowerEvent struct {
 	// many more there were that were broken or not signed by their peer.
 	Entries []Entry
 	Skipped int
-	// At is when the TTLs of Entries began to run, or earlier.
+	// At is when the TTLs of Entries began to run, or earlier; of a registration that
+	// is gone, when it was so.
 	At time.Time
 	// Answer is set on an answer, to a question or for the first time to a
 	// stream, and Took is how long it took; the rest is told unasked.
@@ -103,6 +109,11 @@ type FollowerEvent struct {
 	// Err is why it failed, and Next how long until the next attempt.
 	Err  error
 	Next time.Duration
+
+	// own is set when the host's own registration was among the entries, and asked is
+	// when everything was asked for.
+	own   bool
+	asked time.Time
 }
 
 // Follower keeps track of who is registered at a server: by its push stream
@@ -130,6 +141,9 @@ type Follower struct {
 	// unwilling how often it would not in a row.
 	pushAfter time.Time
 	unwilling int
+	// shown is set while the server has the host's own registration, as far as it
+	// has shown.
+	shown bool
 }
 
 // NewFollower starts following a server from h.
@@ -142,8 +156,6 @@ func NewFollower(h host.Host, cfg FollowerConfig) (*Follower, error) {
 	}
 	setDefault(&cfg.Interval, 10*time.Second)
 	setDefault(&cfg.Timeout, 30*time.Second)
-	setDefault(&cfg.FirstRetry, time.Second)
-	setDefault(&cfg.LastRetry, 5*time.Second)
 	setDefault(&cfg.Max, maxCollected)
 	if cfg.On == nil {
 		cfg.On = func(FollowerEvent) {}
@@ -203,7 +215,8 @@ func (f *Follower) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	answered := false
-	for failures := 0; ; {
+	again := retry.Schedule{First: f.cfg.FirstRetry, Most: f.cfg.LastRetry}
+	for {
 		select {
 		case <-ctx.Done():
 			return
@@ -214,25 +227,54 @@ func (f *Follower) run(ctx context.Context) {
 				continue
 			}
 		}
-		held, err := f.follow(ctx)
+		again.Begin(time.Now())
+		synced, err := f.follow(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		if answered = err == nil; answered || held > stable {
-			failures = 0
+		answered = err == nil
+		timer.Reset(f.next(&again, synced, err))
+	}
+}
+
+// next is how long until the next attempt after one that ended with err, and after a
+// snapshot at synced, unless zero.
+func (f *Follower) next(again *retry.Schedule, synced time.Time, err error) time.Duration {
+	now := time.Now()
+	if err == nil {
+		again.Succeeded(now)
+		if wait := time.Until(f.pushAfter); wait > 0 {
+			return min(f.cfg.Interval, wait)
 		}
-		wait := f.cfg.Interval
-		if again := time.Until(f.pushAfter); answered && again > 0 {
-			wait = min(wait, again)
-		}
-		if err != nil {
-			failures++
-			if !denied(err) {
-				wait = backoff(f.cfg.FirstRetry, f.cfg.LastRetry, failures, rand.Float64())
-			}
-			f.cfg.On(FollowerEvent{Kind: FollowerFailed, Err: err, Next: wait})
-		}
-		timer.Reset(wait)
+		return f.cfg.Interval
+	}
+	var due time.Time
+	switch {
+	case denied(err):
+		due = now.Add(f.cfg.Interval)
+	case !synced.IsZero():
+		again.Succeeded(synced)
+		due = again.Lost(now)
+	default:
+		due = again.Failed(now)
+	}
+	f.cfg.On(FollowerEvent{Kind: FollowerFailed, Err: err, Next: due.Sub(now)})
+	return due.Sub(now)
+}
+
+// tell hands over what was learned, and what that says of the host's own
+// registration.
+func (f *Follower) tell(e FollowerEvent) {
+	self := f.host.ID()
+	f.cfg.On(e)
+	switch {
+	case e.own:
+		f.shown = true
+	case e.Kind == FollowerGone && e.Peer == self:
+		f.shown = false
+	case e.Kind == FollowerAll && f.shown && f.cfg.Namespace != "":
+		f.shown = false
+		f.cfg.On(FollowerEvent{Kind: FollowerGone, Via: e.Via, Namespace: f.cfg.Namespace, Peer: self, At: e.asked})
 	}
 }
 
@@ -244,25 +286,26 @@ func denied(err error) bool {
 }
 
 // follow follows the push stream to its end, or else asks once. An error comes
-// with how long the stream had held.
-func (f *Follower) follow(ctx context.Context) (held time.Duration, err error) {
+// with when the stream's snapshot was complete; zero when it never was.
+func (f *Follower) follow(ctx context.Context) (synced time.Time, err error) {
 	if err := f.connect(ctx); err != nil {
-		return 0, err
+		return synced, err
 	}
+	stood := f.host.Network().ConnsToPeer(f.cfg.Server.ID)
 	if f.pushes() {
 		synced, err := f.push(ctx)
 		if !synced.IsZero() || ctx.Err() != nil {
 			f.startOver()
-			return time.Since(synced), err
+			return synced, explain(f.host, stood, err)
 		}
 		f.unwilling++
 		f.pushAfter = time.Now().Add(backoff(pushAgain, pushSeldom, f.unwilling, rand.Float64()))
 	}
 	if err := f.poll(ctx); err != nil {
 		f.startOver()
-		return 0, err
+		return synced, explain(f.host, stood, err)
 	}
-	return 0, nil
+	return synced, nil
 }
 
 // startOver forgets what is known of the server: when it is back it may be
@@ -270,7 +313,7 @@ func (f *Follower) follow(ctx context.Context) (held time.Duration, err error) {
 func (f *Follower) startOver() { f.asked, f.unwilling, f.pushAfter = 0, 0, time.Time{} }
 
 func (f *Follower) connect(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, f.cfg.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, min(f.cfg.Timeout, retry.Attempt))
 	defer cancel()
 	return connect(ctx, f.host, f.cfg.Server)
 }
@@ -287,7 +330,7 @@ func (f *Follower) pushes() bool {
 
 // poll asks once.
 func (f *Follower) poll(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, f.cfg.Timeout)
+	ctx, cancel := context.WithTimeout(network.WithNoDial(ctx, "connected before"), f.cfg.Timeout)
 	defer cancel()
 	req := DiscoverRequest{Namespace: f.cfg.Namespace, Format: f.cfg.Format, Max: f.cfg.Max}
 	if f.asked%fullEvery != 0 {
@@ -295,7 +338,7 @@ func (f *Follower) poll(ctx context.Context) error {
 	}
 	began := time.Now()
 	page, err := DiscoverAll(ctx, f.host, f.cfg.Server, req)
-	e := FollowerEvent{Kind: FollowerNews, Via: ViaPoll, Entries: page.Entries, Skipped: page.Skipped, At: began, Took: time.Since(began)}
+	e := FollowerEvent{Kind: FollowerNews, Via: ViaPoll, Entries: page.Entries, Skipped: page.Skipped, At: began, Took: time.Since(began), own: page.own, asked: began}
 	switch {
 	case err == nil:
 		f.cookie, e.Answer = page.Cookie, true
@@ -306,6 +349,6 @@ func (f *Follower) poll(ctx context.Context) error {
 	case len(page.Entries) == 0:
 		return err
 	}
-	f.cfg.On(e)
+	f.tell(e)
 	return err
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
 )
 
 var (
@@ -17,10 +19,11 @@ var (
 func (f *Follower) push(ctx context.Context) (synced time.Time, err error) {
 	within, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	p := &pushed{cfg: &f.cfg, cancel: cancel, began: time.Now(), snapshot: &FollowerEvent{Kind: FollowerAll}}
+	began := time.Now()
+	p := &pushed{cfg: &f.cfg, tell: f.tell, cancel: cancel, began: began, snapshot: &FollowerEvent{Kind: FollowerAll, asked: began}}
 	p.patience = time.AfterFunc(f.cfg.Timeout, func() { cancel(errSilent) })
 	defer p.patience.Stop()
-	err = Watch(within, f.host, f.cfg.Server, WatchRequest{Namespace: f.cfg.Namespace, Format: f.cfg.Format}, p.on)
+	err = Watch(network.WithNoDial(within, "connected before"), f.host, f.cfg.Server, WatchRequest{Namespace: f.cfg.Namespace, Format: f.cfg.Format}, p.on)
 	if ctx.Err() == nil && within.Err() != nil {
 		err = fmt.Errorf("watch: %w", context.Cause(within))
 	}
@@ -30,6 +33,7 @@ func (f *Follower) push(ctx context.Context) (synced time.Time, err error) {
 // pushed makes events of what a push stream tells.
 type pushed struct {
 	cfg      *FollowerConfig
+	tell     func(FollowerEvent)
 	cancel   context.CancelCauseFunc
 	patience *time.Timer
 	began    time.Time
@@ -42,7 +46,7 @@ func (p *pushed) on(e WatchEvent) {
 	now := time.Now()
 	switch e.Kind {
 	case WatchResync:
-		p.snapshot = &FollowerEvent{Kind: FollowerNews}
+		p.snapshot = &FollowerEvent{Kind: FollowerNews, asked: now}
 		if e.Full {
 			p.snapshot.Kind = FollowerAll
 		}
@@ -60,12 +64,12 @@ func (p *pushed) on(e WatchEvent) {
 		if p.synced.IsZero() {
 			p.synced, done.Answer, done.Took = now, true, now.Sub(p.began)
 		}
-		p.cfg.On(done)
+		p.tell(done)
 	case WatchRemove, WatchExpire:
-		p.cfg.On(FollowerEvent{Kind: FollowerGone, Via: ViaPush, Namespace: e.Namespace, Peer: e.Peer})
+		p.tell(FollowerEvent{Kind: FollowerGone, Via: ViaPush, Namespace: e.Namespace, Peer: e.Peer, At: now})
 	case WatchSnapshot, WatchAdd, WatchRefresh:
 		if p.snapshot == nil {
-			p.cfg.On(FollowerEvent{Kind: FollowerNews, Via: ViaPush, Entries: e.Entries, Skipped: e.Skipped, At: now})
+			p.tell(FollowerEvent{Kind: FollowerNews, Via: ViaPush, Entries: e.Entries, Skipped: e.Skipped, At: now, own: e.own})
 			return
 		}
 		p.gather(now, e)
@@ -84,4 +88,5 @@ func (p *pushed) gather(now time.Time, e WatchEvent) {
 	}
 	s.Entries = append(s.Entries, e.Entries...)
 	s.Skipped += e.Skipped
+	s.own = s.own || e.own
 }

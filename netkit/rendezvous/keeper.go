@@ -2,6 +2,7 @@ package rendezvous
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -20,6 +21,8 @@ const (
 	signalDown
 	// signalUp says that there is one.
 	signalUp
+	// signalDropped says that the server was seen without the registration.
+	signalDropped
 )
 
 // keeperActions are what a keeper does on the network.
@@ -27,6 +30,7 @@ type keeperActions struct {
 	connect    func(context.Context) error
 	register   func(context.Context, []ma.Multiaddr) (Registration, error)
 	unregister func(context.Context) error
+	cause      func() error // why the connection to the server is lost
 }
 
 // keeper runs a schedule: it is the loop of a Registrar, without the network.
@@ -34,13 +38,16 @@ type keeper struct {
 	cfg  RegistrarConfig
 	do   keeperActions
 	plan schedule
-	// tried is set once the server may know of the registration.
-	tried bool
+	// tried is set once the server may know of the registration, and known once it
+	// has said so.
+	tried, known bool
 
 	wake chan struct{}
 	mu   sync.Mutex
 	// signals are those that came since the loop last looked.
 	signals signal
+	// seen is when the server was last seen without the registration.
+	seen time.Time
 }
 
 func newKeeper(cfg RegistrarConfig, do keeperActions, chance func() float64) *keeper {
@@ -59,7 +66,7 @@ func newKeeper(cfg RegistrarConfig, do keeperActions, chance func() float64) *ke
 // poke tells the loop of a signal. Of loss and return only the later counts.
 func (k *keeper) poke(s signal) {
 	k.mu.Lock()
-	if s != signalAddrs {
+	if s&(signalDown|signalUp) != 0 {
 		k.signals &^= signalDown | signalUp
 	}
 	k.signals |= s
@@ -70,12 +77,20 @@ func (k *keeper) poke(s signal) {
 	}
 }
 
-func (k *keeper) takeSignals() signal {
+// dropped tells the loop that the server was seen without the registration.
+func (k *keeper) dropped(seen time.Time) {
+	k.mu.Lock()
+	k.seen = seen
+	k.mu.Unlock()
+	k.poke(signalDropped)
+}
+
+func (k *keeper) takeSignals() (s signal, seen time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	s := k.signals
+	s = k.signals
 	k.signals = 0
-	return s
+	return s, k.seen
 }
 
 // run keeps the registration until ctx ends.
@@ -99,10 +114,13 @@ func (k *keeper) run(ctx context.Context) {
 	}
 }
 
-func (k *keeper) note(s signal) {
+func (k *keeper) note(s signal, seen time.Time) {
 	now := time.Now()
-	if s&signalDown != 0 {
-		k.plan.lost(now)
+	if s&signalDown != 0 && k.plan.lost(now) {
+		k.lost(k.do.cause())
+	}
+	if s&signalDropped != 0 && k.plan.dropped(now, seen) {
+		k.lost(ErrDropped)
 	}
 	if s&signalUp != 0 {
 		k.plan.found(now)
@@ -131,15 +149,16 @@ func (k *keeper) attempt(ctx context.Context) {
 	}
 	ctx, cancel = context.WithTimeout(ctx, k.cfg.Timeout)
 	defer cancel()
-	k.tried = true
 	done, err := k.do.register(ctx, addrs)
+	k.known = k.known || err == nil
+	k.tried = k.tried || !turnedDown(err)
 	if err != nil {
 		k.fail(err)
 		return
 	}
 	kind := RegistrarRegistered
 	now := time.Now()
-	if k.plan.live(now) {
+	if k.plan.held(now) {
 		kind = RegistrarRefreshed
 	}
 	k.plan.done(now, done.TTL, addrs)
@@ -147,18 +166,36 @@ func (k *keeper) attempt(ctx context.Context) {
 }
 
 func (k *keeper) fail(err error) {
-	k.plan.failed(time.Now())
+	now := time.Now()
+	k.plan.failed(now)
+	if errors.Is(err, ErrServerLost) && k.plan.miss(now) { // before the host has told
+		k.lost(err)
+		return
+	}
 	k.emit(RegistrarEvent{Kind: RegistrarFailed, Err: err, Next: time.Until(k.plan.next)})
 }
 
-// end tells the server that the registration is over. The loop has ended.
+func (k *keeper) lost(cause error) {
+	k.emit(RegistrarEvent{Kind: RegistrarLost, Err: cause, Next: time.Until(k.plan.next)})
+}
+
+// turnedDown reports whether a server that was asked to register surely did not.
+func turnedDown(err error) bool {
+	return errors.Is(err, ErrUnsupported) || errors.As(err, new(*StatusError))
+}
+
+// end tells the server that the registration is over, also one whose answer did not
+// come, of which nobody was told. The loop has ended.
 func (k *keeper) end() {
 	if !k.tried {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), k.cfg.CloseTimeout)
 	defer cancel()
-	k.emit(RegistrarEvent{Kind: RegistrarUnregistered, Err: k.do.unregister(ctx)})
+	err := k.do.unregister(ctx)
+	if k.known {
+		k.emit(RegistrarEvent{Kind: RegistrarUnregistered, Err: err})
+	}
 }
 
 func (k *keeper) emit(e RegistrarEvent) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -63,16 +64,19 @@ type RegistrarEventKind string
 
 // What a registrar reports.
 const (
-	// RegistrarRegistered is a first registration, or one after a lapse.
+	// RegistrarRegistered is a first registration, or one after a lapse or loss.
 	RegistrarRegistered RegistrarEventKind = "registered"
 	// RegistrarRefreshed is a registration renewed in time.
 	RegistrarRefreshed RegistrarEventKind = "refreshed"
+	// RegistrarLost is a registration that the server may have no more: the
+	// connection ended, or the server was seen without it. Another attempt follows.
+	RegistrarLost RegistrarEventKind = "lost"
 	// RegistrarWaiting is a server reached while there is no address to
 	// register.
 	RegistrarWaiting RegistrarEventKind = "waiting"
 	// RegistrarFailed is a failed attempt to connect or register.
 	RegistrarFailed RegistrarEventKind = "failed"
-	// RegistrarUnregistered is the end of the registration in Close; with an
+	// RegistrarUnregistered is the end of a registration in Close; with an
 	// error when the server could not be told.
 	RegistrarUnregistered RegistrarEventKind = "unregistered"
 )
@@ -91,7 +95,7 @@ type RegistrarEvent struct {
 	TTL time.Duration `json:"-"`
 	// Next is how long until the next attempt; zero when none is planned.
 	Next time.Duration `json:"-"`
-	// Err is why it failed.
+	// Err is why it failed, or was lost.
 	Err error `json:"-"`
 }
 
@@ -106,7 +110,20 @@ type Registrar struct {
 	cancel context.CancelFunc
 	loops  sync.WaitGroup
 	close  sync.Once
+
+	mu    sync.Mutex     // guards stood
+	stood []network.Conn // the latest connections with the server
 }
+
+// Why a registration was lost.
+var (
+	// ErrServerLost means that the connection to the rendezvous server ended. It
+	// comes with the cause, where that is known.
+	ErrServerLost = errors.New("connection to the rendezvous server ended")
+	// ErrDropped means that the server holds the registration no more, as when it
+	// needs the room for others.
+	ErrDropped = errors.New("the server dropped it")
+)
 
 // NewRegistrar starts a registrar on h.
 func NewRegistrar(h host.Host, cfg RegistrarConfig) (*Registrar, error) {
@@ -138,6 +155,7 @@ func NewRegistrar(h host.Host, cfg RegistrarConfig) (*Registrar, error) {
 		connect:    r.connect,
 		register:   r.register,
 		unregister: r.unregister,
+		cause:      func() error { return serverLost(r.host, r.latest()) },
 	}, rand.Float64)
 	ctx, cancel := context.WithCancel(context.Background())
 	r.cancel = cancel
@@ -153,6 +171,11 @@ func (r *Registrar) protectTag() string { return "rendezvous/" + r.cfg.Namespace
 
 // Poke has the addresses looked at again. It does not block.
 func (r *Registrar) Poke() { r.keeper.poke(signalAddrs) }
+
+// Dropped tells that the server was seen at that moment without the registration,
+// as a [Follower] of the namespace does by a FollowerGone of the own peer. One
+// acknowledged later stands. It does not block.
+func (r *Registrar) Dropped(seen time.Time) { r.keeper.dropped(seen) }
 
 // Close ends the registration at the server, if it is still connected, and
 // stops the registrar.
@@ -175,6 +198,7 @@ func (r *Registrar) watch() {
 		case event.EvtLocalAddressesUpdated:
 			r.keeper.poke(signalAddrs)
 		case event.EvtPeerIdentificationCompleted:
+			r.latest()
 			// It may have taught us an address of ours.
 			r.keeper.poke(signalAddrs)
 		case event.EvtPeerConnectednessChanged:
@@ -197,15 +221,55 @@ func (r *Registrar) register(ctx context.Context, addrs []ma.Multiaddr) (Registr
 		return Registration{}, err
 	}
 	defer r.cfg.Sealer.giveBack()
-	return registerLast(ctx, r.host, r.cfg.Server, RegisterRequest{
+	stood := r.latest()
+	done, err := registerLast(ctx, r.host, r.cfg.Server, RegisterRequest{
 		Namespace: r.cfg.Namespace,
 		TTL:       r.cfg.TTL,
 		Addrs:     addrs,
 		Format:    r.cfg.Format,
 	}, &r.cfg.Sealer.last)
+	return done, explain(r.host, stood, err)
+}
+
+// latest returns the connections that there are with the server, or else were when
+// last looked.
+func (r *Registrar) latest() []network.Conn {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if open := r.host.Network().ConnsToPeer(r.cfg.Server.ID); len(open) > 0 {
+		r.stood = open
+	}
+	return r.stood
 }
 
 func (r *Registrar) unregister(ctx context.Context) error {
 	ctx = network.WithNoDial(ctx, "the registration ends with its TTL")
 	return Unregister(ctx, r.host, r.cfg.Server, r.cfg.Namespace)
+}
+
+// serverLost is the loss of the connections that stood with a server, with its cause
+// where the host, a netkit/host.Node, knows one.
+func serverLost(h host.Host, stood []network.Conn) error {
+	if n, ok := h.(interface {
+		LossCause(conns ...network.Conn) error
+	}); ok {
+		if cause := n.LossCause(stood...); cause != nil {
+			return fmt.Errorf("%w: %w", ErrServerLost, cause)
+		}
+	}
+	return ErrServerLost
+}
+
+// explain names the loss of the connection, where that is why err came.
+func explain(h host.Host, stood []network.Conn, err error) error {
+	if err == nil || errors.As(err, new(*StatusError)) {
+		return err
+	}
+	if errors.As(err, new(*network.ConnError)) && len(stood) == 1 {
+		_ = stood[0].Close() // waits until it is closed: its streams hear of that first
+	}
+	if slices.ContainsFunc(stood, network.Conn.IsClosed) {
+		return serverLost(h, stood)
+	}
+	return err
 }

@@ -54,6 +54,7 @@ func newLab(t *testing.T, addrs ...ma.Multiaddr) *lab {
 			return Registration{TTL: l.ttl, Addrs: addrs}, l.failure()
 		},
 		unregister: func(context.Context) error { return l.failure() },
+		cause:      func() error { return ErrServerLost },
 	}, func() float64 { return 0.5 })
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -201,21 +202,22 @@ func TestRegistrarComesBack(t *testing.T) {
 		l.at(10 * time.Minute)
 		l.keep.poke(signalDown)
 		l.at(11 * time.Minute)
-		l.expect(t, "0s registered 1", "10m1s refreshed 1")
+		l.expect(t, "0s registered 1", "10m0s lost 0", "10m1s registered 1")
 		// Lost again and again, soon after: a server that hangs up on us.
 		for range 4 {
 			l.keep.poke(signalDown)
 			time.Sleep(10 * time.Second)
 		}
-		l.expect(t, "11m1s refreshed 1", "11m11s refreshed 1", "11m27s refreshed 1")
+		l.expect(t, "11m0s lost 0", "11m1s registered 1", "11m10s lost 0", "11m11s registered 1",
+			"11m20s lost 0", "11m27s registered 1", "11m30s lost 0")
 		l.at(12 * time.Minute)
-		l.expect(t, "11m59s refreshed 1")
+		l.expect(t, "11m59s registered 1")
 		// Lost and found by another before the registrar tries.
 		l.at(30 * time.Minute)
 		l.keep.poke(signalDown)
 		l.at(30*time.Minute + 500*time.Millisecond)
 		l.keep.poke(signalUp)
-		l.expect(t, "30m0.5s refreshed 1")
+		l.expect(t, "30m0s lost 0", "30m0.5s registered 1")
 		l.at(31 * time.Minute)
 		l.expect(t)
 		l.stop()
@@ -273,7 +275,8 @@ func TestRegistrarOnHosts(t *testing.T) {
 	if err := point.Network().ClosePeer(client.ID()); err != nil {
 		t.Fatal(err)
 	}
-	wait(RegistrarRefreshed)
+	wait(RegistrarLost)
+	wait(RegistrarRegistered)
 	if diff := cmp.Diff([]peer.ID{client.ID()}, peersIn(t, reader, point, "ns")); diff != "" {
 		t.Error(diff)
 	}

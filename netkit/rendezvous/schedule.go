@@ -37,10 +37,17 @@ type schedule struct {
 	// failing is set after a failed attempt, down while the connection to the
 	// server is known to be lost.
 	failing, down bool
+	// acknowledged is when the server last said that it has the registration, and
+	// missing is set once that is not known any more.
+	acknowledged time.Time
+	missing      bool
 }
 
-// live reports whether the registration still holds at now.
+// live reports whether the registration has not come to its end at now.
 func (s *schedule) live(now time.Time) bool { return s.expires.After(now) }
+
+// held reports whether the server is believed to have the registration.
+func (s *schedule) held(now time.Time) bool { return s.live(now) && !s.missing }
 
 // start makes the first attempt due.
 func (s *schedule) start(now time.Time) { s.next = now }
@@ -48,9 +55,9 @@ func (s *schedule) start(now time.Time) { s.next = now }
 // changed takes note of the addresses there are to announce now.
 func (s *schedule) changed(now time.Time, addrs []ma.Multiaddr) {
 	switch {
-	case len(addrs) == 0, s.failing, s.down, s.live(now) && sameAddrs(addrs, s.registered):
+	case len(addrs) == 0, s.failing, s.down, s.missing && !s.next.IsZero(), s.held(now) && sameAddrs(addrs, s.registered):
 		// Nothing to say, or back-off decides when to say it.
-	case s.live(now):
+	case s.held(now):
 		at := now.Add(settle)
 		if again := s.changedAt.Add(s.debounce); again.After(at) {
 			at = again
@@ -85,7 +92,7 @@ func (s *schedule) waiting(now time.Time) {
 func (s *schedule) done(now time.Time, ttl time.Duration, addrs []ma.Multiaddr) {
 	s.again.Succeeded(now)
 	s.failing, s.down = false, false
-	s.registered = addrs
+	s.registered, s.acknowledged, s.missing = addrs, now, false
 	s.expires = now.Add(ttl)
 	s.next = now.Add(time.Duration(float64(ttl) * (0.5 + 0.2*s.chance())))
 }
@@ -97,12 +104,27 @@ func (s *schedule) failed(now time.Time) {
 }
 
 // lost takes note that the connection to the server is gone. The server may
-// be, too, and its registrations with it.
-func (s *schedule) lost(now time.Time) {
+// be, too, and its registrations with it. It reports whether one is missing now
+// that was not before.
+func (s *schedule) lost(now time.Time) bool {
+	miss := s.miss(now)
+	s.down = true
+	return miss
+}
+
+// dropped takes note that a server which is connected was seen at that moment
+// without the registration. It reports whether it is missing now and was not before.
+func (s *schedule) dropped(now, seen time.Time) bool {
+	return s.held(now) && !seen.Before(s.acknowledged) && s.miss(now)
+}
+
+func (s *schedule) miss(now time.Time) bool {
+	held := s.held(now)
+	s.missing = true
 	if !s.down && !s.failing {
 		s.sooner(s.again.Lost(now))
 	}
-	s.down = true
+	return held
 }
 
 // found takes note that the server is connected again.
@@ -112,10 +134,6 @@ func (s *schedule) found(now time.Time) {
 	}
 	s.down = false
 }
-
-// stable is how long a stream must have held for its loss not to count as one more
-// in a row.
-const stable = 5 * time.Minute
 
 // backoff is how long to wait after n failures in a row, n > 0, from first on
 // and up to last. Chance, in [0, 1), spreads it by a quarter to either side so

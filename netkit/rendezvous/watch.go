@@ -70,6 +70,8 @@ type WatchEvent struct {
 	// Full is set on a resync that shows everything there is: what it does
 	// not show is gone. Otherwise nothing that went was lost.
 	Full bool `json:"full"`
+	// own is set when the host's own registration was among those left out.
+	own bool
 }
 
 // Watch has a server report the registrations of a namespace, those there are
@@ -147,7 +149,7 @@ func readWatch(self peer.ID, ns string, frame []byte) (WatchEvent, error) {
 	page := readPage(self, ns, &m.entries)
 	e := WatchEvent{
 		Kind: m.kind.word(), Entries: page.Entries, Skipped: page.Skipped, Cookie: bytes.Clone(m.cookie),
-		Namespace: *orEmpty(m.ns), Peer: peer.ID(*orEmpty(m.peer)), Seq: *orEmpty(m.seq),
+		Namespace: *orEmpty(m.ns), Peer: peer.ID(*orEmpty(m.peer)), Seq: *orEmpty(m.seq), own: page.own,
 	}
 	switch e.Kind {
 	case "":

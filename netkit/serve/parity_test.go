@@ -237,7 +237,8 @@ func TestR9LossesAndRepairsAreTold(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
 				s := newSite(t, lab)
-				s.join(reserves, keeps)
+				s.join(reserves, registers, keeps)
+				s.events.clear()
 				c.cause(s)
 				told := 0
 				s.events.await(t, "lost reservation", func(e serve.Event) bool {
@@ -261,9 +262,21 @@ func TestR9LossesAndRepairsAreTold(t *testing.T) {
 					}
 					return true
 				})
+				s.events.await(t, "lost registration", func(e serve.Event) bool {
+					if e.Registration == nil || e.Registration.Kind != rendezvous.RegistrarLost {
+						return false
+					}
+					told++
+					if err := e.Registration.Err; !errors.Is(err, rendezvous.ErrServerLost) || c.want != nil && !errors.Is(err, c.want) ||
+						c.want == nil && fmt.Sprint(err) != fmt.Sprint(rendezvous.ErrServerLost) {
+						t.Errorf("lost registration: %v, want %v", err, c.want)
+					}
+					return true
+				})
 				s.events.await(t, "reservation", reservation("reserved"))
+				s.events.await(t, "registration", registered)
 				s.events.await(t, "connection", kept("connected"))
-				if told != 2 {
+				if told != 3 {
 					t.Errorf("%d losses were told", told)
 				}
 			})

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"slices"
+	"time"
 
 	"dibber/netkit/discover"
 	"dibber/netkit/mdns"
@@ -21,6 +22,8 @@ func (s *Server) startPeering() error {
 	if s.cfg.Peering != nil {
 		cfg = *s.cfg.Peering
 		cfg.Sources = sources
+	} else if err := s.followOwn(); err != nil {
+		return err
 	}
 	for _, p := range slices.Concat(s.cfg.Relays, s.cfg.Peers) {
 		cfg.Except = append(cfg.Except, p.ID)
@@ -53,7 +56,10 @@ func (s *Server) sources() []discover.Config {
 			return len(c.Servers) > 0 && c.Namespace == r.Namespace && c.Format == r.Format
 		})
 		if i < 0 {
-			out = append(out, discover.Config{Namespace: r.Namespace, Format: r.Format, Servers: []peer.AddrInfo{r.Server}})
+			out = append(out, discover.Config{
+				Namespace: r.Namespace, Format: r.Format, Servers: []peer.AddrInfo{r.Server},
+				Dropped: func(server peer.ID, seen time.Time) { s.dropped(server, r.Namespace, seen) },
+			})
 			continue
 		}
 		out[i].Servers = append(out[i].Servers, r.Server)

@@ -10,6 +10,7 @@ import (
 
 	"dibber/netkit/host"
 	"dibber/netkit/natlab"
+	"dibber/netkit/peering"
 	"dibber/netkit/relay"
 	"dibber/netkit/rendezvous"
 	"dibber/netkit/serve"
@@ -139,28 +140,72 @@ func TestOneOfTwoRelaysReturns(t *testing.T) {
 	})
 }
 
-// TestForgottenRegistration: nothing tells a peer that the server has dropped its
-// registration while they are connected. The next refresh brings it back, which comes
-// after 70 % of the TTL at most.
+// TestForgottenRegistration: a server drops registrations of a peer that stays
+// connected, and shows nobody else's.
 func TestForgottenRegistration(t *testing.T) {
+	for name, peers := range map[string]*peering.Config{"alone": nil, "with peering": {}} {
+		t.Run(name, func(t *testing.T) {
+			natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
+				s := newSite(t, lab)
+				s.peering = peers
+				s.join(registers)
+				opened := s.node.Conns(s.server.ID())
+				if err := s.point.Close(); err != nil {
+					t.Fatal(err)
+				}
+				s.events.clear()
+				s.serve()
+				if s.well() {
+					t.Fatal("the server still knows")
+				}
+				s.repaired()
+				if !s.events.take(lostRegistration(rendezvous.ErrDropped)) {
+					t.Error("the loss was not told")
+				}
+				if !slices.Equal(opened, s.node.Conns(s.server.ID())) {
+					t.Error("the connection did not last; the test shows nothing")
+				}
+			})
+		})
+	}
+}
+
+// TestEvictedRegistration: a full server drops a registration for that of another
+// peer, which does not give way either until there is room for both.
+func TestEvictedRegistration(t *testing.T) {
 	natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
 		s := newSite(t, lab)
-		s.join(registers)
-		if err := s.point.Close(); err != nil {
+		if err := s.point.SetLimits(rendezvous.Limits{Total: 1}); err != nil {
 			t.Fatal(err)
 		}
-		s.serve()
-		if s.well() {
-			t.Fatal("the server still knows")
+		s.join(registers)
+		rival := lab.Internet().Machine("rival", natlab.MachineConfig{}).Host(host.Config{})
+		theirs := start(t, rival, serve.Config{Registrations: []serve.Registration{{Server: s.info(), Namespace: "chat"}}})
+		s.events.await(t, "lost registration", lostRegistration(rendezvous.ErrDropped))
+		time.Sleep(time.Minute)
+		s.events.clear()
+		theirs.clear()
+		const minutes = 10
+		time.Sleep(minutes * time.Minute)
+		for _, ev := range []*events{s.events, theirs} {
+			if _, n, _ := ev.attempts(); n < minutes || n > 2*25*minutes { // each is told, and its loss
+				t.Errorf("%d registrations and losses in %d minutes", n, minutes)
+			}
 		}
-		began := time.Now()
-		for !s.well() && time.Since(began) < 2*time.Hour {
-			time.Sleep(time.Second)
+		if err := s.point.SetLimits(rendezvous.Limits{Total: 100}); err != nil {
+			t.Fatal(err)
 		}
-		if took := time.Since(began); took > 84*time.Minute {
-			t.Errorf("registered again after %s of a TTL of 2 h", took)
+		time.Sleep(mostRepair)
+		if got := s.point.Stats().Registrations; got != 2 {
+			t.Errorf("%d registrations %s after there is room for both", got, mostRepair)
 		}
 	})
+}
+
+func lostRegistration(cause error) func(serve.Event) bool {
+	return func(e serve.Event) bool {
+		return e.Registration != nil && e.Registration.Kind == rendezvous.RegistrarLost && errors.Is(e.Registration.Err, cause)
+	}
 }
 
 // TestPaceAtAServerThatIsGone, that hangs up, and that refuses: the most that a node

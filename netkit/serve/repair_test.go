@@ -13,6 +13,7 @@ import (
 	"dibber/netkit/dial"
 	"dibber/netkit/host"
 	"dibber/netkit/natlab"
+	"dibber/netkit/peering"
 	"dibber/netkit/relay"
 	"dibber/netkit/rendezvous"
 	"dibber/netkit/serve"
@@ -45,12 +46,13 @@ type site struct {
 	relayBy relay.Config            // of the next start
 	pointBy rendezvous.ServerConfig // of the next start
 
-	router *natlab.Router
-	at     *natlab.Machine // of the node
-	node   *host.Node
-	events *events
-	kept   map[string]bool // roles that the node takes
-	named  bool            // the server is given by name
+	router  *natlab.Router
+	at      *natlab.Machine // of the node
+	node    *host.Node
+	events  *events
+	kept    map[string]bool // roles that the node takes
+	named   bool            // the server is given by name
+	peering *peering.Config // of the node
 	// relaying makes the node a relay for others, too.
 	relaying bool
 }
@@ -140,7 +142,7 @@ func (s *site) join(roles ...string) {
 	}
 	// A wildcard, as serve has by default, so that the machine may change its address.
 	s.node = s.at.Host(host.Config{Resolver: resolver, Listen: []ma.Multiaddr{ma.StringCast("/ip4/0.0.0.0/udp/4001/quic-v1")}})
-	var cfg serve.Config
+	cfg := serve.Config{Peering: s.peering}
 	if s.relaying {
 		cfg.Relay = &relay.Config{}
 	}

@@ -22,8 +22,6 @@ import (
 	"dibber/netkit/vantage"
 
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/libp2p/go-libp2p/core/peerstore"
-	ma "github.com/multiformats/go-multiaddr"
 )
 
 // The words of Server.Roles.
@@ -120,6 +118,8 @@ type Server struct {
 	full     *full
 	peering  *peering.Service // nil where nobody is looked for
 	vantage  *vantage.Server
+
+	registrars []*rendezvous.Registrar // as in cfg.Registrations
 
 	forUs  []func() error // ends what the node does for itself
 	forAll []func() error // ends what it does for others, in the order of starting
@@ -224,24 +224,8 @@ func (s *Server) startClients() error {
 		})
 		s.add(&s.forUs, RoleRelayed, c.Close)
 	}
-	sealers := make(map[peer.ID]*rendezvous.Sealer)
-	for _, r := range s.cfg.Registrations {
-		if sealers[r.Server.ID] == nil {
-			sealers[r.Server.ID] = rendezvous.NewSealer()
-			s.n.Remember(r.Server.ID, r.Server.Addrs, peerstore.PermanentAddrTTL)
-			stop := s.n.KeepAlive(r.Server.ID)
-			s.add(&s.forUs, RoleRegistered, func() error { stop(); return nil })
-		}
-		c, err := rendezvous.NewRegistrar(s.n, rendezvous.RegistrarConfig{
-			Server: r.Server, Namespace: r.Namespace, TTL: r.TTL, Format: r.Format,
-			Addrs:    func() []ma.Multiaddr { return s.n.AddrsFor(r.Server.ID) },
-			Debounce: rendezvous.QuickDebounce, LastRetry: s.cfg.Retry, Sealer: sealers[r.Server.ID],
-			On: func(e rendezvous.RegistrarEvent) { s.tell(Event{Registration: &e}) },
-		})
-		if err != nil {
-			return err
-		}
-		s.add(&s.forUs, RoleRegistered, c.Close)
+	if err := s.startRegistrations(); err != nil {
+		return err
 	}
 	for _, p := range s.cfg.Peers {
 		k := newKeeper(s.n, p, s.cfg.Retry, func(e PeerEvent) { s.tell(Event{Peer: &e}) })
