@@ -296,12 +296,12 @@ type reloadedLine struct {
 }
 
 func (l reloadedLine) line() string {
-	text := fmt.Sprintf("lists reloaded  allow %d peers, %d ranges; deny %d peers, %d ranges; table of %d peers",
-		l.AllowPeers, l.AllowCIDRs, l.DenyPeers, l.DenyCIDRs, l.Table)
+	lines := []string{fmt.Sprintf("lists reloaded  allow %d peers, %d ranges; deny %d peers, %d ranges; table of %d peers",
+		l.AllowPeers, l.AllowCIDRs, l.DenyPeers, l.DenyCIDRs, l.Table)}
 	for _, role := range l.Changed {
-		text += "\nnew limits      " + roleText(role, l.Limits)
+		lines = append(lines, "new limits      "+roleText(role, l.Limits))
 	}
-	return text
+	return strings.Join(lines, "\n")
 }
 
 // reloadFailed is why nothing was reloaded: all is as it was.
