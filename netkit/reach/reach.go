@@ -100,6 +100,17 @@ func (s *Service) State() State {
 	return s.ledger.state
 }
 
+// Addresses returns what is known of each address that is asked about.
+func (s *Service) Addresses() []Address {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []Address
+	for _, a := range s.ledger.addrs {
+		out = append(out, Address{Addr: a.addr, Is: a.verdict, By: a.by(a.verdict), Asked: len(a.voices)})
+	}
+	return out
+}
+
 // run is the only one that changes the ledger.
 func (s *Service) run(ctx context.Context) {
 	look := time.NewTimer(settle)

@@ -63,6 +63,16 @@ type AddressEvent struct {
 	Cause Cause
 }
 
+// Address is what is known of an address.
+type Address struct {
+	Addr ma.Multiaddr
+	Is   Verdict
+	// By are the servers whose last word is the verdict; none when it is Unknown.
+	By []peer.ID
+	// Asked is how many servers have answered about the address.
+	Asked int
+}
+
 // StateEvent is a change of what is known of the node.
 type StateEvent struct {
 	Was, Is State

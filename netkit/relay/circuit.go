@@ -191,6 +191,8 @@ func (r Reason) code() network.StreamErrorCode {
 		return network.StreamResourceLimitExceeded
 	case ReasonShutdown:
 		return network.StreamShutdown
+	case ReasonOperator:
+		return network.StreamGated
 	default:
 		return network.StreamNoError
 	}

@@ -97,15 +97,16 @@ func TestEndCircuit(t *testing.T) {
 		second := circuit(t, j.b, j.at, j.a.ID())
 		<-j.more
 		id := j.s.Circuits()[0].ID
-		if !j.s.EndCircuit(id, "asked-to") {
+		if !j.s.EndCircuit(id, relay.ReasonOperator) {
 			t.Fatal("no such circuit")
 		}
 		for _, st := range []network.Stream{j.near, j.far} {
-			if _, err := st.Read(make([]byte, 1)); !errors.Is(err, network.ErrReset) {
+			_, err := st.Read(make([]byte, 1))
+			if why := new(network.StreamError); !errors.As(err, &why) || !why.Remote || why.ErrorCode != network.StreamGated {
 				t.Error("an end got", err)
 			}
 		}
-		if e := j.story.await(t, relay.EventCircuitClosed); e.Reason != "asked-to" || e.Circuit != id {
+		if e := j.story.await(t, relay.EventCircuitClosed); e.Reason != relay.ReasonOperator || e.Circuit != id {
 			t.Errorf("%+v", e)
 		}
 		if j.s.EndCircuit(id, "again") {

@@ -136,6 +136,8 @@ const (
 	// ReasonDisconnected is a reservation whose peer has closed its last direct
 	// connection.
 	ReasonDisconnected Reason = "disconnected"
+	// ReasonOperator means that whoever runs the relay ended it.
+	ReasonOperator Reason = "operator"
 	// ReasonShutdown means that the relay was closed.
 	ReasonShutdown Reason = "shutdown"
 )

@@ -163,6 +163,29 @@ func (s *Server) Stats() Stats {
 	return out
 }
 
+// Plus adds what another relay of the same node counted.
+func (s Stats) Plus(other Stats) Stats {
+	s.Reservations += other.Reservations
+	s.Circuits += other.Circuits
+	s.Reserved += other.Reserved
+	s.Renewed += other.Renewed
+	s.Opened += other.Opened
+	s.Bytes += other.Bytes
+	s.Refused, s.Closed = sum(s.Refused, other.Refused), sum(s.Closed, other.Closed)
+	return s
+}
+
+// sum adds counters by their reason.
+func sum(a, b map[Reason]uint64) map[Reason]uint64 {
+	out := make(map[Reason]uint64, len(a)+len(b))
+	for _, counts := range []map[Reason]uint64{a, b} {
+		for why, n := range counts {
+			out[why] += n
+		}
+	}
+	return out
+}
+
 // Stats counts what a [Server] did and does.
 type Stats struct {
 	// Reservations and Circuits are those that stand now; circuits that are being

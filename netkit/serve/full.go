@@ -73,6 +73,7 @@ type full struct {
 	mu       sync.Mutex    // guards following
 	is       reach.State   // the last that was known
 	relay    *relay.Server // nil: does not relay
+	past     relayed       // by relays that were closed
 	retiring bool          // relay waits for its circuits
 	reserves bool          // keeps reservations
 }
@@ -222,6 +223,7 @@ func (f *full) retire(ctx context.Context, r *relay.Server) {
 	}
 	err := r.Close()
 	f.mu.Lock()
+	f.past = f.past.with(r)
 	f.relay, f.retiring = nil, false
 	f.mu.Unlock()
 	f.tell(Event{Role: &RoleEvent{Kind: "stopped", Role: RoleRelay, Cause: reach.Private, Err: err}})
