@@ -21,6 +21,7 @@ import (
 func commandList(e *env) []spec {
 	return withPaths(nil, []spec{
 		newServe(e),
+		newCtl(e),
 		newDial(e),
 		newDiscover(e),
 		newHolepunch(e),

@@ -36,6 +36,7 @@ func sharedFlagRows() []flagRow {
 		{groupHost, "no-discovery", "Host.NoDiscovery", "host_flags.txtar"},
 		{groupHost, "announce", "Host.Announce", "host_flags.txtar"},
 		{groupHost, "state-dir", "Host.StateDir", "id.txtar"},
+		{groupHost, "admin", "Host.Admin", "ctl.txtar"},
 		{groupHost, "ip4", "Host.IP4", "host_flags.txtar"},
 		{groupHost, "ip6", "Host.IP6", "host_flags.txtar"},
 
@@ -95,6 +96,18 @@ func commandFlagRows() []flagRow {
 		{"serve", "memory", "Limits.Memory", "serve_flags.txtar"},
 		{"serve", "ready-file", "ReadyFile", "serve.txtar"},
 		{"serve", "drain", "Drain", "serve_flags.txtar"},
+
+		{"ctl peers", "watch", "Watch", "ctl.txtar"},
+		{"ctl peers", "interval", "Interval", "ctl.txtar"},
+		{"ctl reservations", "watch", "Watch", "ctl.txtar"},
+		{"ctl reservations", "interval", "Interval", "ctl.txtar"},
+		{"ctl circuits", "watch", "Watch", "ctl.txtar"},
+		{"ctl circuits", "interval", "Interval", "ctl.txtar"},
+		{"ctl registrations", "watch", "Watch", "ctl.txtar"},
+		{"ctl registrations", "interval", "Interval", "ctl.txtar"},
+		{"ctl registrations", "namespace", "Namespace", "ctl.txtar"},
+		{"ctl registrations", "limit", "Limit", "ctl.txtar"},
+		{"ctl drain", "within", "Within", "ctl.txtar"},
 
 		{"dial", "ping", "Ping", "dial_exit.txtar"},
 		{"dial", "interval", "Interval", "dial_exit.txtar"},

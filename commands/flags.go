@@ -68,7 +68,24 @@ type hostOptions struct {
 	NoDiscovery bool
 	Announce    []string // multiaddrs announced beside those found out
 	StateDir    string   // empty means dibber in $XDG_STATE_HOME
+	Admin       string   // control socket; empty means control.sock in StateDir
 	IP4, IP6    bool     // restrict to one family
+}
+
+// stateDirFlag declares where everything is that outlives a run.
+func stateDirFlag(o *hostOptions) cli.Flag {
+	return &cli.StringFlag{
+		Category: groupHost, Name: "state-dir", Destination: &o.StateDir,
+		Usage: "keep identity, registry and stores in `DIR` (default: dibber in $XDG_STATE_HOME)",
+	}
+}
+
+// adminFlag declares where a running node is controlled.
+func adminFlag(o *hostOptions) cli.Flag {
+	return &cli.StringFlag{
+		Category: groupHost, Name: "admin", Destination: &o.Admin,
+		Usage: "control the node at this `SOCKET` (default: control.sock in the state folder)",
+	}
 }
 
 // hostFlags declares the flags of every command that opens a host.
@@ -98,7 +115,7 @@ func hostFlags(o *hostOptions) []cli.Flag {
 			Usage: "use only addresses given or in the table: learn nothing, announce nothing, let nobody else in",
 		},
 		list("announce", "announce `ADDR` beside the addresses found out (repeatable)", &o.Announce),
-		text("state-dir", "keep identity, registry and stores in `DIR` (default: dibber in $XDG_STATE_HOME)", &o.StateDir),
+		stateDirFlag(o),
 		&cli.BoolFlag{Category: groupHost, Name: "ip4", Aliases: []string{"4"}, Usage: "use IPv4 only", Destination: &o.IP4},
 		&cli.BoolFlag{Category: groupHost, Name: "ip6", Aliases: []string{"6"}, Usage: "use IPv6 only", Destination: &o.IP6},
 	}

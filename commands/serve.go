@@ -199,14 +199,19 @@ func runServe(ctx context.Context, out *output, o serveOptions) (doc any, err er
 	if err != nil {
 		return nil, err
 	}
-	if err := announceReady(out, readyEvent{o: o, n: n, s: s, open: cfg.Access.Open() && !cfg.KnownOnly, dir: dir}.doc(), o.ReadyFile); err != nil {
+	op := &operator{out: out, n: n, s: s, limits: &liveLimits{s: s, o: o}, dir: dir, drains: make(chan time.Duration, 1)}
+	if err := op.open(ctx, o.Host.Admin); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	stop := reloadOnHangup(out, n, s)
-	<-ctx.Done()
+	if err := announceReady(out, readyEvent{o: o, n: n, s: s, open: cfg.Access.Open() && !cfg.KnownOnly, dir: dir, admin: op.socket.Socket()}.doc(), o.ReadyFile); err != nil {
+		return nil, errors.Join(err, op.socket.Close(), s.Close())
+	}
+	stop := reloadOnHangup(out, n, op.limits)
+	most := op.await(ctx, o.Drain)
 	stop()
 	result := serveDoc{Peer: new(n.ID()), Roles: s.Roles(), Reachability: stateWord(s.Reachability()), UptimeS: time.Since(out.e.start).Round(time.Millisecond).Seconds(), Rendezvous: holdingsOf(s.Stats())}
-	result.Drained, err = drain(out, o.Drain, s)
+	result.Drained, err = drain(ctx, op, most)
+	result.Relay = relayTotalsOf(s.Relayed()) // with what the end has closed
 	if !result.Drained {
 		// Roles still run: nothing may be closed under them. The process ends now,
 		// and the store is made to survive that.

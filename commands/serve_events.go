@@ -16,7 +16,7 @@ import (
 
 // serveEvents are the lines of --ndjson before the summary.
 func serveEvents() []event {
-	list := append([]event{{"ready", readyDoc{}}, {"config.reloaded", reloadedLine{}}, {"config.failed", reloadFailed{}}}, reservationEvents()...)
+	list := append([]event{{"ready", readyDoc{}}, {"config.reloaded", reloadedLine{}}, {"config.failed", reloadFailed{}}, {"limits.changed", limitsChanged{}}}, reservationEvents()...)
 	for _, kind := range []rendezvous.RegistrarEventKind{
 		rendezvous.RegistrarRegistered, rendezvous.RegistrarRefreshed, rendezvous.RegistrarLost, rendezvous.RegistrarWaiting,
 		rendezvous.RegistrarFailed, rendezvous.RegistrarUnregistered,

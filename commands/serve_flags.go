@@ -1,7 +1,6 @@
 package commands
 
 import (
-	"cmp"
 	"slices"
 	"time"
 
@@ -21,6 +20,7 @@ func serveFlags(o *serveOptions) []cli.Flag {
 		return &cli.DurationFlag{Name: name, Usage: usage, Destination: dest}
 	}
 	return slices.Concat(fullFlags(&o.Full), peeringFlags(&o.Peering), []cli.Flag{
+		adminFlag(&o.Host),
 		boolean("relay", "carry circuits for others (circuit relay v2)", &o.Relay),
 		count("relay-reservations", "hold at most `N` reservations; 0 means 1024", &o.RelayLimits.Reservations),
 		count("relay-reservations-per-ip", "hold at most `N` reservations from one IPv4 address; 0 means 256", &o.RelayLimits.ReservationsPerIP),
@@ -98,11 +98,6 @@ func (o *serveOptions) validate(e *env, args []string) error {
 		return usagef("--register needs --namespace")
 	case len(o.Namespaces) > 0 && len(o.Register) == 0:
 		return usagef("--namespace needs --register: where should the node be registered?")
-	case o.Rendezvous && o.RendezvousLimits.MinTTL != 0 && o.RendezvousLimits.MinTTL < time.Minute:
-		return usagef("--rendezvous-min-ttl: %s is less than 1m", o.RendezvousLimits.MinTTL)
-	case o.RendezvousLimits.MaxTTL != 0 && o.RendezvousLimits.MaxTTL < cmp.Or(o.RendezvousLimits.MinTTL, 2*time.Hour):
-		return usagef("--rendezvous-max-ttl: %s is less than the shortest registration, %s", o.RendezvousLimits.MaxTTL,
-			cmp.Or(o.RendezvousLimits.MinTTL, 2*time.Hour))
 	case o.TTL != 0 && o.TTL < time.Second, o.TTL%time.Second != 0:
 		return usagef("--ttl: %s is not a number of whole seconds", o.TTL)
 	case o.Drain < 0:
@@ -110,16 +105,8 @@ func (o *serveOptions) validate(e *env, args []string) error {
 	case o.Host.NoDiscovery && (o.MDNS || len(o.Register) > 0 || len(o.UseRelays) > 0):
 		return usagef("--no-discovery announces nothing: it excludes --mdns, --register and --use-relay")
 	}
-	for _, kind := range o.RefuseAddrs {
-		if addrKinds()[kind] == 0 {
-			return usagef("--rendezvous-refuse: %q is none of private, relayed and public%s", kind, didYouMean(kind, []string{"private", "relayed", "public"}, ""))
-		}
-	}
-	if o.rendezvousLimits().RefuseAddrs == rendezvous.AddrPublic|rendezvous.AddrRelayed|rendezvous.AddrPrivate {
-		return usagef("--rendezvous-refuse leaves no kind of address to register")
-	}
-	if _, err := o.rendezvousLimits().WithDefaults(); o.Rendezvous && err != nil {
-		return usagef("%w", err)
+	if err := o.validateLimits(); err != nil {
+		return err
 	}
 	for _, flag := range []string{"relay-duration", "relay-bytes"} {
 		if o.RelayUnlimited && e.named(flag) {
@@ -137,9 +124,6 @@ func (o *serveOptions) validate(e *env, args []string) error {
 	if err := o.needs(e); err != nil {
 		return err
 	}
-	if err := o.counts(); err != nil {
-		return err
-	}
 	if err := o.Peering.validate(e, o.MDNS || len(o.Register) > 0); err != nil {
 		return err
 	}
@@ -153,11 +137,8 @@ func (o *serveOptions) needs(e *env) error {
 		on    bool
 		flags []string
 	}{
-		{"--relay", o.Relay, []string{
-			"relay-reservations", "relay-reservations-per-ip", "relay-reservations-per-prefix", "relay-reservations-per-asn",
-			"relay-circuits", "relay-circuits-total", "relay-duration", "relay-bytes", "relay-rate", "relay-unlimited",
-		}},
-		{"--rendezvous", o.Rendezvous, []string{"rendezvous-min-ttl", "rendezvous-max-ttl", "rendezvous-registrations", "rendezvous-per-peer", "rendezvous-per-namespace", "rendezvous-per-prefix", "rendezvous-refuse"}},
+		{"--relay", o.Relay, relayLimitKeys()},
+		{"--rendezvous", o.Rendezvous, rendezvousLimitKeys()},
 		{"--autonat or --relay", o.dialsBack(), []string{"autonat-per-minute", "autonat-per-peer"}},
 		{"--vantage", o.Vantage, []string{"vantage-per-prefix", "vantage-per-peer"}},
 		{"--mdns", o.MDNS, []string{"mdns-interface"}},

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"dibber/netkit/host"
-	"dibber/netkit/serve"
 )
 
 // closers are what a run has opened, in order.
@@ -74,13 +73,13 @@ func writeReady(out *output, ready any, file string) error {
 // reloadOnHangup reads lists, table and limits again at each SIGHUP, from the files
 // that the flags name and from the configuration file, until the returned function
 // is called. What cannot be read leaves all in force.
-func reloadOnHangup(out *output, n *host.Node, s *serve.Server) (stop func()) {
+func reloadOnHangup(out *output, n *host.Node, l *liveLimits) (stop func()) {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	var done sync.WaitGroup
 	done.Go(func() {
 		for range hangup {
-			if err := reload(out, n, s); err != nil {
+			if err := reload(out, n, l); err != nil {
 				out.event("config.failed", reloadFailed{err.Error()})
 			}
 		}
@@ -93,7 +92,7 @@ func reloadOnHangup(out *output, n *host.Node, s *serve.Server) (stop func()) {
 }
 
 // reload puts what is to be had now into force, or nothing.
-func reload(out *output, n *host.Node, s *serve.Server) error {
+func reload(out *output, n *host.Node, l *liveLimits) error {
 	options, err := out.e.reread()
 	if err != nil {
 		return err
@@ -110,13 +109,13 @@ func reload(out *output, n *host.Node, s *serve.Server) error {
 	if err != nil {
 		return err
 	}
-	before := limitsOf(s.Limits())
-	if err := s.SetLimits(serve.Limits{Relay: new(o.relayLimits()), Rendezvous: new(o.rendezvousLimits())}); err != nil {
+	before := limitsOf(l.s.Limits())
+	if err := l.take(*o); err != nil {
 		return err
 	}
 	n.SetAccess(access)
 	n.SetKnown(knownPeers(table))
-	now := limitsOf(s.Limits())
+	now := limitsOf(l.s.Limits())
 	out.event("config.reloaded", reloadedLine{
 		len(access.AllowPeers), len(access.DenyPeers), len(access.AllowCIDRs), len(access.DenyCIDRs),
 		len(table.Peers()), now, changedLimits(before, now),
@@ -125,24 +124,31 @@ func reload(out *output, n *host.Node, s *serve.Server) error {
 }
 
 // drain ends the roles in order, and then for good, but waits for them no longer
-// than most. It reports whether they ended in time.
-func drain(out *output, most time.Duration, s *serve.Server) (bool, error) {
-	out.status("draining")
+// than most, nor than --drain from the end of told, which is a signal. It reports
+// whether they ended in time.
+func drain(told context.Context, op *operator, most time.Duration) (bool, error) {
+	op.out.status("draining")
 	ctx, cancel := context.WithTimeout(context.Background(), most)
 	defer cancel()
+	defer context.AfterFunc(told, func() { time.AfterFunc(op.limits.options().Drain, cancel) })()
 	ended := make(chan error, 1)
 	go func() {
-		err := s.Drain(ctx)
-		if errors.Is(err, context.DeadlineExceeded) {
+		err := op.s.Drain(ctx)
+		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 			err = nil // circuits that lasted longer are cut: that is what the time is for
 		}
-		ended <- errors.Join(err, s.Close())
+		ended <- errors.Join(err, op.socket.Close(), op.s.Close())
 	}()
 	select {
 	case err := <-ended:
 		return true, err
-	case <-time.After(most + closeGrace):
-		out.warn("not everything ended within --drain %s", most)
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-ended:
+		return true, err
+	case <-time.After(closeGrace):
+		op.out.warn("not everything ended in the time to drain")
 		return false, nil
 	}
 }

@@ -28,7 +28,7 @@ type readyDoc struct {
 	Open         bool          `json:"open"`    // anybody may connect
 	Reveals      []string      `json:"reveals"`
 	StateDir     string        `json:"state_dir"`
-	Admin        *string       `json:"admin"` // control socket; null: none
+	Admin        *string       `json:"admin"` // control socket
 	HTTP         *string       `json:"http"`  // web address; null: none
 }
 
@@ -39,7 +39,9 @@ type serveDoc struct {
 	Reachability *string   `json:"reachability"` // public or private; null: not known
 	UptimeS      float64   `json:"uptime_s"`
 	Rendezvous   *holdings `json:"rendezvous"` // what it holds; null: not a role of this node
-	Drained      bool      `json:"drained"`    // every role ended in time
+	// Relay is what it relayed since its start; null: it never was a relay.
+	Relay   *relayTotals `json:"relay"`
+	Drained bool         `json:"drained"` // every role ended in time
 }
 
 // holdings are what a rendezvous point holds.
@@ -47,6 +49,8 @@ type holdings struct {
 	Namespaces    int `json:"namespaces"`
 	Registrations int `json:"registrations"`
 	Peers         int `json:"peers"`
+	// Refused counts requests since the start by the reason why they were refused.
+	Refused map[string]uint64 `json:"refused"`
 }
 
 // holdingsOf is nil for a node that is no rendezvous point.
@@ -54,13 +58,20 @@ func holdingsOf(s *rendezvous.Stats) *holdings {
 	if s == nil {
 		return nil
 	}
-	return &holdings{s.Namespaces, s.Registrations, s.Peers}
+	return &holdings{s.Namespaces, s.Registrations, s.Peers, s.Refusals}
 }
 
 func (d serveDoc) quiet() string { return d.Peer.String() }
 
 func (d serveDoc) renderText(t *text) {
 	t.line("ended after %.1f s", d.UptimeS)
+	if d.Relay != nil {
+		d.Relay.fields(t)
+	}
+	if d.Rendezvous != nil {
+		t.field(serve.RoleRendezvous, "%d registrations of %d peers in %d namespaces", d.Rendezvous.Registrations, d.Rendezvous.Peers, d.Rendezvous.Namespaces)
+		refusedField(t, d.Rendezvous.Refused)
+	}
 }
 
 // readyEvent is what the ready event is made of.
@@ -70,12 +81,14 @@ type readyEvent struct {
 	s    *serve.Server
 	open bool
 	dir  string
+	// admin is the control socket.
+	admin string
 }
 
 func (r readyEvent) doc() readyDoc {
 	d := readyDoc{
 		Peer: r.n.ID(), Roles: r.s.Roles(), Pending: r.o.pending(), Reachability: stateWord(r.s.Reachability()), Limits: limitsOf(r.s.Limits()), Vantage: vantageOf(r.s), Open: r.open,
-		Reveals: r.reveals(), StateDir: r.dir,
+		Reveals: r.reveals(), StateDir: r.dir, Admin: &r.admin,
 	}
 	for _, a := range slices.Concat(r.n.Announced(), r.n.ListenAddrs()) {
 		d.Addrs = append(d.Addrs, addr.WithPeer(a, r.n.ID()).String())
@@ -111,6 +124,7 @@ func (d readyDoc) line() string {
 	t := &text{}
 	t.field("peer id", "%s", d.Peer)
 	t.field("state", "%s", d.StateDir)
+	t.field("control", "%s", *d.Admin)
 	for i, a := range d.Addrs {
 		t.field(labelOnce(i, "listening"), "%s", a)
 	}
