@@ -117,8 +117,9 @@ type dialler struct {
 	r     Result
 
 	connected time.Time
-	first     network.Conn // the connection that was dialled
-	won       ma.Multiaddr // the address that gave it
+	first     network.Conn   // the connection that was dialled
+	last      []network.Conn // those that were open at the last look
+	won       ma.Multiaddr   // the address that gave it
 	wasRelay  bool
 }
 

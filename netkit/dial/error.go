@@ -51,9 +51,19 @@ func (e *RelayedError) Error() string {
 }
 
 // LostError means that the connection ended while it was to be held.
-type LostError struct{ Peer peer.ID }
+type LostError struct {
+	Peer  peer.ID
+	Cause error // as host.Node.LossCause has it; nil when it is not known
+}
 
-func (e *LostError) Error() string { return fmt.Sprintf("connection to %s ended", e.Peer) }
+func (e *LostError) Error() string {
+	if e.Cause == nil {
+		return fmt.Sprintf("connection to %s ended", e.Peer)
+	}
+	return fmt.Sprintf("connection to %s ended: %v", e.Peer, e.Cause)
+}
+
+func (e *LostError) Unwrap() error { return e.Cause }
 
 // telling orders the reasons by how much they say: an answer says more than
 // silence, silence at an address more than one that was never tried.

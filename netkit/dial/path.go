@@ -18,9 +18,13 @@ func (d *dialler) path() bool {
 	if len(conns) == 0 {
 		return false
 	}
+	d.last = conns
 	d.describe(conns[0])
 	return true
 }
+
+// lost tells that no connection is open any more.
+func (d *dialler) lost() error { return &LostError{d.peer, d.n.LossCause(d.last...)} }
 
 // describe fills in the path that c is.
 func (d *dialler) describe(c network.Conn) {
@@ -83,7 +87,7 @@ func (d *dialler) ping(ctx context.Context) error {
 		return nil
 	}
 	if errors.Is(err, ping.ErrNotConnected) {
-		return &LostError{d.peer}
+		return d.lost()
 	}
 	return err
 }
@@ -110,7 +114,7 @@ func (d *dialler) untilDirect(ctx context.Context) error {
 			return ctx.Err()
 		case <-changed:
 			if len(d.n.Conns(d.peer)) == 0 {
-				return &LostError{d.peer}
+				return d.lost()
 			}
 		}
 	}
@@ -141,7 +145,7 @@ func (d *dialler) hold(ctx context.Context) error {
 		case <-changed:
 			if !d.path() {
 				d.tell(Event{Path: &PathChange{d.peer, "none", last, *ms(d.start, time.Now())}})
-				return &LostError{d.peer}
+				return d.lost()
 			}
 			if *d.r.Addr != last {
 				last = *d.r.Addr

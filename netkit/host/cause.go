@@ -7,6 +7,8 @@ import (
 	"io"
 	"time"
 
+	"dibber/netkit/addr"
+
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	"github.com/libp2p/go-yamux/v5"
@@ -25,6 +27,8 @@ var (
 	// ErrPeerForgot means that the peer knew nothing of it any more, as after a
 	// restart (RFC 9000 section 10.3).
 	ErrPeerForgot = errors.New("peer knew nothing of the connection any more")
+	// ErrCircuitEnded means that the relay of a relayed connection ended the circuit.
+	ErrCircuitEnded = errors.New("the relay ended the circuit")
 )
 
 // LossCause tells why closed connections ended: the reason of the first of which it
@@ -55,7 +59,10 @@ func (n *Node) lossCause(c network.Conn) error {
 		return nil
 	}
 	var by *network.ConnError
+	var below *network.StreamError // of the circuit under a relayed connection
 	switch {
+	case errors.As(err, &below) && below.Remote && addr.IsRelayed(c.RemoteMultiaddr()):
+		return circuitCause(below.ErrorCode)
 	case errors.As(err, &by) && by.Remote && by.ErrorCode != network.ConnNoError:
 		return fmt.Errorf("%w with code %#x", ErrPeerClosed, uint32(by.ErrorCode))
 	case errors.As(err, &by) && by.Remote, errors.Is(err, io.EOF):
@@ -67,6 +74,23 @@ func (n *Node) lossCause(c network.Conn) error {
 		return nil // closed here, or nobody knows
 	default:
 		return err
+	}
+}
+
+// circuitCause tells why a relay ended a circuit, as far as the code tells (libp2p/specs
+// error-codes).
+func circuitCause(code network.StreamErrorCode) error {
+	switch code {
+	case network.StreamNoError:
+		return ErrCircuitEnded // the other peer is gone, or a relay that gives no codes
+	case network.StreamResourceLimitExceeded:
+		return fmt.Errorf("%w: a limit is reached", ErrCircuitEnded)
+	case network.StreamShutdown:
+		return fmt.Errorf("%w: it shuts down", ErrCircuitEnded)
+	case network.StreamGated:
+		return fmt.Errorf("%w: its operator has cut it", ErrCircuitEnded)
+	default:
+		return fmt.Errorf("%w with code %#x", ErrCircuitEnded, uint32(code))
 	}
 }
 
