@@ -104,6 +104,7 @@ func exitOf(e *control.Error) exitCode {
 // lister is the document of a list, by pointer.
 type lister interface {
 	texter
+	liner
 	// end keeps the list from being shown again at the end of a watch.
 	end()
 }
@@ -155,7 +156,7 @@ func ctlList(o *ctlOptions, s spec, fresh func() lister, path func() string) spe
 				return doc, err
 			}
 			doc = next
-			out.event(s.name, listLines{doc})
+			out.event(s.name, doc)
 			doc.end()
 			select {
 			case <-ctx.Done():
@@ -167,14 +168,11 @@ func ctlList(o *ctlOptions, s spec, fresh func() lister, path func() string) spe
 	return s
 }
 
-// listLines shows a list while it is watched.
-type listLines struct{ lister }
-
-func (l listLines) line() string {
+// listLines is a list as it is shown while it is watched, with a gap before the next.
+func listLines(l lister) string {
 	t := &text{}
 	l.renderText(t)
-	t.line("")
-	return string(t.bytes()[:t.buf.Len()-1])
+	return string(t.bytes())
 }
 
 // ctlAct completes the spec of a command that has the node do something.

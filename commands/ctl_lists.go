@@ -139,6 +139,8 @@ func (d *peersDoc) renderText(t *text) {
 	t.table([]string{"PEER", "DIR", "PATH", "TRANSPORT", "AGE", "STREAMS", "ADDRESS", "AGENT"}, rows)
 }
 
+func (d *peersDoc) line() string { return listLines(d) }
+
 func (d peersDoc) quiet() string {
 	return tokens(d.Peers, func(p serve.Peer) string { return p.Peer.String() })
 }
@@ -155,6 +157,8 @@ func (d *reservationsDoc) renderText(t *text) {
 	}
 	t.table([]string{"PEER", "UNTIL", "SINCE", "CIRCUITS", "TRANSPORT", "ADDRESS"}, rows)
 }
+
+func (d *reservationsDoc) line() string { return listLines(d) }
 
 func (d reservationsDoc) quiet() string {
 	return tokens(d.Reservations, func(r relay.Slot) string { return r.Peer.String() })
@@ -178,6 +182,8 @@ func circuitCells(c relay.Circuit) []string {
 		restText(c.SentLeft, bytesText), restText(c.ReceivedLeft, bytesText), c.SourceTransport + " → " + c.DestinationTransport,
 	}
 }
+
+func (d *circuitsDoc) line() string { return listLines(d) }
 
 func (d circuitsDoc) quiet() string {
 	return tokens(d.Circuits, func(c relay.Circuit) string { return strconv.FormatUint(c.ID, 10) })
@@ -206,6 +212,8 @@ func (d *registrationsDoc) renderText(t *text) {
 		t.line("%d of %d", *d.Count, *d.Total)
 	}
 }
+
+func (d *registrationsDoc) line() string { return listLines(d) }
 
 func (d registrationsDoc) quiet() string {
 	return tokens(d.Registrations, func(r registrationRow) string { return r.Peer.String() })
