@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -178,7 +179,14 @@ func TestDocumentsOfHosts(t *testing.T) {
 	goldenDocument(t, "holepunch.listen.json", lastDocument(told))
 	all := server.stop()
 	documentsFit(t, all)
-	goldenDocument(t, "serve.json", lastDocument(all))
+	goldenDocument(t, "serve.json", oneCircuit(lastDocument(all)))
+}
+
+// oneCircuit replaces what the relay has counted, which depends on how often its clients
+// tried.
+func oneCircuit(doc string) string {
+	totals := regexp.MustCompile(`"relay":\{"reservations":\d+,"renewals":\d+,"circuits":\d+,"bytes":\d+,"refused":\{\},"closed":\{[^}]+\}\}`)
+	return totals.ReplaceAllString(doc, `"relay":{"reservations":1,"renewals":0,"circuits":1,"bytes":1,"refused":{},"closed":{"source-gone":1}}`)
 }
 
 // lastDocument is the document that the last line of --ndjson stands for.
