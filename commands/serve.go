@@ -73,7 +73,8 @@ Roles combine: --relay carries circuits for peers behind NATs, --rendezvous keep
 --autonat tells peers whether they can be reached, --vantage shows them how their NAT treats them. --use-relay,
 --register and --peer make the node a client of other servers as well. With --mdns, and in the namespaces where it is
 registered, it finds peers and connects with them. It listens on port 4001, UDP and TCP, unless --listen says otherwise,
-and keeps its identity and its registrations in the state folder. SIGHUP reads the lists of --allow-* and --deny-*, the
+and keeps its identity and its registrations in the state folder. dibber ctl shows what it does and changes its limits
+while it runs. SIGHUP reads the lists of --allow-* and --deny-*, the
 table of --peers and, from the configuration file, the limits of relay and rendezvous again; SIGTERM and Ctrl-C end it in
 order, a second one at once.`,
 		examples: []string{
