@@ -152,7 +152,7 @@ func (d statusDoc) renderText(t *text) {
 		return
 	}
 	t.field("peer id", "%s", *d.Peer)
-	state := "up for " + durationText((time.Duration(*d.UptimeS * float64(time.Second))).Round(time.Second))
+	state := "up for " + durationText(time.Duration(*d.UptimeS*float64(time.Second)).Round(time.Second))
 	if *d.Draining {
 		state += ", draining"
 	}

@@ -119,7 +119,7 @@ func (p *place) listen(ctx context.Context) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
-	defer os.Remove(private)
+	defer func() { _ = os.Remove(private) }() // empty by then
 	made := filepath.Join(private, "s")
 	l, err := new(net.ListenConfig).Listen(ctx, "unix", made)
 	if err != nil {
