@@ -28,7 +28,7 @@ const (
 // first row may also import each other.
 func rows() [][]string {
 	return [][]string{
-		{"addr", "identity", "wire", "store", "retry", "nat", "negentropy", "control", "bamboo"},
+		{"addr", "identity", "wire", "store", "retry", "nat", "negentropy", "control", "bamboo", "logstore"},
 		{"host"},
 		{"rendezvous", "relay", "dialback", "reach", "mdns", "ping", "pipe", "vantage", "portmap"},
 		{"natcheck"},

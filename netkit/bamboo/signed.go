@@ -36,7 +36,12 @@ func Parse(raw []byte) (Signed, error) {
 // Sign makes the entry that follows previous in its log, nil for the first of log. skip is the id of entry [Lipmaa] of its number;
 // it is used only where there is a skiplink.
 func Sign(key ed25519.PrivateKey, log uint64, previous *Signed, skip Hash, payload []byte) (Signed, error) {
-	e := Entry{Author: Author(key[32:]), Log: log, Seq: 1, PayloadSize: uint64(len(payload)), PayloadHash: HashOf(payload)}
+	return SignHash(key, log, previous, skip, uint64(len(payload)), HashOf(payload))
+}
+
+// SignHash is [Sign] for a payload of which only the size and the hash are at hand.
+func SignHash(key ed25519.PrivateKey, log uint64, previous *Signed, skip Hash, size uint64, hash Hash) (Signed, error) {
+	e := Entry{Author: Author(key[ed25519.SeedSize:]), Log: log, Seq: 1, PayloadSize: size, PayloadHash: hash}
 	if previous != nil {
 		if previous.Author != e.Author || previous.Log != log || previous.End {
 			return Signed{}, fmt.Errorf("sign entry of log %d: what comes before is entry %d of log %d by %s, end %t",

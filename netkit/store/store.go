@@ -119,9 +119,6 @@ func after(prefix []byte) []byte {
 // Write makes all changes or none, and returns when they are on disk. A nil
 // value deletes its key; an empty one is stored.
 func (d *DB) Write(changes map[string][]byte) error {
-	if err := d.log.failure(); err != nil {
-		return err
-	}
 	batch := d.db.NewBatch()
 	defer batch.Close()
 	var room []byte
@@ -130,6 +127,14 @@ func (d *DB) Write(changes map[string][]byte) error {
 		if err := stage(batch, room, value); err != nil {
 			return fmt.Errorf("write database: %w", err)
 		}
+	}
+	return d.Commit(batch)
+}
+
+// Commit makes the changes of a batch of [DB.Pebble], all or none, and returns when they are on disk.
+func (d *DB) Commit(batch *pebble.Batch) error {
+	if err := d.log.failure(); err != nil {
+		return err
 	}
 	if err := batch.Commit(pebble.Sync); err != nil {
 		return fmt.Errorf("write database: %w", err)
