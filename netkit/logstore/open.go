@@ -148,6 +148,10 @@ func (s *Store) openDB() (db *store.DB, lost, err error) {
 	if cfg.MemTableBytes == 0 {
 		cfg.MemTableBytes = 16 << 20
 	}
+	// Pebble writes a table of what its log holds when it opens, and tries for ever if it cannot.
+	if err := s.space(2 * cfg.MemTableBytes); err != nil {
+		return nil, nil, err
+	}
 	db, err = store.Open(dir, cfg)
 	if err == nil || !pebble.IsCorruptionError(err) {
 		return db, nil, err
@@ -180,21 +184,36 @@ func (s *Store) read() (st state, b blocks, err error) {
 		b = append(b, one)
 		return err
 	})
+	if err != nil {
+		return st, nil, damaged("database", err)
+	}
+	if len(b) > 0 && b[0].first != (itemKey{}) {
+		b = append(blocks{{}}, b...) // it was lost; Verify says so
+	}
+	err = s.db.Scan([]byte{rowHead}, func(key, value []byte) error {
+		if len(key) != 1+len(logKey{}) {
+			return nil // Verify says so
+		}
+		h, err := decodeHead(logKey(key[1:]), value)
+		if err == nil {
+			st.replace(&Head{}, &h)
+		}
+		return nil
+	})
 	return st, b, damaged("database", err)
 }
 
-// begin makes a store. If its guard has nothing to guard yet they belong together, also when the process was ended between the two.
+// begin makes a store. A guard that is there belongs to it: either the process was ended between the two, or the store is gone, which
+// the guard then tells.
 func (s *Store) begin() (st state, err error) {
 	st.epoch = newEpoch()
-	switch {
-	case s.guard.missing && s.guard.generation == 0:
+	if s.guard.missing {
 		s.guard.epoch = st.epoch
 		if err := s.guard.save(); err != nil {
 			return st, err
 		}
-	case len(s.guard.heads) == 0 && !s.guard.missing:
-		st.epoch = s.guard.epoch
 	}
+	st.epoch = s.guard.epoch
 	return st, s.db.Write(map[string][]byte{string(rowState): st.encode()})
 }
 
@@ -289,12 +308,14 @@ func (s *Store) View() (*View, error) {
 }
 
 // checkSpace refuses when the disk is nearly full. A file system that does not tell is not asked.
-func (s *Store) checkSpace() error {
+func (s *Store) checkSpace() error { return s.space(s.cfg.MinFree) }
+
+func (s *Store) space(need uint64) error {
 	usage, err := s.fs.GetDiskUsage(s.cfg.Dir)
-	if err != nil || usage.AvailBytes >= s.cfg.MinFree {
+	if err != nil || usage.AvailBytes >= need {
 		return nil
 	}
-	return fmt.Errorf("%w: %d bytes are free, %d must be", ErrDiskFull, usage.AvailBytes, s.cfg.MinFree)
+	return fmt.Errorf("%w: %d bytes are free, %d must be", ErrDiskFull, usage.AvailBytes, need)
 }
 
 // Close writes what was asked for and gives the store up. Every view must have been closed.

@@ -187,7 +187,13 @@ func TestStoreGone(t *testing.T) {
 	s := open(t, config(fs))
 	run := append1(t, s, 0, text(0), text(1))
 	closed(t, s)
-	s = open(t, config(without(t, fs, "store")))
+	cfg := config(without(t, fs, "store"))
+	var lost *LostError
+	if _, err := Open(cfg); !errors.As(err, &lost) || lost.Held != 0 || lost.Acknowledged != 2 {
+		t.Fatalf("opened: %v", err)
+	}
+	cfg.AcceptLoss = true
+	s = open(t, cfg)
 	defer closed(t, s)
 	if _, err := s.Append(keyN(1), 0, PayloadOf(nil)); !errors.Is(err, ErrGuard) {
 		t.Errorf("appended: %v", err)

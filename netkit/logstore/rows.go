@@ -10,7 +10,7 @@ import (
 
 // The rows of the database, by the first byte of their keys:
 //
-//	m                            format, epoch, arrivals, count, bytes, sum, LtHash
+//	m                            format, epoch, arrivals, bytes
 //	l  author log                head: height, id, bytes, flags, fork, name
 //	e  author log seq            time, arrival, start of the id, entry, payload unless it is a file
 //	i  id                        author log seq

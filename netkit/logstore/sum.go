@@ -115,12 +115,13 @@ type state struct {
 	epoch    uint64
 	arrivals uint64
 	bytes    uint64
-	heads    ltHash
+	// heads is not written: it is four times the size of all else that a lone entry needs, and soon computed again.
+	heads ltHash
 }
 
 const (
 	stateFormat = 1
-	stateSize   = 1 + 3*8 + 2*lanes
+	stateSize   = 1 + 3*8
 )
 
 func (s *state) encode() []byte {
@@ -129,7 +130,7 @@ func (s *state) encode() []byte {
 	for _, n := range []uint64{s.epoch, s.arrivals, s.bytes} {
 		out = binary.BigEndian.AppendUint64(out, n)
 	}
-	return s.heads.append(out)
+	return out
 }
 
 func decodeState(value []byte) (state, error) {
@@ -137,7 +138,7 @@ func decodeState(value []byte) (state, error) {
 		return state{}, &CorruptError{What: "state of the store", Cause: fmt.Errorf("%w: %d bytes", errRow, len(value))}
 	}
 	n := func(i int) uint64 { return binary.BigEndian.Uint64(value[1+8*i:]) }
-	return state{epoch: n(0), arrivals: n(1), bytes: n(2), heads: ltHashOf(value[25:])}, nil
+	return state{epoch: n(0), arrivals: n(1), bytes: n(2)}, nil
 }
 
 // replace puts the element of a log in the place of what it was.

@@ -59,22 +59,32 @@ func (s *Store) Verify(ctx context.Context, cfg VerifyConfig) (VerifyReport, err
 		if err := c.forks(); err != nil {
 			return err
 		}
-		if err := c.strays(); err != nil {
-			return err
-		}
-		if err := c.summaries(); err != nil {
-			return err
-		}
-		if !cfg.Repair || report.Found == 0 {
-			return nil
-		}
-		if err := c.rebuild(); err != nil {
-			return err
-		}
-		report.Repaired = true
-		return nil
+		return c.rest()
 	})
 	return report, err
+}
+
+// rest looks at what follows from the entries, as it is after what was found so far has been put in order.
+func (c *check) rest() (err error) {
+	if c.cfg.Repair {
+		if err := c.flush(); err != nil {
+			return err
+		}
+	}
+	before := c.v
+	c.v = newView(c.s, before.state, before.blocks)
+	defer func() { err = errors.Join(err, c.v.snap.Close()) }()
+	if err := c.strays(); err != nil {
+		return err
+	}
+	if err := c.summaries(); err != nil {
+		return err
+	}
+	if !c.cfg.Repair || c.report.Found == 0 {
+		return nil
+	}
+	c.report.Repaired = true
+	return c.rebuild()
 }
 
 // walk goes through all logs: those that have a head and those that only have entries.
@@ -122,10 +132,14 @@ func (c *check) walk() error {
 		return err
 	}
 	for k, h := range heads { // what is left has no entry
-		if h.Height > 0 {
+		empty := Head{Author: h.Author, Log: h.Log, Name: h.Name, Mine: h.Mine, Fork: h.Fork}
+		if h != empty {
 			c.report.found("log %d by %s has no entries, its head says %d", k.log(), k.author(), h.Height)
+			if err := c.set(row(rowHead, k[:]), empty.encode()); err != nil {
+				return err
+			}
 		}
-		c.keep(Head{Author: h.Author, Log: h.Log, Name: h.Name, Mine: h.Mine, Fork: h.Fork})
+		c.keep(empty)
 	}
 	return nil
 }
@@ -225,8 +239,9 @@ func (l *logWalk) vouched(n int) int {
 
 // settle keeps the first entries of those pending, and puts in order what leads to them.
 func (c *check) settle(l *logWalk, good int) error {
-	for _, e := range l.pending[:good] {
-		if err := c.leads(&e); err != nil {
+	for i := range l.pending[:good] {
+		e := &l.pending[i]
+		if err := c.leads(e); err != nil {
 			return err
 		}
 		r := &e.record
@@ -260,11 +275,30 @@ func (c *check) leads(e *pendingEntry) error {
 			return err
 		}
 		c.report.found("entry %d of log %d by %s: %s is wrong", e.record.Seq, e.record.Log, e.record.Author, want.what)
+		if err == nil && want.key[0] == rowArrival {
+			if taken, err := c.leadsSomewhere(want.key, got); err != nil {
+				return err
+			} else if taken {
+				return c.renumber(e)
+			}
+		}
 		if err := c.set(want.key, want.value); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// renumber lets an entry arrive anew, after all others, because another one has its number.
+func (c *check) renumber(e *pendingEntry) error {
+	value, err := c.v.get(row(rowEntry, e.place[:]))
+	if err != nil {
+		return err
+	}
+	c.renumbered++
+	e.arrival = c.v.state.arrivals + c.renumbered
+	copy(value[8:], number(e.arrival))
+	return errors.Join(c.set(row(rowEntry, e.place[:]), value), c.set(row(rowArrival, number(e.arrival)), e.place[:]))
 }
 
 // end concludes a log: what could not be proven goes, and its head is compared.
