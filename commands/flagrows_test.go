@@ -44,6 +44,9 @@ func sharedFlagRows() []flagRow {
 		{groupSources, "namespace", "Sources.Namespace", "discover.txtar"},
 		{groupSources, "mdns", "Sources.MDNS", "mdns.txtar"},
 		{groupSources, "mdns-interface", "Sources.Interfaces", "mdns.txtar"},
+
+		{groupStore, "store", "Store.Dir", "replicate.txtar"},
+		{groupStore, "state-dir", "Store.StateDir", "replicate.txtar"},
 	}
 }
 
@@ -153,6 +156,13 @@ func commandFlagRows() []flagRow {
 		{"natcheck", "every", "Every", "natcheck.txtar"},
 		{"natcheck", "redact", "Redact", "natcheck.txtar"},
 		{"natcheck", "no-portmap", "NoPortMap", "TestNoPortMap"},
+		{"replicate log append", "file", "File", "replicate.txtar"},
+		{"replicate log append", "lines", "Lines", "replicate.txtar"},
+		{"replicate log cat", "from", "From", "replicate.txtar"},
+		{"replicate log cat", "to", "To", "replicate.txtar"},
+		{"replicate log cat", "raw", "Raw", "replicate.txtar"},
+		{"replicate verify", "repair", "Repair", "replicate.txtar"},
+		{"replicate recover", "accept-loss", "AcceptLoss", "replicate.txtar"},
 		{"id", "allow-unknown-peer", "AllowUnknown", "id.txtar"},
 
 		{"key new", "type", "Type", "key.txtar"},

@@ -12,6 +12,7 @@ const (
 	groupOutput  = "output"
 	groupHost    = "host"
 	groupSources = "source"
+	groupStore   = "store"
 )
 
 // sharedOptions are the options that every command has.

@@ -10,6 +10,8 @@ import (
 var (
 	// ErrNotFound is returned for an entry, a log or a payload that is not in the store.
 	ErrNotFound = errors.New("not in the store")
+	// ErrNoStore is returned by [Open] where there is none and none is to be made.
+	ErrNoStore = errors.New("there is no store of logs")
 	// ErrGuard is what a [GuardError] wraps.
 	ErrGuard = errors.New("own log is behind what was published")
 	// ErrForked is returned for entries that would extend a log of which a fork is known.

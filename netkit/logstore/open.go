@@ -23,7 +23,7 @@ type Config struct {
 	// Guard is the path of the guard's files, which get endings of their own. It must lie outside of Dir: whoever puts back an old copy
 	// of the store must not put back the guard.
 	Guard string
-	// Existing refuses to make a store where there is none, with [ErrNotFound].
+	// Existing refuses to make a store where there is none, with [ErrNoStore].
 	Existing bool
 	// AcceptLoss opens what is left of a store that has lost entries, which is a [LostError] otherwise. Peers then learn that the cursors
 	// they hold for it are worth nothing.
@@ -90,7 +90,7 @@ func Open(cfg Config) (_ *Store, err error) {
 func (s *Store) prepare() error {
 	if s.cfg.Existing {
 		if _, err := s.fs.Stat(s.fs.PathJoin(s.cfg.Dir, "db")); errors.Is(err, iofs.ErrNotExist) {
-			return fmt.Errorf("store: %w", ErrNotFound)
+			return ErrNoStore
 		}
 	}
 	dirs := []string{s.cfg.Dir, s.files, s.fs.PathJoin(s.files, "part"), s.fs.PathDir(s.cfg.Guard)}

@@ -259,7 +259,7 @@ func TestSummaries(t *testing.T) {
 func TestOpenTwice(t *testing.T) {
 	dir := t.TempDir()
 	cfg := Config{Dir: dir + "/store", Guard: dir + "/own-heads"}
-	if _, err := Open(Config{Dir: cfg.Dir, Guard: cfg.Guard, Existing: true}); !errors.Is(err, ErrNotFound) {
+	if _, err := Open(Config{Dir: cfg.Dir, Guard: cfg.Guard, Existing: true}); !errors.Is(err, ErrNoStore) {
 		t.Errorf("no store: %v", err)
 	}
 	s := open(t, cfg)

@@ -1,0 +1,237 @@
+package commands
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+
+	"dibber/netkit/logstore"
+
+	"github.com/urfave/cli/v2"
+)
+
+func newReplicateVerify(e *env) spec {
+	var o struct {
+		Store  storeOptions
+		Repair bool
+	}
+	return spec{
+		name: "verify", usage: "read the whole store and compare it with its hashes, links and signatures",
+		about: `What follows from the entries is compared with them as well. --repair puts it in order; entries that cannot be proven any
+more are taken out, with all after them in their log, so that peers can give them again.`,
+		examples: []string{"dibber replicate verify", "dibber replicate verify --repair", "dibber replicate verify --json"},
+		flags: append([]cli.Flag{
+			&cli.BoolFlag{Name: "repair", Usage: "put in order what can be put in order", Destination: &o.Repair},
+		}, storeFlags(&o.Store)...),
+		options: &o, doc: verifyDoc{},
+		run: func(ctx context.Context, out *output) (any, error) {
+			var doc any
+			err := o.Store.with(e, func(s *logstore.Store) error {
+				report, err := s.Verify(ctx, logstore.VerifyConfig{
+					Repair: o.Repair, On: func(entries int) { out.status("%d entries", entries) },
+				})
+				doc = verifyDoc{report}
+				if err == nil && report.Found > 0 && !report.Repaired {
+					err = &failure{Exit: exitIdentity, Code: "damaged", Err: fmt.Errorf("problems found: %d", report.Found), Hint: "dibber replicate verify --repair"}
+				}
+				return err
+			})
+			return doc, err
+		},
+	}
+}
+
+// verifyDoc is what was found in a store.
+type verifyDoc struct{ logstore.VerifyReport }
+
+func (d verifyDoc) quiet() string { return fmt.Sprint(d.Found) }
+
+func (d verifyDoc) renderText(t *text) {
+	t.line("logs %d  entries %d  payload %s  files %d  problems %d", d.Logs, d.Entries, sizeText(d.Bytes), d.Files, d.Found)
+	for _, p := range d.Problems {
+		t.line("  %s", p)
+	}
+	if more := d.Found - len(d.Problems); more > 0 {
+		t.line("  and %d more", more)
+	}
+	if d.Repaired {
+		t.line("repaired  entries taken out: %d", d.Removed)
+	}
+}
+
+// forkDoc is the proof of a fork.
+type forkDoc struct {
+	Author string `json:"author"`
+	Log    uint64 `json:"log"`
+	Seq    uint64 `json:"seq"`
+	Kept   string `json:"kept"`  // id of the entry that is in the log here
+	Other  string `json:"other"` // id of the one that is not
+	// The entries as they were signed; whoever has both can check the proof.
+	KeptEntry  []byte `json:"kept_b64"`
+	OtherEntry []byte `json:"other_b64"`
+}
+
+// forksDoc lists the forks that are known.
+type forksDoc struct {
+	Forks []forkDoc `json:"forks"`
+}
+
+func newReplicateForks(e *env) spec {
+	var o struct{ Store storeOptions }
+	return spec{
+		name: "forks", usage: "list the logs whose author gave one number to two entries",
+		about:    "A forked log is not extended any more. The exit code is 10 if there is one.",
+		examples: []string{"dibber replicate forks", "dibber replicate forks --json", "dibber replicate forks -q"},
+		flags:    storeFlags(&o.Store), options: &o, doc: forksDoc{},
+		run: func(context.Context, *output) (any, error) {
+			var doc forksDoc
+			err := o.Store.view(e, func(v *logstore.View) error {
+				return v.Forks(func(f logstore.Fork) error {
+					doc.Forks = append(doc.Forks, forkDoc{
+						Author: f.Author.String(), Log: f.Log, Seq: f.Seq, Kept: f.Kept.ID.String(), Other: f.Other.ID.String(),
+						KeptEntry: f.Kept.Raw, OtherEntry: f.Other.Raw,
+					})
+					return nil
+				})
+			})
+			if err != nil {
+				return nil, err
+			}
+			if n := len(doc.Forks); n > 0 {
+				return doc, &failure{Exit: exitFalse, Code: "forked", Err: fmt.Errorf("forks found: %d", n)}
+			}
+			return doc, nil
+		},
+	}
+}
+
+func (d forksDoc) quiet() string { return fmt.Sprint(len(d.Forks)) }
+
+func (d forksDoc) renderText(t *text) {
+	if len(d.Forks) == 0 {
+		t.line("no forks")
+		return
+	}
+	var rows [][]string
+	for _, f := range d.Forks {
+		rows = append(rows, []string{fmt.Sprintf("%s/%d", f.Author, f.Log), fmt.Sprint(f.Seq), f.Kept, f.Other})
+	}
+	t.table([]string{"LOG", "ENTRY", "KEPT", "OTHER"}, rows)
+}
+
+// recoverDoc says that signing goes on.
+type recoverDoc struct {
+	Entries uint64 `json:"entries"` // in the store
+	Logs    int    `json:"logs"`    // of one's own
+}
+
+func newReplicateRecover(e *env) spec {
+	var o struct {
+		Store      storeOptions
+		AcceptLoss bool
+	}
+	return spec{
+		name: "recover", usage: "let a store sign again that may have lost entries of its own",
+		about: `A store signs no entry with a number that it may have used before: after its files, or the record of what it published,
+were lost or replaced by older ones, it waits until its logs have come back to where they were. Run it when everybody who may hold
+entries of this store's author has given them back.`,
+		examples: []string{"dibber replicate recover", "dibber replicate recover --accept-loss", "dibber replicate recover --json"},
+		flags: append([]cli.Flag{
+			&cli.BoolFlag{Name: "accept-loss", Usage: "go on with a store that has lost entries which it had acknowledged", Destination: &o.AcceptLoss},
+		}, storeFlags(&o.Store)...),
+		options: &o, doc: recoverDoc{},
+		run: func(context.Context, *output) (doc any, err error) {
+			cfg, err := o.Store.config(e)
+			if err != nil {
+				return nil, err
+			}
+			cfg.AcceptLoss = o.AcceptLoss
+			s, err := logstore.Open(cfg)
+			if err != nil {
+				return nil, err
+			}
+			defer closing(&err, s.Close)
+			if err := s.Recover(); err != nil {
+				return nil, err
+			}
+			v, err := s.View()
+			if err != nil {
+				return nil, err
+			}
+			defer closing(&err, v.Close)
+			d := recoverDoc{Entries: uint64(v.Len())}
+			err = v.Heads(func(h logstore.Head) error {
+				if h.Mine {
+					d.Logs++
+				}
+				return nil
+			})
+			return d, err
+		},
+	}
+}
+
+func (d recoverDoc) renderText(t *text) {
+	t.line("recovered  own logs %d  entries %d", d.Logs, d.Entries)
+}
+
+// statsDoc sums up a store.
+type statsDoc struct {
+	Store    string `json:"store"`
+	Logs     int    `json:"logs"`
+	Mine     int    `json:"mine"`
+	Forked   int    `json:"forked"`
+	Entries  int    `json:"entries"`
+	Bytes    uint64 `json:"bytes"`    // of all payloads
+	Arrivals uint64 `json:"arrivals"` // number of the entry that was stored last
+	Root     string `json:"root"`     // equal in stores that hold the same logs
+	Guard    bool   `json:"guard_ok"` // false: nothing is signed until recover
+}
+
+func newReplicateStats(e *env) spec {
+	var o struct{ Store storeOptions }
+	return spec{
+		name: "stats", usage: "sum up the store",
+		examples: []string{"dibber replicate stats", "dibber replicate stats --json", "dibber replicate stats -q"},
+		flags:    storeFlags(&o.Store), options: &o, doc: statsDoc{},
+		run: func(context.Context, *output) (any, error) {
+			doc := statsDoc{Store: o.Store.dir(e)}
+			err := o.Store.with(e, func(s *logstore.Store) (err error) {
+				doc.Guard = s.Guarded() == nil
+				v, err := s.View()
+				if err != nil {
+					return err
+				}
+				defer closing(&err, v.Close)
+				root := v.Root()
+				doc.Entries, doc.Bytes, doc.Arrivals, doc.Root = v.Len(), v.Bytes(), v.Arrivals(), hex.EncodeToString(root[:])
+				return v.Heads(func(h logstore.Head) error {
+					doc.Logs++
+					if h.Mine {
+						doc.Mine++
+					}
+					if h.Fork > 0 {
+						doc.Forked++
+					}
+					return nil
+				})
+			})
+			if err != nil {
+				return nil, err
+			}
+			return doc, nil
+		},
+	}
+}
+
+func (d statsDoc) quiet() string { return d.Root }
+
+func (d statsDoc) renderText(t *text) {
+	t.field("store", "%s", d.Store)
+	t.field("logs", "%d, own %d, forked %d", d.Logs, d.Mine, d.Forked)
+	t.field("entries", "%d, payload %s", d.Entries, sizeText(d.Bytes))
+	t.field("root", "%s", d.Root)
+	if !d.Guard {
+		t.field("signing", "stopped until dibber replicate recover")
+	}
+}

@@ -1,0 +1,431 @@
+package commands
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"strconv"
+
+	"dibber/netkit/bamboo"
+	"dibber/netkit/logstore"
+
+	"github.com/urfave/cli/v2"
+)
+
+// logOptions are the flags and arguments of the log commands.
+type logOptions struct {
+	Store storeOptions
+	Name  string
+	Text  *string // nil means that the payload is in a file or on stdin
+	File  string
+	Lines bool
+	From  uint64
+	To    uint64
+	Raw   bool
+}
+
+// logDoc is what a store knows of a log.
+type logDoc struct {
+	Author string  `json:"author"`
+	Log    uint64  `json:"log"`
+	Name   *string `json:"name"` // null for the logs of others
+	Mine   bool    `json:"mine"`
+	Height uint64  `json:"height"` // number of the last entry; 0 when there is none
+	Head   *string `json:"head"`   // its id
+	Bytes  uint64  `json:"bytes"`  // of all payloads
+	Ended  bool    `json:"ended"`
+	Fork   *uint64 `json:"fork"` // the lowest number that two entries have; null when no fork is known
+}
+
+func describeLog(h logstore.Head) logDoc {
+	d := logDoc{Author: h.Author.String(), Log: h.Log, Name: known(h.Name), Mine: h.Mine, Height: h.Height, Bytes: h.Bytes, Ended: h.Ended}
+	if h.Height > 0 {
+		d.Head = known(h.ID.String())
+	}
+	if h.Fork > 0 {
+		d.Fork = &h.Fork
+	}
+	return d
+}
+
+func (d logDoc) quiet() string { return d.Author + "/" + strconv.FormatUint(d.Log, 10) }
+
+func (d logDoc) renderText(t *text) {
+	t.field("log", "%s", d.quiet())
+	if d.Name != nil {
+		t.field("name", "%s", *d.Name)
+	}
+}
+
+func newReplicateLog(e *env) spec {
+	return spec{
+		name: "log", usage: "write and read logs",
+		about:       "A log of one's own goes by the name it was created with, any log by AUTHOR/NUMBER.",
+		examples:    []string{"dibber replicate log create notes", "dibber replicate log append notes 'hello'", "dibber replicate log cat notes"},
+		subcommands: []spec{newLogCreate(e), newLogLs(e), newLogAppend(e), newLogCat(e)},
+	}
+}
+
+func newLogCreate(e *env) spec {
+	var o logOptions
+	return spec{
+		name: "create", usage: "begin a log", args: "NAME",
+		examples: []string{"dibber replicate log create notes", "dibber replicate log create notes --store logs", "dibber replicate log create notes -q"},
+		flags:    storeFlags(&o.Store), options: &o, doc: logDoc{},
+		validate: func(args []string) error {
+			if len(args) != 1 || args[0] == "" {
+				return usagef("replicate log create needs one NAME")
+			}
+			o.Name = args[0]
+			return nil
+		},
+		run: func(context.Context, *output) (any, error) {
+			var doc any
+			err := o.Store.with(e, func(s *logstore.Store) error {
+				key, _, err := o.Store.author(e, false)
+				if err != nil {
+					return err
+				}
+				h, err := s.CreateLog(bamboo.Author(key[ed25519.SeedSize:]), o.Name)
+				if err == nil {
+					doc = describeLog(h)
+				}
+				return err
+			})
+			return doc, err
+		},
+	}
+}
+
+// logsDoc lists the logs of a store.
+type logsDoc struct {
+	Logs []logDoc `json:"logs"`
+}
+
+func newLogLs(e *env) spec {
+	var o logOptions
+	return spec{
+		name: "ls", usage: "list the logs of the store",
+		examples: []string{"dibber replicate log ls", "dibber replicate log ls --json", "dibber replicate log ls --store logs"},
+		flags:    storeFlags(&o.Store), options: &o, doc: logsDoc{},
+		run: func(context.Context, *output) (any, error) {
+			var doc logsDoc
+			err := o.Store.view(e, func(v *logstore.View) error {
+				return v.Heads(func(h logstore.Head) error {
+					doc.Logs = append(doc.Logs, describeLog(h))
+					return nil
+				})
+			})
+			if err != nil {
+				return nil, err
+			}
+			return doc, nil
+		},
+	}
+}
+
+func (d logsDoc) quiet() string { return strconv.Itoa(len(d.Logs)) }
+
+func (d logsDoc) renderText(t *text) {
+	if len(d.Logs) == 0 {
+		t.line("no logs")
+		return
+	}
+	var rows [][]string
+	for _, l := range d.Logs {
+		name, state := "–", ""
+		if l.Name != nil {
+			name = *l.Name
+		}
+		if l.Ended {
+			state = "ended"
+		}
+		if l.Fork != nil {
+			state = fmt.Sprintf("forked at %d", *l.Fork)
+		}
+		rows = append(rows, []string{name, strconv.FormatUint(l.Height, 10), sizeText(l.Bytes), l.quiet(), state})
+	}
+	t.table([]string{"NAME", "ENTRIES", "BYTES", "LOG", "STATE"}, rows)
+}
+
+// appendDoc says what was added to a log.
+type appendDoc struct {
+	Author string  `json:"author"`
+	Log    uint64  `json:"log"`
+	Count  int     `json:"count"`
+	First  *uint64 `json:"first"` // number of the first entry added; null if there was none
+	Last   *uint64 `json:"last"`
+	Head   *string `json:"head"` // id of the last one
+	Bytes  uint64  `json:"bytes"`
+}
+
+// appendedEvent says that entries are on disk.
+type appendedEvent struct {
+	First uint64 `json:"first"`
+	Last  uint64 `json:"last"`
+	Head  string `json:"head"`
+}
+
+func newLogAppend(e *env) spec {
+	var o logOptions
+	return spec{
+		name: "append", usage: "sign entries and add them to a log", args: "NAME [TEXT|-]",
+		about: "The payload is TEXT, or stdin, or a file, as one entry or as one a line. What is reported, also by each event of --ndjson, is on disk.",
+		examples: []string{
+			"dibber replicate log append notes 'hello'", "dibber replicate log append notes --file photo.jpg",
+			"dibber replicate log append notes - --lines",
+		},
+		flags: append([]cli.Flag{
+			&cli.StringFlag{Name: "file", Usage: "take the payload from `FILE`", Destination: &o.File},
+			&cli.BoolFlag{Name: "lines", Usage: "make one entry of each line", Destination: &o.Lines},
+		}, storeFlags(&o.Store)...),
+		options: &o, doc: appendDoc{}, events: []event{{"appended", appendedEvent{}}},
+		validate: func(args []string) error {
+			switch {
+			case len(args) == 0 || len(args) > 2:
+				return usagef("replicate log append needs a NAME, and TEXT, - or --file")
+			case (len(args) == 2) == (o.File != ""):
+				return usagef("replicate log append needs one of TEXT, - and --file")
+			}
+			if o.Name = args[0]; len(args) == 2 && args[1] != "-" {
+				o.Text = &args[1]
+			}
+			return nil
+		},
+		run: func(ctx context.Context, out *output) (any, error) {
+			var doc *appendDoc
+			err := o.Store.with(e, func(s *logstore.Store) (err error) {
+				doc, err = o.append(ctx, out, s)
+				return err
+			})
+			if doc == nil || err != nil && doc.Count == 0 {
+				return nil, err
+			}
+			return *doc, err
+		},
+	}
+}
+
+// append adds the payloads. What was added before an error is in the document.
+func (o *logOptions) append(ctx context.Context, out *output, s *logstore.Store) (doc *appendDoc, err error) {
+	key, _, err := o.Store.author(out.e, false)
+	if err != nil {
+		return nil, err
+	}
+	v, err := s.View()
+	if err != nil {
+		return nil, err
+	}
+	h, err := findLog(v, o.Name)
+	if err = errors.Join(err, v.Close()); err != nil {
+		return nil, err
+	}
+	if h.Author != bamboo.Author(key[ed25519.SeedSize:]) {
+		return nil, &failure{Exit: exitRefused, Code: "not_mine", Err: fmt.Errorf("log %q is another author's", o.Name)}
+	}
+	src := out.stdin()
+	switch {
+	case o.Text != nil:
+		src = bytes.NewReader([]byte(*o.Text))
+	case o.File != "":
+		f, err := os.Open(o.File)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		src = f
+	}
+	doc = &appendDoc{Author: h.Author.String(), Log: h.Log}
+	add := func(payloads []logstore.Payload) error {
+		records, err := s.Append(key, h.Log, payloads...)
+		for i := range records {
+			r := &records[i]
+			if doc.First == nil {
+				doc.First = &r.Seq
+			}
+			doc.Last, doc.Head = &r.Seq, known(r.ID.String())
+			doc.Count++
+			doc.Bytes += r.PayloadSize
+		}
+		if len(records) > 0 {
+			out.event("appended", appendedEvent{First: records[0].Seq, Last: *doc.Last, Head: *doc.Head})
+		}
+		return err
+	}
+	if o.Lines {
+		return doc, appendLines(ctx, s, src, add)
+	}
+	p, err := s.NewPayload(src)
+	if err != nil {
+		return doc, err
+	}
+	return doc, add([]logstore.Payload{p})
+}
+
+const (
+	// maxLine is the longest line in bytes that --lines takes.
+	maxLine = 1 << 20
+	// linesAtOnce is how many lines become durable together when they come faster than the disk.
+	linesAtOnce = 512
+)
+
+// appendLines adds an entry for each line: all those that are there already together, and the last one as soon as it is there.
+func appendLines(ctx context.Context, s *logstore.Store, src io.Reader, add func([]logstore.Payload) error) error {
+	r := bufio.NewReaderSize(src, maxLine)
+	var payloads []logstore.Payload
+	for {
+		line, err := r.ReadSlice('\n')
+		if errors.Is(err, bufio.ErrBufferFull) {
+			return errors.Join(add(payloads), usagef("a line is longer than %d bytes", maxLine))
+		}
+		if len(line) > 0 {
+			p, err := s.NewPayload(bytes.NewReader(bytes.TrimSuffix(line, []byte("\n"))))
+			if err != nil {
+				return errors.Join(add(payloads), err)
+			}
+			payloads = append(payloads, p)
+		}
+		if err != nil && !errors.Is(err, io.EOF) {
+			return errors.Join(add(payloads), fmt.Errorf("read lines: %w", err))
+		}
+		if len(payloads) > 0 && (len(payloads) == linesAtOnce || r.Buffered() == 0 || err != nil) {
+			if err := add(payloads); err != nil {
+				return err
+			}
+			payloads = payloads[:0]
+		}
+		if err != nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return errors.Join(add(payloads), context.Cause(ctx))
+		}
+	}
+}
+
+func (d appendDoc) quiet() string {
+	if d.Head == nil {
+		return ""
+	}
+	return *d.Head
+}
+
+func (d appendDoc) renderText(t *text) {
+	switch {
+	case d.Count == 0:
+		t.line("nothing added")
+	case d.Count == 1:
+		t.line("entry %d  %s  %s", *d.Last, sizeText(d.Bytes), *d.Head)
+	default:
+		t.line("entries %d to %d  %s  %s", *d.First, *d.Last, sizeText(d.Bytes), *d.Head)
+	}
+}
+
+// entryEvent is one entry of a log.
+type entryEvent struct {
+	Author string  `json:"author"`
+	Log    uint64  `json:"log"`
+	Seq    uint64  `json:"seq"`
+	ID     string  `json:"id"`
+	TimeMS uint64  `json:"time_ms"` // since 1970, as its sender said
+	Bytes  uint64  `json:"bytes"`
+	Data   *[]byte `json:"payload_b64"` // null for one of more than 16 KiB
+}
+
+// catDoc says what was read.
+type catDoc struct {
+	Log     *logDoc `json:"log"`
+	Entries int     `json:"entries"`
+	Bytes   uint64  `json:"bytes"`
+}
+
+func newLogCat(e *env) spec {
+	var o logOptions
+	return spec{
+		name: "cat", usage: "print the payloads of a log", args: "NAME|AUTHOR/NUMBER",
+		about:    "Each payload is compared with its hash and ends with a line break. With --ndjson each entry is an event.",
+		examples: []string{"dibber replicate log cat notes", "dibber replicate log cat notes --from 10 --to 20 --ndjson", "dibber replicate log cat notes --from 3 --to 3 --raw"},
+		flags: append([]cli.Flag{
+			&cli.Uint64Flag{Name: "from", Usage: "begin with entry `N`", Value: 1, Destination: &o.From},
+			&cli.Uint64Flag{Name: "to", Usage: "end with entry `N`; 0 means the last one", Destination: &o.To},
+			&cli.BoolFlag{Name: "raw", Usage: "print the payloads as they are, without line breaks", Destination: &o.Raw},
+		}, storeFlags(&o.Store)...),
+		options: &o, doc: catDoc{}, events: []event{{"entry", entryEvent{}}},
+		validate: func(args []string) error {
+			if len(args) != 1 {
+				return usagef("replicate log cat needs one NAME or AUTHOR/NUMBER")
+			}
+			if o.To == 0 {
+				o.To = math.MaxUint64
+			}
+			o.Name = args[0]
+			return nil
+		},
+		run: func(ctx context.Context, out *output) (any, error) { return o.cat(ctx, out) },
+	}
+}
+
+func (o *logOptions) cat(ctx context.Context, out *output) (any, error) {
+	var doc catDoc
+	var w io.Writer
+	if !out.e.shared.JSON && !out.e.shared.NDJSON {
+		var err error
+		if w, err = out.stdout(); err != nil {
+			return nil, err
+		}
+	}
+	err := o.Store.with(out.e, func(s *logstore.Store) (err error) {
+		v, err := s.View()
+		if err != nil {
+			return err
+		}
+		defer closing(&err, v.Close)
+		h, err := findLog(v, o.Name)
+		if err != nil {
+			return err
+		}
+		d := describeLog(h)
+		doc.Log = &d
+		return v.Run(h.Author, h.Log, o.From, o.To, func(r logstore.Record) error {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			doc.Entries++
+			doc.Bytes += r.PayloadSize
+			ev := entryEvent{Author: r.Author.String(), Log: r.Log, Seq: r.Seq, ID: r.ID.String(), TimeMS: r.Time, Bytes: r.PayloadSize}
+			if r.Payload != nil {
+				ev.Data = &r.Payload
+			}
+			out.event("entry", ev)
+			if w == nil {
+				return nil
+			}
+			return o.print(w, s, &r)
+		})
+	})
+	if doc.Log == nil {
+		return nil, err
+	}
+	return doc, err
+}
+
+// print writes one payload.
+func (o *logOptions) print(w io.Writer, s *logstore.Store, r *logstore.Record) error {
+	payload := r.Payload
+	if payload == nil {
+		if err := s.ReadPayload(w, r.PayloadHash); err != nil {
+			return err
+		}
+	}
+	if !o.Raw {
+		payload = append(payload, '\n')
+	}
+	_, err := w.Write(payload)
+	return err
+}

@@ -1,0 +1,114 @@
+package commands
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// TestKilledWhileAppending kills a process again and again while it signs lines: what it said is on disk is there, in order and
+// proven, and the next one goes on from it.
+func TestKilledWhileAppending(t *testing.T) {
+	t.Parallel()
+	program, err := exec.LookPath("dibber")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	in := []string{"--store", filepath.Join(dir, "store"), "--state-dir", filepath.Join(dir, "state")}
+	succeeds(t, append([]string{"replicate", "init"}, in...)...)
+	succeeds(t, append([]string{"replicate", "log", "create", "lines"}, in...)...)
+	held := uint64(0)
+	for range 10 {
+		acknowledged := killed(t, program, held, in)
+		got := (session{}).run(t.Context(), append([]string{"replicate", "log", "cat", "lines"}, in...)...)
+		if got.code != 0 {
+			t.Fatalf("exit %d: %s", got.code, got.stderr)
+		}
+		lines := strings.Fields(got.stdout)
+		for i, line := range lines {
+			if line != fmt.Sprint(i+1) {
+				t.Fatalf("entry %d holds %q", i+1, line)
+			}
+		}
+		if held = uint64(len(lines)); held < acknowledged {
+			t.Fatalf("%d entries were acknowledged, %d are left", acknowledged, held)
+		}
+		succeeds(t, append([]string{"replicate", "verify"}, in...)...)
+	}
+	if held == 0 {
+		t.Error("nothing was ever stored")
+	}
+}
+
+// killed lets a process append 3000 lines, numbers that begin after held, kills it somewhere in between, and returns the last number
+// it acknowledged.
+func killed(t *testing.T, program string, held uint64, in []string) uint64 {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), program, append([]string{"replicate", "log", "append", "lines", "-", "--lines", "--ndjson"}, in...)...)
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr = t.Output()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	fed := make(chan struct{})
+	go func() { // while the other end is there
+		defer close(fed)
+		for n := held + 1; n <= held+3000; n++ {
+			if _, err := io.WriteString(stdin, fmt.Sprintln(n)); err != nil {
+				return
+			}
+		}
+	}()
+	acknowledged := uint64(0)
+	events := bufio.NewScanner(stdout)
+	for enough := held + 1 + rand.Uint64N(2500); acknowledged < enough && events.Scan(); {
+		var ev appendedEvent
+		if err := json.Unmarshal(events.Bytes(), &ev); err != nil {
+			t.Fatal(err)
+		}
+		acknowledged = ev.Last
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	for events.Scan() { // what it said before it died counts
+		var ev appendedEvent
+		if json.Unmarshal(events.Bytes(), &ev) == nil && ev.Last > acknowledged {
+			acknowledged = ev.Last
+		}
+	}
+	_ = cmd.Wait() // killed
+	<-fed
+	return acknowledged
+}
+
+// TestDocumentsOfLogs pins the documents of replicate, with keys, ids and roots masked.
+func TestDocumentsOfLogs(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	in := []string{"--store", filepath.Join(dir, "store"), "--state-dir", filepath.Join(dir, "state")}
+	hash := regexp.MustCompile(`(0020)?[0-9a-f]{64}`)
+	for _, c := range []struct{ name, line string }{
+		{"init", "replicate init"}, {"log.create", "replicate log create notes"}, {"log.append", "replicate log append notes hello"},
+		{"log.ls", "replicate log ls"}, {"log.cat", "replicate log cat notes"}, {"verify", "replicate verify"}, {"forks", "replicate forks"},
+		{"recover", "replicate recover"}, {"stats", "replicate stats"},
+	} {
+		doc := succeeds(t, append(strings.Fields(c.line), in...)...)
+		goldenDocument(t, "replicate."+c.name+".json", hash.ReplaceAllString(doc, "$1<hash>"))
+	}
+}
