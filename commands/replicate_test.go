@@ -104,9 +104,15 @@ func TestDocumentsOfLogs(t *testing.T) {
 	in := []string{"--store", filepath.Join(dir, "store"), "--state-dir", filepath.Join(dir, "state")}
 	hash := regexp.MustCompile(`(0020)?[0-9a-f]{64}`)
 	for _, c := range []struct{ name, line string }{
-		{"init", "replicate init"}, {"log.create", "replicate log create notes"}, {"log.append", "replicate log append notes hello"},
-		{"log.ls", "replicate log ls"}, {"log.cat", "replicate log cat notes"}, {"verify", "replicate verify"}, {"forks", "replicate forks"},
-		{"recover", "replicate recover"}, {"stats", "replicate stats"},
+		{"init", "replicate init"},
+		{"log.create", "replicate log create notes"},
+		{"log.append", "replicate log append notes hello"},
+		{"log.ls", "replicate log ls"},
+		{"log.cat", "replicate log cat notes"},
+		{"verify", "replicate verify"},
+		{"forks", "replicate forks"},
+		{"recover", "replicate recover"},
+		{"stats", "replicate stats"},
 	} {
 		doc := succeeds(t, append(strings.Fields(c.line), in...)...)
 		goldenDocument(t, "replicate."+c.name+".json", hash.ReplaceAllString(doc, "$1<hash>"))

@@ -132,7 +132,7 @@ func TestLipmaa(t *testing.T) {
 			t.Fatalf("entry %d leads to %d, want %d", n, got, want)
 		}
 	})
-	for n := uint64(0); n < 3000; n++ {
+	for n := range uint64(3000) {
 		if got, want := Lipmaa(n), defined(n); got != want {
 			t.Fatalf("entry %d leads to %d, want %d", n, got, want)
 		}

@@ -174,7 +174,7 @@ func (s *Store) read() (st state, b blocks, err error) {
 		return st, nil, ErrNotFound
 	}
 	if err != nil {
-		return st, nil, damaged("database", err)
+		return st, nil, damaged(err)
 	}
 	if st, err = decodeState(value); err != nil {
 		return st, nil, err
@@ -185,7 +185,7 @@ func (s *Store) read() (st state, b blocks, err error) {
 		return err
 	})
 	if err != nil {
-		return st, nil, damaged("database", err)
+		return st, nil, damaged(err)
 	}
 	if len(b) > 0 && b[0].first != (itemKey{}) {
 		b = append(blocks{{}}, b...) // it was lost; Verify says so
@@ -200,7 +200,7 @@ func (s *Store) read() (st state, b blocks, err error) {
 		}
 		return nil
 	})
-	return st, b, damaged("database", err)
+	return st, b, damaged(err)
 }
 
 // begin makes a store. A guard that is there belongs to it: either the process was ended between the two, or the store is gone, which

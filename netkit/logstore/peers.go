@@ -71,9 +71,8 @@ func (s *Store) CheckSignatures(author bamboo.Author, log, upTo uint64) (err err
 	var batch []bamboo.Signed
 	var bad []int
 	check := func() error {
-		var refused *bamboo.SignatureError
 		err := bamboo.VerifySignatures(batch)
-		if errors.As(err, &refused) {
+		if refused, ok := errors.AsType[*bamboo.SignatureError](err); ok {
 			for _, i := range refused.Entries {
 				bad = append(bad, int(batch[i].Seq)-1)
 			}

@@ -3,6 +3,7 @@ package logstore
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -99,7 +100,10 @@ func TestBitRot(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for i := 0; i < len(data); i += stride {
+			for i := range data {
+				if i%stride != 0 {
+					continue
+				}
 				turned := bytes.Clone(data)
 				turned[i] ^= 1 << (i % 8)
 				clone := without(t, fs, "")
@@ -127,7 +131,10 @@ func TestTruncation(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for i := 0; i < len(data); i += stride {
+			for i := range data {
+				if i%stride != 0 {
+					continue
+				}
 				clone := without(t, fs, "")
 				if err := writeFile(clone, path, data[:i]); err != nil {
 					t.Fatal(err)
@@ -165,11 +172,10 @@ func TestDamagedLogIsCut(t *testing.T) {
 			t.Fatal(err)
 		}
 		cfg := config(clone)
-		var lost *LostError
 		if s, err := Open(cfg); err == nil {
 			closed(t, s)
 			continue
-		} else if !errors.As(err, &lost) {
+		} else if _, ok := errors.AsType[*LostError](err); !ok {
 			t.Fatalf("byte %d: %v", i, err)
 		}
 		cfg.AcceptLoss = true
@@ -184,7 +190,7 @@ func TestDamagedLogIsCut(t *testing.T) {
 		if err := s.Recover(); err != nil {
 			t.Fatalf("byte %d: %v", i, err)
 		}
-		holds(t, s, append(run[:len(run):len(run)], append1(t, s, 0, text(3))...))
+		holds(t, s, append(slices.Clip(run), append1(t, s, 0, text(3))...))
 		closed(t, s)
 		accepted++
 	}

@@ -181,15 +181,15 @@ func encodeRecord(dst []byte, r *Record, arrival uint64) []byte {
 }
 
 // decodeRecord reads the value of an entry's row, which it keeps parts of, and compares it with its hashes.
-func decodeRecord(p place, value []byte) (r Record, arrival uint64, err error) {
-	r, arrival, payload, err := decodeSigned(p, value)
+func decodeRecord(p place, value []byte) (Record, error) {
+	r, _, payload, err := decodeSigned(p, value)
 	if err == nil && !filed(&r.Entry) {
 		if err := r.CheckPayload(payload); err != nil {
-			return Record{}, 0, p.damaged(err)
+			return Record{}, p.damaged(err)
 		}
 		r.Payload = payload
 	}
-	return r, arrival, err
+	return r, err
 }
 
 func (p place) damaged(cause error) error {

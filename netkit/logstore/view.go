@@ -62,7 +62,7 @@ func (v *View) get(key []byte) ([]byte, error) {
 		return nil, ErrNotFound
 	}
 	if err != nil {
-		return nil, damaged("database", err)
+		return nil, damaged(err)
 	}
 	return bytes.Clone(value), closer.Close()
 }
@@ -74,13 +74,13 @@ var errStop = errors.New("stop")
 func (v *View) scan(from, upTo []byte, fn func(key, value []byte) error) (err error) {
 	iter, err := v.snap.NewIter(&pebble.IterOptions{LowerBound: from, UpperBound: upTo})
 	if err != nil {
-		return damaged("database", err)
+		return damaged(err)
 	}
 	defer func() { err = errors.Join(err, iter.Close()) }()
 	for ok := iter.First(); ok; ok = iter.Next() {
 		value, err := iter.ValueAndErr()
 		if err != nil {
-			return damaged("database", err)
+			return damaged(err)
 		}
 		if err := fn(iter.Key(), value); errors.Is(err, errStop) {
 			return nil
@@ -88,13 +88,13 @@ func (v *View) scan(from, upTo []byte, fn func(key, value []byte) error) (err er
 			return err
 		}
 	}
-	return damaged("database", iter.Error())
+	return damaged(iter.Error())
 }
 
 // damaged gives an error that means bit rot its name.
-func damaged(what string, err error) error {
+func damaged(err error) error {
 	if pebble.IsCorruptionError(err) {
-		return &CorruptError{What: what, Cause: err}
+		return &CorruptError{What: "database", Cause: err}
 	}
 	return err
 }
@@ -151,8 +151,7 @@ func (v *View) entry(p place) (Record, error) {
 	if err != nil {
 		return Record{}, err
 	}
-	r, _, err := decodeRecord(p, value)
-	return r, err
+	return decodeRecord(p, value)
 }
 
 // ByID returns an entry by its id, or [ErrNotFound].
@@ -191,7 +190,7 @@ func (v *View) Run(author bamboo.Author, log, from, to uint64, fn func(Record) e
 			return &CorruptError{What: fmt.Sprintf("entry %d of log %d by %s", next, log, author), Cause: ErrNotFound}
 		}
 		next++
-		r, _, err := decodeRecord(p, bytes.Clone(value))
+		r, err := decodeRecord(p, bytes.Clone(value))
 		if err != nil {
 			return err
 		}
