@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"sort"
+
+	"dibber/netkit/negentropy"
 )
 
 // blockMax is how many items one summary is for at most: reading them is what an unaligned range costs.
@@ -14,8 +16,7 @@ const blockMax = 512
 // block sums up the items from first on, up to the first of the next block.
 type block struct {
 	first itemKey
-	count uint32
-	sum   Sum
+	sum   negentropy.Sum
 }
 
 // blocks are in order. The first one begins at zero, so that every item lies in one.
@@ -26,24 +27,24 @@ func (b blocks) find(k itemKey) int {
 	return sort.Search(len(b), func(i int) bool { return bytes.Compare(b[i].first[:], k[:]) > 0 }) - 1
 }
 
-const blockSize = 4 + 32
+const blockSize = 4 + negentropy.SumSize
 
 func (b *block) encode() []byte {
 	sum := b.sum.Bytes()
-	return append(binary.BigEndian.AppendUint32(nil, b.count), sum[:]...)
+	return append(binary.BigEndian.AppendUint32(nil, uint32(b.sum.Count)), sum[:]...)
 }
 
 func decodeBlock(key, value []byte) (block, error) {
 	if len(key) != 1+len(itemKey{}) || len(value) != blockSize {
 		return block{}, &CorruptError{What: fmt.Sprintf("summary %x", key), Cause: errRow}
 	}
-	return block{first: itemKey(key[1:]), count: binary.BigEndian.Uint32(value), sum: sumOf(value[4:])}, nil
+	return block{first: itemKey(key[1:]), sum: negentropy.ParseSum(uint64(binary.BigEndian.Uint32(value)), [negentropy.SumSize]byte(value[4:]))}, nil
 }
 
 func summarise(keys []itemKey) block {
-	b := block{first: keys[0], count: uint32(len(keys))}
+	b := block{first: keys[0]}
 	for _, k := range keys {
-		b.sum.Add(k.item().ID)
+		b.sum = b.sum.AddID(k.item().ID)
 	}
 	return b
 }
@@ -80,10 +81,8 @@ func (b blocks) insert(fresh []itemKey, held func(from itemKey, upTo *itemKey) (
 
 // grow returns the block with more items, cut into several where they are too many.
 func (b block) grow(fresh []itemKey, upTo *itemKey, held func(itemKey, *itemKey) ([]itemKey, error)) ([]block, error) {
-	if int(b.count)+len(fresh) <= blockMax {
-		added := summarise(fresh)
-		b.count += added.count
-		b.sum.AddSum(added.sum)
+	if int(b.sum.Count)+len(fresh) <= blockMax {
+		b.sum = b.sum.Add(summarise(fresh).sum)
 		return []block{b}, nil
 	}
 	keys, err := held(b.first, upTo)
@@ -105,23 +104,16 @@ func (b block) grow(fresh []itemKey, upTo *itemKey, held func(itemKey, *itemKey)
 	return out, nil
 }
 
-// ranks are the counts and sums of all blocks before each, and of all at the end.
-type ranks struct {
-	counts []int
-	sums   []Sum
-}
-
-func (b blocks) ranks() ranks {
-	r := ranks{counts: make([]int, len(b)+1), sums: make([]Sum, len(b)+1)}
+// sums returns the sums of all blocks before each, and of all at the end.
+func (b blocks) sums() []negentropy.Sum {
+	out := make([]negentropy.Sum, len(b)+1)
 	for i := range b {
-		r.counts[i+1] = r.counts[i] + int(b[i].count)
-		r.sums[i+1] = r.sums[i]
-		r.sums[i+1].AddSum(b[i].sum)
+		out[i+1] = out[i].Add(b[i].sum)
 	}
-	return r
+	return out
 }
 
-// holding returns the block in which the item of rank n lies; n is less than their count.
-func (r *ranks) holding(n int) int {
-	return sort.Search(len(r.counts), func(i int) bool { return r.counts[i] > n }) - 1
+// holding returns the block in which the item of a position lies, by the sums of what is before each; there is one.
+func holding(sums []negentropy.Sum, at int) int {
+	return sort.Search(len(sums), func(i int) bool { return sums[i].Count > uint64(at) }) - 1
 }

@@ -201,7 +201,7 @@ func (w *work) set(key, value []byte) {
 func (w *work) add(h *Head, r *Record) {
 	w.state.arrivals++
 	w.state.bytes += r.PayloadSize
-	p, item := h.key().at(r.Seq), Item{Time: r.Time, ID: r.ID}.key()
+	p, item := h.key().at(r.Seq), itemOf(r.Time, r.ID)
 	w.room = encodeRecord(w.room[:0], r, w.state.arrivals)
 	w.set(row(rowEntry, p[:]), w.room)
 	w.set(row(rowID, r.ID[:]), p[:])

@@ -3,7 +3,6 @@ package logstore
 import (
 	"bytes"
 	"crypto/ed25519"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -11,6 +10,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"dibber/netkit/bamboo"
+	"dibber/netkit/negentropy"
 )
 
 // keyN is the n-th of the authors that tests have.
@@ -159,42 +159,50 @@ func holds(t T, s *Store, logs ...[]Record) {
 	})
 }
 
-// sums compares the counts and sums of a view with naive ones.
+// sums compares the counts and sums of a view with those of a set in memory.
 func sums(t T, v *View, all []Record) {
 	t.Helper()
-	items := make([]Item, len(all))
+	items := make([]negentropy.Item, len(all))
 	for i := range all {
-		items[i] = Item{Time: all[i].Time, ID: all[i].ID}
+		items[i] = itemOf(all[i].Time, all[i].ID).item()
 	}
-	slices.SortFunc(items, func(a, b Item) int { x, y := a.key(), b.key(); return bytes.Compare(x[:], y[:]) })
-	if v.Len() != len(items) {
-		t.Fatalf("%d items, want %d", v.Len(), len(items))
+	want, err := negentropy.NewVector(items)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v.Len() != want.Len() {
+		t.Fatalf("%d items, want %d", v.Len(), want.Len())
 	}
 	step := max(1, len(items)/7)
 	for from := 0; from <= len(items); from += step {
 		for to := from; to <= len(items); to += step {
-			var want Sum
-			for _, item := range items[from:to] {
-				want.Add(item.ID)
-			}
-			if got, err := v.Sum(from, to); err != nil || got != want {
-				t.Fatalf("sum of items %d to %d is %x, want %x: %v", from, to, got, want, err)
+			sum, _ := want.Sum(from, to)
+			if got, err := v.Sum(from, to); err != nil || got != sum {
+				t.Fatalf("sum of items %d to %d is %v, want %v: %v", from, to, got, sum, err)
 			}
 		}
-		if from == len(items) {
-			break
-		}
-		if got, err := v.At(from); err != nil || got != items[from] {
-			t.Fatalf("item %d is %v, want %v: %v", from, got, items[from], err)
-		}
-		if got, err := v.Rank(items[from]); err != nil || got != from {
-			t.Fatalf("rank of item %d is %d: %v", from, got, err)
+		if from < len(items) {
+			position(t, v, want, from)
 		}
 	}
-	if _, err := v.At(len(items)); !errors.Is(err, ErrNotFound) {
-		t.Fatalf("item beyond the last: %v", err)
+	if got, err := v.Search(0, negentropy.Bound{Timestamp: negentropy.Forever}); err != nil || got != len(items) {
+		t.Fatalf("the end is at %d: %v", got, err)
 	}
-	if got, err := v.Rank(Item{Time: 1<<64 - 1}); err != nil || got != len(items) {
-		t.Fatalf("rank of the end is %d: %v", got, err)
+}
+
+// position compares the item at one position, and where bounds before and behind it lie.
+func position(t T, v *View, want *negentropy.Vector, at int) {
+	t.Helper()
+	var got, item negentropy.Item
+	_ = want.Each(at, at+1, func(i negentropy.Item) bool { item = i; return true })
+	if err := v.Each(at, at+2, func(i negentropy.Item) bool { got = i; return false }); err != nil || got != item {
+		t.Fatalf("item %d is %v, want %v: %v", at, got, item, err)
+	}
+	for prefix := range negentropy.IDSize + 1 {
+		b := negentropy.Bound{Timestamp: item.Timestamp, Prefix: item.ID[:prefix]}
+		first, _ := want.Search(0, b)
+		if got, err := v.Search(0, b); err != nil || got != first {
+			t.Fatalf("bound %v is at %d, want %d: %v", b, got, first, err)
+		}
 	}
 }

@@ -301,7 +301,7 @@ func TestViewStays(t *testing.T) {
 	view(t, s, func(v *View) {
 		for name, err := range map[string]error{
 			"heads": v.Heads(func(Head) error { return stop }), "run": v.Run(authorN(1), 0, 1, 9, func(Record) error { return stop }),
-			"since": v.Since(1, func(a Arrival) error { return fmt.Errorf("%w at %d", stop, a.Seq) }), "items": v.Items(0, 2, func(Item) error { return stop }),
+			"since": v.Since(1, func(a Arrival) error { return fmt.Errorf("%w at %d", stop, a.Seq) }),
 		} {
 			if !errors.Is(err, stop) {
 				t.Errorf("%s: %v", name, err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"dibber/netkit/bamboo"
+	"dibber/netkit/negentropy"
 )
 
 // PutResult says what became of a run.
@@ -142,6 +143,9 @@ func (s *Store) prove(v *View, head *Head, run []Record) error {
 	for i := range run {
 		if err := checkPayload(&run[i]); err != nil {
 			return err
+		}
+		if run[i].Time == negentropy.Forever {
+			return fmt.Errorf("entry %d of log %d by %s: its time is behind all times", run[i].Seq, run[i].Log, run[i].Author)
 		}
 		if filed(&run[i].Entry) && !s.hasFile(run[i].PayloadHash, run[i].PayloadSize) {
 			return fmt.Errorf("entry %d of log %d by %s: %w", run[i].Seq, run[i].Log, run[i].Author, ErrPayloadMissing)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"dibber/netkit/bamboo"
+	"dibber/netkit/negentropy"
 )
 
 // The rows of the database, by the first byte of their keys:
@@ -76,25 +77,18 @@ func row(kind byte, parts ...[]byte) []byte {
 
 func number(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 
-// Item is an entry's place in the order of all entries, which is the same in every store that holds it.
-type Item struct {
-	// Time is what the record that was put said, in milliseconds since 1970 for entries of one's own.
-	Time uint64
-	// ID is the entry's.
-	ID bamboo.Hash
-}
-
-// itemKey is an item as the key of a row, without its first byte.
+// itemKey is an entry's place in the order of all entries, which is the same in every store that holds it: its time, then its id. It
+// is the key of a row without the first byte.
 type itemKey [40]byte
 
-func (i Item) key() (k itemKey) {
-	binary.BigEndian.PutUint64(k[:], i.Time)
-	copy(k[8:], i.ID[:])
+func itemOf(time uint64, id bamboo.Hash) (k itemKey) {
+	binary.BigEndian.PutUint64(k[:], time)
+	copy(k[8:], id[:])
 	return k
 }
 
-func (k itemKey) item() Item {
-	return Item{Time: binary.BigEndian.Uint64(k[:]), ID: bamboo.Hash(k[8:])}
+func (k itemKey) item() negentropy.Item {
+	return negentropy.Item{Timestamp: binary.BigEndian.Uint64(k[:]), ID: negentropy.ID(k[8:])}
 }
 
 // Head is what a store knows of a log.
@@ -155,8 +149,8 @@ func decodeHead(k logKey, value []byte) (Head, error) {
 // Record is an entry as it goes into a store and comes out of it.
 type Record struct {
 	bamboo.Signed
-	// Time orders the entry among those of all logs; it must be the same in every store, so whoever sends an entry sends it along. No
-	// signature covers it.
+	// Time orders the entry among those of all logs: milliseconds since 1970 for entries of one's own. It must be the same in every store,
+	// so whoever sends an entry sends it along; no signature covers it. [negentropy.Forever] is no time.
 	Time uint64
 	// Payload is what the entry names; nil when that is longer than [InlineMax] and therefore a file.
 	Payload []byte

@@ -5,93 +5,81 @@ import (
 	"fmt"
 
 	"dibber/netkit/bamboo"
+	"dibber/netkit/negentropy"
 )
 
-// Len is the number of all entries. Their ranks, in the order of their items, are 0 to Len-1.
+// A view is the ordered set of all its entries.
+var _ negentropy.Set = (*View)(nil)
+
+// Len is how many entries there are.
 func (v *View) Len() int {
-	counts := v.ranks().counts
-	return counts[len(counts)-1]
+	sums := v.sums()
+	return int(sums[len(sums)-1].Count)
 }
 
-// Rank returns how many items come before one, which need not be in the set.
-func (v *View) Rank(item Item) (int, error) {
-	k := item.key()
+// Search is the position of the first item that is not below b, Len if there is none.
+func (v *View) Search(_ int, b negentropy.Bound) (int, error) {
+	var id bamboo.Hash
+	copy(id[:], b.Prefix)
+	k := itemOf(b.Timestamp, id)
 	i := v.blocks.find(k)
 	if i < 0 {
 		return 0, nil
 	}
-	rank := v.ranks().counts[i]
+	at := int(v.sums()[i].Count)
 	err := v.keys(v.blocks[i].first, &k, func(itemKey) error {
-		rank++
+		at++
 		return nil
 	})
-	return rank, err
+	return at, err
 }
 
-// At returns the item of a rank, or [ErrNotFound].
-func (v *View) At(rank int) (Item, error) {
-	var out Item
-	found := false
-	err := v.Items(rank, rank+1, func(item Item) error {
-		out, found = item, true
-		return nil
-	})
-	if err == nil && !found {
-		err = fmt.Errorf("item of rank %d of %d: %w", rank, v.Len(), ErrNotFound)
-	}
-	return out, err
-}
-
-// Items calls fn for the items of the ranks from one up to before another, until it returns an error, which Items returns.
-func (v *View) Items(from, upTo int, fn func(Item) error) error {
-	from, upTo = max(from, 0), min(upTo, v.Len())
-	if from >= upTo {
+// Each calls fn with the items from one position up to before another in order, until it returns false.
+func (v *View) Each(from, to int, fn func(negentropy.Item) bool) error {
+	from, to = max(from, 0), min(to, v.Len())
+	if from >= to {
 		return nil
 	}
-	r := v.ranks()
-	i := r.holding(from)
-	skip, left := from-r.counts[i], upTo-from
+	i := holding(v.sums(), from)
+	skip, left := from-int(v.sums()[i].Count), to-from
 	return v.keys(v.blocks[i].first, nil, func(k itemKey) error {
 		if skip > 0 {
 			skip--
 			return nil
 		}
-		if left == 0 {
+		if left--; left < 0 || !fn(k.item()) {
 			return errStop
 		}
-		left--
-		return fn(k.item())
+		return nil
 	})
 }
 
-// Sum returns the sum of the ids of the ranks from one up to before another.
-func (v *View) Sum(from, upTo int) (Sum, error) {
-	sum, err := v.sumBefore(upTo)
+// Sum adds up the items from one position up to before another, from the summaries and at most two blocks.
+func (v *View) Sum(from, to int) (negentropy.Sum, error) {
+	sum, err := v.sumBefore(to)
 	if err != nil {
-		return Sum{}, err
+		return negentropy.Sum{}, err
 	}
 	less, err := v.sumBefore(from)
 	if err != nil {
-		return Sum{}, err
+		return negentropy.Sum{}, err
 	}
-	sum.Sub(less)
-	return sum, nil
+	return sum.Sub(less), nil
 }
 
-// sumBefore sums up the whole blocks before a rank and the items between.
-func (v *View) sumBefore(rank int) (Sum, error) {
-	r := v.ranks()
-	if rank >= v.Len() {
-		return r.sums[len(r.sums)-1], nil
+// sumBefore adds up the whole blocks before a position and the items between.
+func (v *View) sumBefore(at int) (negentropy.Sum, error) {
+	sums := v.sums()
+	if at >= v.Len() {
+		return sums[len(sums)-1], nil
 	}
-	if rank <= 0 {
-		return Sum{}, nil
+	if at <= 0 {
+		return negentropy.Sum{}, nil
 	}
-	i := r.holding(rank)
-	sum := r.sums[i]
-	err := v.Items(r.counts[i], rank, func(item Item) error {
-		sum.Add(item.ID)
-		return nil
+	sum := sums[holding(sums, at)]
+	err := v.Each(int(sum.Count), at, func(item negentropy.Item) bool {
+		sum = sum.AddID(item.ID)
+		return true
 	})
 	return sum, err
 }

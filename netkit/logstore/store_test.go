@@ -15,6 +15,7 @@ import (
 	"pgregory.net/rapid"
 
 	"dibber/netkit/bamboo"
+	"dibber/netkit/negentropy"
 	"dibber/netkit/store"
 )
 
@@ -68,6 +69,11 @@ func TestPutRefuses(t *testing.T) {
 	}
 	if _, err := s.Put([]Record{a[10], {Signed: forged, Payload: a[11].Payload}}); !errors.Is(err, bamboo.ErrSignature) {
 		t.Errorf("a bad signature: %v", err)
+	}
+	late := slices.Clone(a[10:11])
+	late[0].Time = negentropy.Forever
+	if _, err := s.Put(late); err == nil {
+		t.Error("a time behind all times was taken")
 	}
 	big := grow(t, keyN(1), 0, a[:10], 1, 0, func(int) []byte { return make([]byte, InlineMax+1) })
 	big[10].Payload = nil
@@ -245,8 +251,8 @@ func TestSummaries(t *testing.T) {
 		}
 		holds(t, s, mine...)
 		for _, b := range s.view.blocks {
-			if b.count > blockMax {
-				t.Fatalf("a block of %d", b.count)
+			if b.sum.Count > blockMax {
+				t.Fatalf("a block of %d", b.sum.Count)
 			}
 		}
 		closed(t, s)

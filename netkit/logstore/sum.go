@@ -3,55 +3,9 @@ package logstore
 import (
 	"encoding/binary"
 	"fmt"
-	"math/bits"
 
 	"lukechampine.com/blake3"
-
-	"dibber/netkit/bamboo"
 )
-
-// Sum is the sum of ids, each taken as a little-endian number, modulo 2^256: the accumulator of negentropy V1. It is fast and can be
-// collided by who inserts tens of thousands of chosen entries, so it finds differences and does not prove that there are none.
-type Sum [4]uint64
-
-// Add adds an id.
-func (s *Sum) Add(id bamboo.Hash) {
-	s.AddSum(Sum{
-		binary.LittleEndian.Uint64(id[0:]), binary.LittleEndian.Uint64(id[8:]),
-		binary.LittleEndian.Uint64(id[16:]), binary.LittleEndian.Uint64(id[24:]),
-	})
-}
-
-// AddSum adds a sum.
-func (s *Sum) AddSum(o Sum) {
-	var carry uint64
-	for i := range s {
-		s[i], carry = bits.Add64(s[i], o[i], carry)
-	}
-}
-
-// Sub takes a sum away.
-func (s *Sum) Sub(o Sum) {
-	var borrow uint64
-	for i := range s {
-		s[i], borrow = bits.Sub64(s[i], o[i], borrow)
-	}
-}
-
-// Bytes returns the sum in 32 little-endian bytes.
-func (s Sum) Bytes() (out [32]byte) {
-	for i, limb := range s {
-		binary.LittleEndian.PutUint64(out[8*i:], limb)
-	}
-	return out
-}
-
-func sumOf(data []byte) (s Sum) {
-	for i := range s {
-		s[i] = binary.LittleEndian.Uint64(data[8*i:])
-	}
-	return s
-}
 
 const lanes = 1024
 

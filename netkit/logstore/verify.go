@@ -258,7 +258,7 @@ func (c *check) settle(l *logWalk, good int) error {
 
 // leads compares the rows that lead to an entry.
 func (c *check) leads(e *pendingEntry) error {
-	item := Item{Time: e.record.Time, ID: e.record.ID}.key()
+	item := itemOf(e.record.Time, e.record.ID)
 	for _, want := range []struct {
 		key, value []byte
 		what       string

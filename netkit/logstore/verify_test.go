@@ -20,7 +20,7 @@ func TestVerifyRepairs(t *testing.T) {
 	a, b := runOf(t, keyN(1), 0, 700, 0), runOf(t, keyN(2), 3, 30, 100)
 	k := keyOf(authorN(1), 0)
 	at := func(kind byte, seq uint64) []byte { p := k.at(seq); return row(kind, p[:]) }
-	item := Item{Time: a[4].Time, ID: a[4].ID}.key()
+	item := itemOf(a[4].Time, a[4].ID)
 	for name, c := range map[string]struct {
 		key     []byte
 		change  func([]byte) []byte // nil removes

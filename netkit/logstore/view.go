@@ -10,6 +10,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"dibber/netkit/bamboo"
+	"dibber/netkit/negentropy"
 )
 
 // View is a store at one moment: everything in it is on disk, and nothing in it changes. It must be closed, before the store is.
@@ -19,13 +20,13 @@ type View struct {
 	snap  *pebble.Snapshot
 	refs  int // by the lock of the store
 	state state
-	// blocks are the summaries; the ranks are computed when first asked for.
+	// blocks are the summaries; what they add up to is computed when first asked for.
 	blocks blocks
-	ranks  func() ranks
+	sums   func() []negentropy.Sum
 }
 
 func newView(s *Store, st state, b blocks) *View {
-	return &View{store: s, snap: s.db.Pebble().NewSnapshot(), refs: 1, state: st, blocks: b, ranks: sync.OnceValue(b.ranks)}
+	return &View{store: s, snap: s.db.Pebble().NewSnapshot(), refs: 1, state: st, blocks: b, sums: sync.OnceValue(b.sums)}
 }
 
 // Close gives the view up.
