@@ -79,7 +79,9 @@ func readPID(file *os.File) int {
 // Close gives the folder up. The lock file stays: removing it would let two
 // processes hold locks on two files of the same name.
 func (l *FolderLock) Close() error {
-	if err := l.file.Close(); err != nil {
+	// Closing alone is not enough: a child that is just being started has the file open as well, until it runs another program.
+	err := syscall.Flock(int(l.file.Fd()), syscall.LOCK_UN)
+	if err := errors.Join(err, l.file.Close()); err != nil {
 		return fmt.Errorf("release lock: %w", err)
 	}
 	return nil
