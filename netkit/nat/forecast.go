@@ -60,7 +60,7 @@ type Forecast struct {
 // Forecasts are those of a node against every kind.
 func (p Path) Forecasts() []Forecast {
 	var out []Forecast
-	own, known := p.kind()
+	own, known := p.Kind()
 	for _, peer := range Kinds() {
 		f := Forecast{Peer: peer.Name}
 		switch {
@@ -78,8 +78,8 @@ func (p Path) Forecasts() []Forecast {
 	return out
 }
 
-// kind is the path's own kind, false where too little is known of it.
-func (p Path) kind() (Kind, bool) {
+// Kind is the path's own kind, without a name; false where too little is known of it.
+func (p Path) Kind() (Kind, bool) {
 	k := Kind{Mapping: EIM, Filtering: APDF}
 	if p.NAT == nil || p.MappingVaries == nil || p.LetsOtherPort == nil {
 		return k, false
@@ -118,12 +118,12 @@ func Between(own, peer Kind) (Direct, Why) {
 		return Yes, WhyTogether
 	case sprays(own, peer), sprays(peer, own):
 		return Yes, WhySpray
-	case own.Pattern == "":
-		return Unknown, WhyNoPattern
-	case own.Pattern != Random && peer.Pattern != Random:
-		return Yes, WhyPredict
-	default:
+	case own.Pattern == Random, peer.Pattern == Random:
 		return No, WhyTooMany
+	case own.Pattern == "", peer.Pattern == "":
+		return Unknown, WhyNoPattern
+	default:
+		return Yes, WhyPredict
 	}
 }
 
