@@ -69,10 +69,18 @@ func (n *Node) DialAddr(ctx context.Context, p peer.ID, a ma.Multiaddr) (transpo
 	if t == nil {
 		return nil, fmt.Errorf("dial %s: %w", a, swarm.ErrNoTransport)
 	}
-	if !n.gater.InterceptPeerDial(p) || !n.gater.InterceptAddrDial(p, a) {
-		return nil, fmt.Errorf("dial %s: %w", a, swarm.ErrGaterDisallowedConnection)
+	if err := n.gated(p, a); err != nil {
+		return nil, err
 	}
 	return t.Dial(ctx, a, p)
+}
+
+// gated is why a peer may not be dialled at an address; nil if it may.
+func (n *Node) gated(p peer.ID, a ma.Multiaddr) error {
+	if !n.gater.InterceptPeerDial(p) || !n.gater.InterceptAddrDial(p, a) {
+		return fmt.Errorf("dial %s: %w", a, swarm.ErrGaterDisallowedConnection)
+	}
+	return nil
 }
 
 // Identified is closed when identify on c has succeeded or failed. libp2p tells

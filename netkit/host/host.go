@@ -56,6 +56,8 @@ type Node struct {
 	watches  watches
 	known    atomic.Pointer[[]peer.AddrInfo]
 	quic     *quicreuse.ConnManager // nil without a transport on QUIC
+	shared   sharedSockets
+	probes   probeBudget
 	close    func() error           // once
 }
 
