@@ -105,7 +105,7 @@ func (v *visit) begin(a ma.Multiaddr) *look {
 	if v.tried == nil {
 		v.tried = make(map[pathKey]bool)
 	}
-	if v.tried[l.key] || v.c.n.Excludes(a) {
+	if v.tried[l.key] || v.c.n.Excludes(a) || v.c.cfg.UDPOnly && l.key.transport != UDP {
 		return nil
 	}
 	v.tried[l.key] = true

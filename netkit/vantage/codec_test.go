@@ -17,6 +17,7 @@ func wholeAnswer() Answer {
 			{IP: netip.MustParseAddr("3fff::1"), Ports: []uint16{1}},
 		},
 		Attempts: []Attempt{{From: netip.MustParseAddr("17.0.0.2"), Connected: true}, {From: netip.MustParseAddr("::1")}},
+		Attestation: []byte("signed"),
 	}
 }
 
@@ -34,7 +35,7 @@ func TestAnswerSurvivesTheWire(t *testing.T) {
 			t.Error(diff)
 		}
 	}
-	for _, kind := range []uint64{askSites, askConnect, 1 << 40} {
+	for _, kind := range []uint64{askSites, askConnect, askAttestation, 1 << 40} {
 		if got, err := decodeRequest(encodeRequest(kind)); err != nil || got != kind {
 			t.Errorf("request %d became %d, %v", kind, got, err)
 		}
@@ -57,7 +58,7 @@ func TestAnswerIsBounded(t *testing.T) {
 		attempts.Attempts[i].From = netip.MustParseAddr("17.0.0.1")
 	}
 	for name, a := range map[string]Answer{
-		"sites": many, "ports": ports, "attempts": attempts, "token": {Token: make([]byte, maxToken+1)},
+		"sites": many, "ports": ports, "attempts": attempts, "token": {Token: make([]byte, maxToken+1)}, "attestation": {Attestation: make([]byte, attestationMax+1)},
 		"address": {Sites: []Site{{Probe: 1}}},
 	} {
 		if got, err := decodeAnswer(a.encode()); err == nil {

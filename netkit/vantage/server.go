@@ -220,10 +220,16 @@ func (s *Server) answer(_ context.Context, req wire.Request) ([]byte, error) {
 	switch {
 	case kind == askConnect && !udp && s.allow(from):
 		a.Attempts = s.connect(from, here)
-	case kind == askSites:
+	case kind == askSites, kind == askAttestation:
 		a.Sites = s.sitesFor(here)
 		if udp {
 			a.Token = s.tokens.issue(time.Now(), from)
+		}
+	}
+	if kind == askAttestation {
+		said := Attestation{Peer: req.Peer, Observed: from, At: time.Now()}
+		if a.Attestation, err = said.Sign(s.n.Peerstore().PrivKey(s.n.ID())); err != nil {
+			return nil, err
 		}
 	}
 	return a.encode(), nil
