@@ -58,7 +58,7 @@ type Node struct {
 	quic     *quicreuse.ConnManager // nil without a transport on QUIC
 	shared   sharedSockets
 	probes   probeBudget
-	close    func() error           // once
+	close    func() error // once
 }
 
 // New starts a host for cfg. It fails with a *ListenError when an address of

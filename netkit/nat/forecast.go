@@ -36,6 +36,20 @@ type Kind struct {
 	Pattern   Pattern // of outside ports; empty where it is not known
 }
 
+// String describes the kind by what it is, not by its name.
+func (k Kind) String() string {
+	switch {
+	case !k.NAT && k.Filtering == EIF:
+		return string(Public)
+	case !k.NAT:
+		return string(Firewalled)
+	case k.Mapping == EIM || k.Pattern == "":
+		return string(k.Mapping) + "/" + string(k.Filtering)
+	default:
+		return string(k.Mapping) + "/" + string(k.Filtering) + " " + string(k.Pattern)
+	}
+}
+
 // Kinds are the situations of peers that a forecast is made against.
 func Kinds() []Kind {
 	return []Kind{

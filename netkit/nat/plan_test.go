@@ -62,13 +62,19 @@ func letter(p nat.Plan) string {
 // TestPlanOfLittle: ports whose pattern is not known cannot be predicted, but where one
 // side's are random that does not matter.
 func TestPlanOfLittle(t *testing.T) {
-	hard := func(p nat.Pattern) nat.Kind { return nat.Kind{NAT: true, Mapping: nat.APDM, Filtering: nat.APDF, Pattern: p} }
+	hard := func(p nat.Pattern) nat.Kind {
+		return nat.Kind{NAT: true, Mapping: nat.APDM, Filtering: nat.APDF, Pattern: p}
+	}
 	for _, tt := range []struct {
 		own, peer nat.Pattern
 		want      nat.Direct
 	}{
-		{"", "", nat.Unknown}, {"", nat.Sequential, nat.Unknown}, {nat.Preserved, "", nat.Unknown},
-		{"", nat.Random, nat.No}, {nat.Random, "", nat.No}, {nat.Preserved, nat.Sequential, nat.Yes},
+		{"", "", nat.Unknown},
+		{"", nat.Sequential, nat.Unknown},
+		{nat.Preserved, "", nat.Unknown},
+		{"", nat.Random, nat.No},
+		{nat.Random, "", nat.No},
+		{nat.Preserved, nat.Sequential, nat.Yes},
 	} {
 		if got := nat.PlanFor(hard(tt.own), hard(tt.peer), true); got.Direct != tt.want || (got.Method == nat.MethodNone) != (tt.want != nat.Yes) {
 			t.Errorf("%q with %q: %+v, want %s", tt.own, tt.peer, got, tt.want)

@@ -58,16 +58,16 @@ func (s *Service) initiateRun(r *run) error {
 		r.report.Outcome = AlreadyDirect
 		return nil
 	}
-	var err error
-	for range s.cfg.Attempts {
-		if err = s.initiateOnce(r); err == nil {
+	err := s.offer(r)
+	for tries := len(r.own().Attempts); ; tries++ {
+		switch {
+		case err == nil:
 			return s.prove(r)
+		case tries >= s.cfg.Attempts || !r.goesOn(err) || r.relayed.IsClosed() || s.ctx.Err() != nil:
+			return err
 		}
-		if !errors.Is(err, errNoDirect) || r.relayed.IsClosed() || s.ctx.Err() != nil {
-			break
-		}
+		err = s.initiateOnce(r)
 	}
-	return err
 }
 
 // initiateOnce is one exchange and the attempt that follows it.
@@ -83,7 +83,7 @@ func (s *Service) initiateOnce(r *run) error {
 	// SYNC is with the peer half a round trip from now: both dial at that moment,
 	// and the packets cross between the two NATs.
 	host.Pause(s.ctx, rtt/2)
-	return s.attempt(r, own, rtt, false)
+	return s.attempt(r, MethodDCUtR, own, rtt, false)
 }
 
 // exchange sends and takes a CONNECT, sends SYNC, and returns the round trip time
@@ -108,7 +108,7 @@ func (s *Service) exchangeOnce(ctx context.Context, r *run, own []ma.Multiaddr) 
 	}
 	stop := context.AfterFunc(ctx, func() { _ = st.Reset() })
 	defer stop()
-	release, err := s.reserve(st)
+	release, err := s.reserve(st, maxMessage)
 	if err != nil {
 		_ = st.Reset() // the first error is the one to tell
 		return 0, err
@@ -183,7 +183,7 @@ func (s *Service) answerRun(r *run, st network.Stream) error {
 		if err == nil {
 			return s.prove(r)
 		}
-		if !errors.Is(err, errNoDirect) {
+		if !r.goesOn(err) {
 			return err
 		}
 		select {
@@ -200,13 +200,16 @@ func (s *Service) answerRun(r *run, st network.Stream) error {
 func (s *Service) answerOnce(r *run, st network.Stream) error {
 	stop := context.AfterFunc(s.ctx, func() { _ = st.Reset() })
 	defer stop()
+	if st.Protocol() == IntroProtocol {
+		return s.answerOffer(r, st)
+	}
 	own, rtt, err := s.answerExchange(r, st)
 	if err != nil {
 		_ = st.Reset() // the first error is the one to tell
 		return err
 	}
 	_ = st.Close() // all was said
-	return s.attempt(r, own, rtt, true)
+	return s.attempt(r, MethodDCUtR, own, rtt, true)
 }
 
 // answerExchange takes the CONNECT, answers it and waits for SYNC.
@@ -214,7 +217,7 @@ func (s *Service) answerExchange(r *run, st network.Stream) (own []ma.Multiaddr,
 	if err := st.SetDeadline(time.Now().Add(exchangeTimeout)); err != nil {
 		return nil, 0, fmt.Errorf("%w: %w", errNoStream, err)
 	}
-	release, err := s.reserve(st)
+	release, err := s.reserve(st, maxMessage)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -247,15 +250,15 @@ func (s *Service) answerExchange(r *run, st network.Stream) (own []ma.Multiaddr,
 }
 
 // reserve accounts for the memory of a stream.
-func (s *Service) reserve(st network.Stream) (release func(), err error) {
+func (s *Service) reserve(st network.Stream, bytes int) (release func(), err error) {
 	scope := st.Scope()
 	if err := scope.SetService(serviceName); err != nil {
 		return nil, fmt.Errorf("%w: %w", errNoStream, err)
 	}
-	if err := scope.ReserveMemory(maxMessage, network.ReservationPriorityAlways); err != nil {
+	if err := scope.ReserveMemory(bytes, network.ReservationPriorityAlways); err != nil {
 		return nil, fmt.Errorf("%w: %w", errNoStream, err)
 	}
-	return func() { scope.ReleaseMemory(maxMessage) }, nil
+	return func() { scope.ReleaseMemory(bytes) }, nil
 }
 
 // own are the addresses to offer. A host that has just begun has to be told by the
@@ -298,12 +301,12 @@ func meet(a, b []ma.Multiaddr) bool {
 }
 
 // attempt dials together and notes what came of it.
-func (s *Service) attempt(r *run, own []ma.Multiaddr, rtt time.Duration, client bool) error {
+func (s *Service) attempt(r *run, method string, own []ma.Multiaddr, rtt time.Duration, client bool) error {
 	began := time.Now()
 	r.tell(Step{Event: "attempt.started", Addrs: texts(r.remote)})
 	err := s.together(s.ctx, r, client)
 	r.attempted(Attempt{
-		Method: MethodDCUtR, RTTms: ping.Milliseconds(rtt), Local: texts(own), Remote: texts(r.remote),
+		Method: method, RTTms: ping.Milliseconds(rtt), Local: texts(own), Remote: texts(r.remote),
 		Outcome: outcomeOf(err), MS: ping.Milliseconds(time.Since(began)),
 	}, err)
 	return err

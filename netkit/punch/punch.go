@@ -31,6 +31,12 @@ type Config struct {
 	Attempts int
 	// Timeout is how long one attempt may take; 0 means 3 s.
 	Timeout time.Duration
+	// Method is MethodDCUtR to do as every libp2p peer does and no more. Empty is
+	// MethodAuto: with peers of ours, whatever gets through.
+	Method string
+	// Every is how often one and the same peer is offered or answered more than DCUtR; 0
+	// means once a minute.
+	Every time.Duration
 	// KeepRelayed leaves relayed connections open after a direct one has carried
 	// data.
 	KeepRelayed bool
@@ -42,6 +48,7 @@ type Config struct {
 const (
 	defaultAttempts = 3
 	defaultTimeout  = 3 * time.Second
+	defaultEvery    = time.Minute
 )
 
 // Service upgrades the relayed connections of one host.
@@ -49,6 +56,8 @@ type Service struct {
 	n       *host.Node
 	cfg     Config
 	limiter *wire.Limiter[peer.ID]
+	offers  *wire.Limiter[peer.ID]
+	looks   situations
 	watch   *network.NotifyBundle
 	views   *wire.Service
 	ctx     context.Context
@@ -77,15 +86,23 @@ func New(n *host.Node, cfg Config) *Service {
 	if cfg.Timeout == 0 {
 		cfg.Timeout = defaultTimeout
 	}
+	if cfg.Every == 0 {
+		cfg.Every = defaultEvery
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Service{
 		n: n, cfg: cfg, ctx: ctx, cancel: cancel, runs: make(map[peer.ID]*run), asked: make(map[peer.ID]bool),
 		limiter: wire.NewLimiter[peer.ID](requestsPerSecond, requestBurst, requestPeers),
+		offers:  wire.NewLimiter[peer.ID](1/cfg.Every.Seconds(), 1, requestPeers),
+		looks:   situations{known: make(map[peer.ID]*look)},
 	}
 	s.watch = &network.NotifyBundle{ConnectedF: s.connected}
 	s.views = s.serveViews()
 	n.SetStreamHandler(ViewsProtocol, s.views.Handle)
 	n.SetStreamHandler(holepunch.Protocol, s.answer)
+	if cfg.Method != MethodDCUtR {
+		n.SetStreamHandler(IntroProtocol, s.answer)
+	}
 	n.Network().Notify(s.watch)
 	s.goRun(s.watchRelays)
 	return s
@@ -94,6 +111,7 @@ func New(n *host.Node, cfg Config) *Service {
 // Close ends what is under way and returns when nothing runs any more.
 func (s *Service) Close() error {
 	s.n.RemoveStreamHandler(holepunch.Protocol)
+	s.n.RemoveStreamHandler(IntroProtocol)
 	s.n.RemoveStreamHandler(ViewsProtocol)
 	s.n.Network().StopNotify(s.watch)
 	s.mu.Lock()
@@ -104,13 +122,14 @@ func (s *Service) Close() error {
 	return s.views.Close()
 }
 
-// goRun runs f unless the service is closed.
-func (s *Service) goRun(f func()) {
+// goRun runs f unless the service is closed, and reports whether it does.
+func (s *Service) goRun(f func()) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.closed {
 		s.running.Go(f)
 	}
+	return !s.closed
 }
 
 // connected starts a punch for a relayed connection that came in: the end that
@@ -123,6 +142,7 @@ func (s *Service) connected(_ network.Network, c network.Conn) {
 		s.goRun(func() { s.initiate(c) })
 	default:
 		s.learn(relay.ID) // before the other end asks
+		s.prepare(relay)
 	}
 }
 

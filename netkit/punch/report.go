@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"dibber/netkit/addr"
+	"dibber/netkit/nat"
 	"dibber/netkit/ping"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -43,6 +44,7 @@ const (
 	ReasonNoRemoteAddr  = "no-public-addr-remote"
 	ReasonCoordination  = "coordination-error"
 	ReasonAttemptsEnded = "all-attempts-failed"
+	ReasonImpossible    = "impossible" // for the two NATs, as both ends know them
 	ReasonLost          = "direct-lost"
 	ReasonCancelled     = "cancelled"
 )
@@ -56,8 +58,12 @@ const (
 	DroppedTooMany   = "too-many"
 )
 
-// MethodDCUtR is both ends dialling what DCUtR told them of each other.
-const MethodDCUtR = "dcutr"
+// The words of Config.Method, and the first also of Report.Method: both ends dialling
+// what DCUtR told them of each other. The other methods are those of nat.Method.
+const (
+	MethodDCUtR = "dcutr"
+	MethodAuto  = "auto"
+)
 
 // Report is what became of one punch: as this end saw it, and as the other did.
 type Report struct {
@@ -146,6 +152,7 @@ type run struct {
 	relayed network.Conn
 	on      func(Event)
 	remote  []ma.Multiaddr      // where the peer was seen; only its own goroutine looks at it
+	probed  bool                // more than DCUtR was tried in vain, and DCUtR would be too; as remote
 	next    chan network.Stream // further attempts of the peer
 	settled chan struct{}       // closed when this end's own report stands
 	theirs  chan View           // the other end's
@@ -249,6 +256,18 @@ func (r *run) took(remote []ma.Multiaddr, dropped []Dropped) error {
 	return nil
 }
 
+// goesOn reports whether there may be a further attempt after one that ended so.
+func (r *run) goesOn(err error) bool {
+	return !r.probed && (errors.Is(err, errNoDirect) || errors.Is(err, errPlain))
+}
+
+// between notes the NATs of both ends.
+func (r *run) between(own, peer nat.Kind) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.report.LocalNAT, r.report.RemoteNAT = new(own.String()), new(peer.String())
+}
+
 // attempted notes one attempt.
 func (r *run) attempted(a Attempt, err error) {
 	if err != nil {
@@ -256,6 +275,10 @@ func (r *run) attempted(a Attempt, err error) {
 	}
 	r.mu.Lock()
 	a.N = len(r.report.Attempts) + 1
+	r.report.Method = nil
+	if err == nil {
+		r.report.Method = &a.Method
+	}
 	r.report.Attempts = append(r.report.Attempts, a)
 	r.report.RTTRelayedMS = &a.RTTms
 	r.mu.Unlock()
@@ -266,7 +289,6 @@ func (r *run) attempted(a Attempt, err error) {
 func (r *run) directNow(c network.Conn) {
 	at := c.RemoteMultiaddr()
 	r.mu.Lock()
-	r.report.Method = new(MethodDCUtR)
 	r.report.Transport, r.report.Addr = new(addr.Transport(at)), new(at.String())
 	r.report.DirectMS = new(ping.Milliseconds(c.Stat().Opened.Sub(r.relayed.Stat().Opened)))
 	r.mu.Unlock()
@@ -315,6 +337,7 @@ func reasonOf(err error) string {
 		{errUnsupported, ReasonNoProtocol},
 		{errNoOwn, ReasonNoLocalAddr},
 		{errNoRemote, ReasonNoRemoteAddr},
+		{errImpossible, ReasonImpossible},
 		{errNoDirect, ReasonAttemptsEnded},
 		{errLost, ReasonLost},
 		{errNoStream, ReasonNoStream},

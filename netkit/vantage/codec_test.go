@@ -16,7 +16,7 @@ func wholeAnswer() Answer {
 			{IP: netip.MustParseAddr("17.0.0.2"), Here: true, Ports: []uint16{4001, 4002}, Probe: 4003, TCP: 4004},
 			{IP: netip.MustParseAddr("3fff::1"), Ports: []uint16{1}},
 		},
-		Attempts: []Attempt{{From: netip.MustParseAddr("17.0.0.2"), Connected: true}, {From: netip.MustParseAddr("::1")}},
+		Attempts:    []Attempt{{From: netip.MustParseAddr("17.0.0.2"), Connected: true}, {From: netip.MustParseAddr("::1")}},
 		Attestation: []byte("signed"),
 	}
 }

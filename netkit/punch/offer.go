@@ -1,0 +1,281 @@
+package punch
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"time"
+
+	"dibber/netkit/host"
+	"dibber/netkit/nat"
+	"dibber/netkit/ping"
+	"dibber/netkit/wire"
+
+	"github.com/libp2p/go-libp2p/core/network"
+)
+
+var (
+	// errPlain means that no more than DCUtR is possible with a peer: it is none of
+	// ours, or one end does not know its NAT.
+	errPlain = errors.New("nothing but DCUtR")
+	// errImpossible means that both NATs are known, and that nothing gets through.
+	errImpossible = errors.New("no direct connection is possible between these NATs")
+)
+
+// exchanged is an offer with its answer, as one end has them.
+type exchanged struct {
+	own       *situation
+	sent, got intro
+	sockets   []net.PacketConn // opened to be seen at the predicted port
+	rtt       time.Duration    // through the relay
+	offers    bool             // this end made the offer
+}
+
+// offer tells the peer of r about the own NAT, hears about its, and does what the two
+// allow. It fails with errPlain where that is not known.
+func (s *Service) offer(r *run) error {
+	relay, ok := relayOf(r)
+	if !ok || s.cfg.Method == MethodDCUtR || s.lacks(r) {
+		return errPlain
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, exchangeTimeout)
+	defer cancel()
+	x := exchanged{own: s.known(ctx, relay), offers: true}
+	if x.own == nil {
+		return errPlain
+	}
+	if !s.offers.Allow(r.peer, time.Now()) {
+		r.tell(Step{Event: "offer.limited"})
+		return errPlain
+	}
+	own, err := s.own(r)
+	if err != nil {
+		return err
+	}
+	x.sent = newIntro(r.peer, own)
+	x.sent.run, _ = hex.DecodeString(r.id()) // it is hexadecimal
+	x.sent.attestation = x.own.attestation
+	x.sent.paths = slices.Clone(x.own.paths)
+	for i, p := range x.sent.paths {
+		if p.kind.Filtering == nat.APDF && x.sockets == nil {
+			x.sent.paths[i].next, x.sockets = s.predict(ctx, p, x.own.reflector)
+		}
+	}
+	defer func() { closeAll(x.sockets) }()
+	p, err := s.exchangeOffer(ctx, r, &x)
+	if err != nil {
+		return err
+	}
+	if p.Method != nat.MethodDial || !p.Own {
+		host.Pause(s.ctx, x.rtt/2) // the other end hears so long after that both begin
+	}
+	return s.carryOut(r, &x, p)
+}
+
+// lacks reports whether the peer has said already that it does not take offers.
+func (s *Service) lacks(r *run) bool {
+	select {
+	case <-s.n.Identified(r.relayed):
+		speaks, err := s.n.Peerstore().SupportsProtocols(r.peer, IntroProtocol)
+		return err == nil && len(speaks) == 0
+	default:
+		return false
+	}
+}
+
+// exchangeOffer sends the offer and takes the answer.
+func (s *Service) exchangeOffer(ctx context.Context, r *run, x *exchanged) (pairing, error) {
+	st, err := s.n.OpenStream(ctx, r.relayed, IntroProtocol)
+	if err != nil {
+		return pairing{}, fmt.Errorf("%w: %w", errNoStream, err)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = st.Reset() })
+	defer stop()
+	p, err := s.exchangeOn(st, r, x)
+	if err != nil {
+		_ = st.Reset() // the first error is the one to tell
+		return p, err
+	}
+	_ = st.Close() // all was said
+	return p, nil
+}
+
+func (s *Service) exchangeOn(st network.Stream, r *run, x *exchanged) (p pairing, err error) {
+	release, err := s.reserve(st, maxIntro)
+	if err != nil {
+		return p, err
+	}
+	defer release()
+	signed, err := x.sent.sign(s.n.Peerstore().PrivKey(s.n.ID()))
+	if err != nil {
+		return p, err
+	}
+	began := time.Now()
+	if err := wire.WriteFrame(st, signed, maxIntro); err != nil {
+		return p, fmt.Errorf("%w: send offer: %w", errPlain, err)
+	}
+	r.tell(Step{Event: "offer.sent", Addrs: texts(x.sent.addrs)})
+	raw, err := wire.NewReader(st, maxIntro).Next()
+	if err != nil {
+		return p, fmt.Errorf("%w: wait for answer: %w", errPlain, err) // it mostly does not speak the protocol
+	}
+	if x.got, err = openIntro(raw, r.peer, s.n.ID(), x.sent.nonce); err != nil {
+		return p, err
+	}
+	x.rtt = max(0, time.Since(began)-x.got.held)
+	p, known := pair(x.sent.paths, x.got.paths, true)
+	r.tell(Step{Event: "answer.received", Addrs: texts(x.got.addrs)})
+	if !known {
+		return p, errPlain
+	}
+	if err := r.took(x.got.addrs, x.got.dropped); err != nil {
+		return p, err
+	}
+	if err := wire.WriteFrame(st, nil, 0); err != nil {
+		return p, fmt.Errorf("%w: send begin: %w", errNoStream, err)
+	}
+	return p, nil
+}
+
+// answerOffer answers an offer and does what the two NATs allow.
+func (s *Service) answerOffer(r *run, st network.Stream) error {
+	x := exchanged{}
+	p, err := s.answerOn(st, r, &x)
+	defer func() { closeAll(x.sockets) }()
+	if err != nil && !errors.Is(err, errPlain) {
+		_ = st.Reset() // the first error is the one to tell
+		return err
+	}
+	_ = st.Close() // all was said
+	if err != nil {
+		return err
+	}
+	return s.carryOut(r, &x, p)
+}
+
+func (s *Service) answerOn(st network.Stream, r *run, x *exchanged) (p pairing, err error) {
+	if err := st.SetDeadline(time.Now().Add(exchangeTimeout)); err != nil {
+		return p, fmt.Errorf("%w: %w", errNoStream, err)
+	}
+	release, err := s.reserve(st, maxIntro)
+	if err != nil {
+		return p, err
+	}
+	defer release()
+	frames := wire.NewReader(st, maxIntro)
+	raw, err := frames.Next()
+	if err != nil {
+		return p, fmt.Errorf("wait for offer: %w", err)
+	}
+	if x.got, err = openIntro(raw, r.peer, s.n.ID(), nil); err != nil {
+		return p, err
+	}
+	came := time.Now()
+	r.named(x.got.id())
+	r.tell(Step{Event: "offer.received", Addrs: texts(x.got.addrs)})
+	own, err := s.own(r)
+	if err != nil {
+		return p, err
+	}
+	x.sent = newIntro(r.peer, own)
+	x.sent.run, x.sent.replyTo = x.got.run, x.got.nonce
+	known := s.describe(r, x, &p)
+	x.sent.held = time.Since(came)
+	signed, err := x.sent.sign(s.n.Peerstore().PrivKey(s.n.ID()))
+	if err != nil {
+		return p, err
+	}
+	sent := time.Now()
+	if err := wire.WriteFrame(st, signed, maxIntro); err != nil {
+		return p, fmt.Errorf("%w: send answer: %w", errNoStream, err)
+	}
+	r.tell(Step{Event: "answer.sent", Addrs: texts(own)})
+	if !known {
+		return p, errPlain
+	}
+	if err := r.took(x.got.addrs, x.got.dropped); err != nil {
+		return p, err
+	}
+	if p.Method == nat.MethodDial && p.Own {
+		return p, nil // there is nothing to wait for
+	}
+	if _, err := frames.Next(); err != nil {
+		return p, fmt.Errorf("wait for begin: %w", err)
+	}
+	x.rtt = time.Since(sent)
+	return p, nil
+}
+
+// describe adds to an answer what is known of the own NAT, and chooses what to do. It is
+// false where too little is known.
+func (s *Service) describe(r *run, x *exchanged, p *pairing) (known bool) {
+	relay, ok := relayOf(r)
+	if !ok {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, lookTimeout)
+	defer cancel()
+	if x.own = s.known(ctx, relay); x.own == nil {
+		return false
+	}
+	x.sent.attestation, x.sent.paths = x.own.attestation, slices.Clone(x.own.paths)
+	if *p, known = pair(x.sent.paths, x.got.paths, false); known && p.Method == nat.MethodPredict {
+		p.own.next, x.sockets = s.predict(ctx, p.own, x.own.reflector)
+		for i := range x.sent.paths {
+			if x.sent.paths[i].observed == p.own.observed {
+				x.sent.paths[i].next = p.own.next
+			}
+		}
+	}
+	return known
+}
+
+// carryOut does what both ends have agreed on.
+func (s *Service) carryOut(r *run, x *exchanged, p pairing) error {
+	r.between(p.own.kind, p.peer.kind)
+	switch p.Method {
+	case nat.MethodNone:
+		return fmt.Errorf("%w: %s here, %s there: %s", errImpossible, p.own.kind, p.peer.kind, p.Why)
+	case nat.MethodSpray, nat.MethodPredict:
+		return s.probe(r, x, p)
+	default:
+		return s.attempt(r, string(p.Method), x.sent.addrs, x.rtt, !x.offers)
+	}
+}
+
+// probe sends to ports that the peer may have, if it is known to be where they are.
+func (s *Service) probe(r *run, x *exchanged, p pairing) error {
+	r.probed = true
+	began := time.Now()
+	r.tell(Step{Event: "attempt.started", Addrs: []string{p.peer.observed.Addr().String()}})
+	relay, _ := relayOf(r)
+	at, err := attested(x.got.attestation, r.peer, relay.ID, x.own.serverNow())
+	switch {
+	case err != nil:
+	case at != p.peer.observed.Addr():
+		err = fmt.Errorf("%w: seen at %s, not %s", errAttestation, at, p.peer.observed.Addr())
+	case p.Method == nat.MethodPredict && (p.own.next == 0 || p.peer.next == 0):
+		err = errors.New("the next port of one end could not be told")
+	default:
+		g := probing{s: s, r: r, p: p, other: at, offers: x.offers, key: slices.Concat(x.sent.nonce, x.got.nonce)}
+		if !x.offers {
+			g.key = slices.Concat(x.got.nonce, x.sent.nonce)
+		}
+		sockets := x.sockets
+		x.sockets = nil // it closes them, but for the one that is found
+		err = g.do(s.ctx, sockets)
+	}
+	if err != nil && !errors.Is(err, errNoDirect) {
+		err = errors.Join(errNoDirect, err)
+	}
+	r.attempted(Attempt{
+		Method: string(p.Method), RTTms: ping.Milliseconds(x.rtt), Local: endpoints(p.own), Remote: endpoints(p.peer),
+		Outcome: outcomeOf(err), MS: ping.Milliseconds(time.Since(began)),
+	}, err)
+	return err
+}
+
+func endpoints(p path) []string { return []string{p.observed.String()} }

@@ -1,0 +1,78 @@
+package punch_test
+
+import (
+	"fmt"
+	"testing"
+
+	"dibber/netkit/host"
+	"dibber/netkit/natlab"
+	"dibber/netkit/punch"
+	"dibber/netkit/relay"
+	"dibber/netkit/vantage"
+)
+
+// newVantageGrid is a newGrid whose relay is a vantage point with two addresses.
+func newVantageGrid(t *testing.T, lab *natlab.Lab, target, dialer natlab.NAT, loss float64) grid {
+	t.Helper()
+	far := natlab.LinkConfig{Latency: delay, Loss: loss}
+	g := grid{relay: lab.Internet().Machine("relay", natlab.MachineConfig{Link: far, Addresses: 2}).Host(host.Config{})}
+	r, err := relay.New(g.relay, relay.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.Close() })
+	v, err := vantage.New(g.relay, vantage.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = v.Close() })
+	behind := func(name string, nat natlab.NAT) side {
+		m := lab.Internet().Router(name+"-router", natlab.RouterConfig{NAT: nat, Link: far}).LAN().Machine(name, natlab.MachineConfig{})
+		s := side{m.Host(host.Config{}), newReports()}
+		p := punch.New(s.Node, punch.Config{On: s.on})
+		t.Cleanup(func() { _ = p.Close() })
+		return s
+	}
+	g.target, g.dialer = behind("target", target), behind("dialer", dialer)
+	at := info(g.relay)
+	at.Addrs = at.Addrs[:1]
+	if _, err := relay.Reserve(t.Context(), g.target.Node, at); err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+// TestThirtyThreeOfThirtySix: with a relay that is a vantage point, every pair of NATs
+// that can have a direct connection gets one, and the others say why they do not.
+func TestThirtyThreeOfThirtySix(t *testing.T) {
+	kinds := natlab.Grid()
+	for i, a := range kinds {
+		for j, b := range kinds {
+			t.Run(fmt.Sprintf("%s calls %s", b, a), func(t *testing.T) {
+				natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
+					g := newVantageGrid(t, lab, a, b, 0)
+					relayed := g.call(t)
+					there, here := g.target.next(t), g.dialer.next(t)
+					want := punch.Direct
+					if i >= 4 && j >= 4 && i+j > 8 {
+						want = punch.Failed
+					}
+					if there.Outcome != want || here.Outcome != want {
+						t.Fatalf("want %s of both:\n%s %+v\n%s %+v", want, text(there.Detail), there, text(here.Detail), here)
+					}
+					if there.DirectMS != nil {
+						t.Logf("%s %v", text(there.Method), *there.DirectMS)
+					}
+					_ = relayed
+				})
+			})
+		}
+	}
+}
+
+func text(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
