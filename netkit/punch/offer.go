@@ -38,7 +38,7 @@ type exchanged struct {
 // allow. It fails with errPlain where that is not known.
 func (s *Service) offer(r *run) error {
 	relay, ok := relayOf(r)
-	if !ok || s.cfg.Method == MethodDCUtR || s.lacks(r) {
+	if !ok || s.cfg.Method == MethodDCUtR || s.lacks(r.relayed, IntroProtocol) {
 		return errPlain
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, exchangeTimeout)
@@ -73,17 +73,6 @@ func (s *Service) offer(r *run) error {
 		host.Pause(s.ctx, x.rtt/2) // the other end hears so long after that both begin
 	}
 	return s.carryOut(r, &x, p)
-}
-
-// lacks reports whether the peer has said already that it does not take offers.
-func (s *Service) lacks(r *run) bool {
-	select {
-	case <-s.n.Identified(r.relayed):
-		speaks, err := s.n.Peerstore().SupportsProtocols(r.peer, IntroProtocol)
-		return err == nil && len(speaks) == 0
-	default:
-		return false
-	}
 }
 
 // exchangeOffer sends the offer and takes the answer.

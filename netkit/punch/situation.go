@@ -3,6 +3,7 @@ package punch
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
 )
 
 const (
@@ -51,6 +53,7 @@ type situations struct {
 
 // look is one look at the own NAT, under way or over.
 type look struct {
+	began time.Time
 	done  chan struct{} // closed when what follows is set
 	found *situation    // nil: the relay is no vantage point, or cannot be reached
 }
@@ -72,17 +75,10 @@ func (s *Service) look(relay peer.AddrInfo) *look {
 	s.looks.mu.Lock()
 	defer s.looks.mu.Unlock()
 	last := s.looks.known[relay.ID]
-	if last != nil {
-		select {
-		case <-last.done:
-			if last.found != nil && time.Since(last.found.taken) < freshFor {
-				return last
-			}
-		default:
-			return last
-		}
+	if last != nil && time.Since(last.began) < freshFor {
+		return last
 	}
-	l := &look{done: make(chan struct{})}
+	l := &look{began: time.Now(), done: make(chan struct{})}
 	s.looks.known[relay.ID] = l
 	started := s.goRun(func() {
 		defer close(l.done)
@@ -90,6 +86,7 @@ func (s *Service) look(relay peer.AddrInfo) *look {
 		defer cancel()
 		var before *situation
 		if last != nil {
+			<-last.done // long ago: it takes less time
 			before = last.found
 		}
 		found, err := s.lookFrom(ctx, relay, before)
@@ -107,35 +104,39 @@ func (s *Service) look(relay peer.AddrInfo) *look {
 // as the host is seen at the same address; a second check would be misled by what the
 // first one has opened.
 func (s *Service) lookFrom(ctx context.Context, relay peer.AddrInfo, before *situation) (*situation, error) {
-	var paths []path
-	var checked sync.WaitGroup
-	defer checked.Wait()
-	check := func() {
-		// What was found until the time was over, and the verdict on it, count.
-		r, _ := natcheck.Do(ctx, s.n, natcheck.Config{Servers: []peer.AddrInfo{relay}, UDPOnly: true, Limit: lookTimeout})
-		paths = pathsOf(r.Families)
-	}
-	if before == nil {
-		checked.Go(check)
-	}
 	c, err := s.relayConn(ctx, relay)
 	if err != nil {
 		return nil, err
+	}
+	if s.lacks(c, vantage.Protocol) {
+		return nil, errNoVantage
 	}
 	out := new(situation)
 	if err := s.attest(ctx, c, out); err != nil {
 		return nil, err
 	}
-	switch {
-	case before == nil:
-		checked.Wait()
-	case before.seenAt == out.seenAt:
-		paths = before.paths
-	default:
-		check()
+	if before != nil && before.seenAt == out.seenAt {
+		out.paths = before.paths
+		return out, nil
 	}
-	out.paths = paths
+	// What was found until the time was over counts, whatever the verdict on it.
+	r, _ := natcheck.Do(ctx, s.n, natcheck.Config{Servers: []peer.AddrInfo{relay}, UDPOnly: true, Limit: lookTimeout})
+	out.paths = pathsOf(r.Families)
 	return out, nil
+}
+
+var errNoVantage = errors.New("the relay is no vantage point")
+
+// lacks reports whether the other end of c has said already that it does not speak a
+// protocol.
+func (s *Service) lacks(c network.Conn, p protocol.ID) bool {
+	select {
+	case <-s.n.Identified(c):
+		speaks, err := s.n.Peerstore().SupportsProtocols(c.RemotePeer(), p)
+		return err == nil && len(speaks) == 0
+	default:
+		return false
+	}
 }
 
 // relayConn is a direct connection with a relay, over QUIC if there is one.
