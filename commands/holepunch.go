@@ -22,6 +22,7 @@ type holepunchOptions struct {
 	Count    int
 	Interval time.Duration
 	Hold     time.Duration
+	Method   string
 }
 
 // holepunchDoc is the document of holepunch: the report itself for one punch, a list
@@ -55,6 +56,7 @@ relayed one. If the other side has no reservation yet, it is waited for until --
 			&cli.IntFlag{Name: "count", Value: 1, Usage: "punch `N` times, each from a new relayed connection, and sum up", Destination: &o.Count},
 			&cli.DurationFlag{Name: "interval", Aliases: []string{"i"}, Value: time.Second, Usage: "wait `DURATION` from punch to punch", Destination: &o.Interval},
 			&cli.DurationFlag{Name: "hold", Usage: "keep the direct connection for `DURATION`, pinging it once a second", Destination: &o.Hold},
+			methodFlag(&o.Method),
 		}, hostFlags(&o.Host)),
 		options: &o, timeout: 30 * time.Second, doc: punch.Report{}, manyDoc: holepunchManyDoc{}, events: holepunchEvents(),
 		extra: func() time.Duration {
@@ -64,6 +66,12 @@ relayed one. If the other side has no reservation yet, it is waited for until --
 		run:         func(ctx context.Context, out *output) (any, error) { return runHolepunch(ctx, out, o) },
 		subcommands: []spec{newHolepunchListen(e)},
 	}
+}
+
+// methodFlag is --method of both sides.
+func methodFlag(dest *string) cli.Flag {
+	*dest = punch.MethodAuto
+	return choiceFlag("", "method", "punch by `METHOD`: all that gets through these NATs, or DCUtR and no more", dest, punch.MethodAuto, punch.MethodDCUtR)
 }
 
 func (o *holepunchOptions) validate(args []string) error {
@@ -145,7 +153,7 @@ func (l endedLine) line() string { return punchLine(l).line() }
 
 func punchOnce(ctx context.Context, out *output, n *host.Node, t addr.Target, o holepunchOptions) (punch.Report, error) {
 	out.status("calling %s through the relay", t.ID)
-	return punch.Do(ctx, n, t.ID, resolved(ctx, n, t), punch.DoConfig{Hold: o.Hold, Config: punch.Config{On: func(e punch.Event) {
+	return punch.Do(ctx, n, t.ID, resolved(ctx, n, t), punch.DoConfig{Hold: o.Hold, Config: punch.Config{Method: o.Method, On: func(e punch.Event) {
 		if e.Step != nil {
 			out.event("step", stepOf(e))
 			out.status("%s", e.Step.Event)
@@ -182,6 +190,8 @@ func punchFailure(err error) (failure, bool) {
 		f.Hint = "the relay did not see this host at an address that others could dial"
 	case punch.ReasonNoRemoteAddr:
 		f.Hint = "the relay did not see the other side at an address that could be dialled"
+	case punch.ReasonImpossible:
+		f.Retryable, f.Hint = false, "stay relayed, or give one of the two an open port or IPv6"
 	case punch.ReasonAttemptsEnded:
 		f.Hint = "both NATs refuse: one of the two needs an open port, IPv6, or stays relayed"
 	case punch.ReasonLost:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"dibber/netkit/host"
 	"dibber/netkit/punch"
@@ -18,6 +19,8 @@ type listenOptions struct {
 	Host      hostOptions
 	Relays    []string
 	ReadyFile string
+	Method    string
+	Every     time.Duration
 }
 
 // listenReady is the ready event of holepunch listen and pipe listen.
@@ -73,6 +76,8 @@ is connected directly if the NATs allow it; each punch is reported as both ends 
 		},
 		flags: slices.Concat([]cli.Flag{
 			listFlag("", "relay", "keep a reservation on `RELAY` (repeatable)", &o.Relays),
+			methodFlag(&o.Method),
+			&cli.DurationFlag{Name: "every", Value: time.Minute, Usage: "do more than DCUtR with the same peer at most once in `DURATION`", Destination: &o.Every},
 			readyFileFlag(&o.ReadyFile),
 		}, hostFlags(&o.Host)),
 		options: &o, doc: listenDoc{}, events: listenEvents(), longLived: always,
@@ -87,6 +92,8 @@ func (o *listenOptions) validate(args []string) error {
 		return usagef("holepunch listen takes no arguments, but got %q; name relays by --relay", args[0])
 	case len(o.Relays) == 0:
 		return usagef("holepunch listen needs --relay")
+	case o.Every <= 0:
+		return usagef("--every must be more than 0")
 	case o.Host.NoDiscovery:
 		return usagef("--no-discovery announces nothing: it excludes holepunch listen")
 	}
@@ -111,7 +118,7 @@ func runHolepunchListen(ctx context.Context, out *output, o listenOptions) (doc 
 	ready := readyOf(n)
 	result := listenDoc{Peer: new(n.ID())}
 	ended := make(chan punch.Report, 16)
-	s, err := serve.New(n, serve.Config{Relays: relays, Punch: &punch.Config{}, On: func(e serve.Event) {
+	s, err := serve.New(n, serve.Config{Relays: relays, Punch: &punch.Config{Method: o.Method, Every: o.Every}, On: func(e serve.Event) {
 		tellListen(out, n, e)
 		if e.Punch != nil && e.Punch.Report != nil {
 			select {
