@@ -190,10 +190,11 @@ func punchFailure(err error) (failure, bool) {
 		f.Hint = "the relay did not see this host at an address that others could dial"
 	case punch.ReasonNoRemoteAddr:
 		f.Hint = "the relay did not see the other side at an address that could be dialled"
-	case punch.ReasonImpossible:
-		f.Retryable, f.Hint = false, "stay relayed, or give one of the two an open port or IPv6"
 	case punch.ReasonAttemptsEnded:
 		f.Hint = "both NATs refuse: one of the two needs an open port, IPv6, or stays relayed"
+		if errors.Is(err, punch.ErrImpossible) {
+			f.Retryable, f.Hint = false, "the two NATs let nothing through: give one side an open port or IPv6, or stay relayed"
+		}
 	case punch.ReasonLost:
 		f.Exit = exitUnreachable
 	}

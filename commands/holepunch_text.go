@@ -42,10 +42,13 @@ func (d holepunchDoc) renderText(t *text) {
 func renderPunch(t *text, r punch.Report) {
 	t.line("%s", punchSentence(r))
 	renderSteps(t, r)
-	if r.RTTRelayedMS == nil && r.Verified == nil {
+	if r.RTTRelayedMS == nil && r.Verified == nil && r.Plan == nil {
 		return
 	}
 	t.gap()
+	if p := r.Plan; p != nil {
+		t.field("plan", "%s (%s): %s here, %s there", p.Method, strings.ReplaceAll(string(p.Why), "-", " "), *r.LocalNAT, *r.RemoteNAT)
+	}
 	if r.RTTRelayedMS != nil {
 		t.field("relayed", "%s a round trip", millisText(r.RTTRelayedMS))
 	}

@@ -29,6 +29,8 @@ const (
 	notYet = 2 * time.Second
 	// notYetPause is the time between two looks at such a peer.
 	notYetPause = 250 * time.Millisecond
+	// vainTimeout bounds the attempt between NATs that let nothing through.
+	vainTimeout = time.Second
 	// nextTimeout is how long to wait for the peer's next attempt: it gives this one
 	// up at the same time, and asks again.
 	nextTimeout = 2 * time.Second
@@ -83,7 +85,7 @@ func (s *Service) initiateOnce(r *run) error {
 	// SYNC is with the peer half a round trip from now: both dial at that moment,
 	// and the packets cross between the two NATs.
 	host.Pause(s.ctx, rtt/2)
-	return s.attempt(r, MethodDCUtR, own, rtt, false)
+	return s.attempt(r, MethodDCUtR, own, rtt, false, s.cfg.Timeout)
 }
 
 // exchange sends and takes a CONNECT, sends SYNC, and returns the round trip time
@@ -209,7 +211,7 @@ func (s *Service) answerOnce(r *run, st network.Stream) error {
 		return err
 	}
 	_ = st.Close() // all was said
-	return s.attempt(r, MethodDCUtR, own, rtt, true)
+	return s.attempt(r, MethodDCUtR, own, rtt, true, s.cfg.Timeout)
 }
 
 // answerExchange takes the CONNECT, answers it and waits for SYNC.
@@ -301,10 +303,10 @@ func meet(a, b []ma.Multiaddr) bool {
 }
 
 // attempt dials together and notes what came of it.
-func (s *Service) attempt(r *run, method string, own []ma.Multiaddr, rtt time.Duration, client bool) error {
+func (s *Service) attempt(r *run, method string, own []ma.Multiaddr, rtt time.Duration, client bool, most time.Duration) error {
 	began := time.Now()
 	r.tell(Step{Event: "attempt.started", Addrs: texts(r.remote)})
-	err := s.together(s.ctx, r, client)
+	err := s.together(s.ctx, r, client, most)
 	r.attempted(Attempt{
 		Method: method, RTTms: ping.Milliseconds(rtt), Local: texts(own), Remote: texts(r.remote),
 		Outcome: outcomeOf(err), MS: ping.Milliseconds(time.Since(began)),

@@ -9,6 +9,7 @@ import (
 
 	"dibber/netkit/addr"
 	"dibber/netkit/host"
+	"dibber/netkit/nat"
 	"dibber/netkit/ping"
 	"dibber/netkit/relay"
 
@@ -87,7 +88,11 @@ func Do(ctx context.Context, n *host.Node, p peer.ID, circuits []ma.Multiaddr, c
 	report, err := s.await(ctx, c, ended)
 	report.RelayedMS = new(ping.Milliseconds(relayed.Sub(began)))
 	if err == nil && report.Outcome == Failed {
-		err = &FailedError{Peer: p, Reason: *report.Reason}
+		failed := &FailedError{Peer: p, Reason: *report.Reason}
+		if report.Plan != nil && report.Plan.Method == nat.MethodNone {
+			failed.Err = fmt.Errorf("%w: %s here, %s there", ErrImpossible, *report.LocalNAT, *report.RemoteNAT)
+		}
+		err = failed
 	}
 	if err == nil && cfg.Hold > 0 {
 		report.HeldMS, err = s.hold(ctx, p, cfg.Hold)

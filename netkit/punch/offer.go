@@ -21,8 +21,8 @@ var (
 	// errPlain means that no more than DCUtR is possible with a peer: it is none of
 	// ours, or one end does not know its NAT.
 	errPlain = errors.New("nothing but DCUtR")
-	// errImpossible means that both NATs are known, and that nothing gets through.
-	errImpossible = errors.New("no direct connection is possible between these NATs")
+	// ErrImpossible means that both NATs are known, and that nothing gets through.
+	ErrImpossible = errors.New("no direct connection is possible between these NATs")
 )
 
 // exchanged is an offer with its answer, as one end has them.
@@ -224,14 +224,19 @@ func (s *Service) describe(r *run, x *exchanged, p *pairing) (known bool) {
 
 // carryOut does what both ends have agreed on.
 func (s *Service) carryOut(r *run, x *exchanged, p pairing) error {
-	r.between(p.own.kind, p.peer.kind)
+	r.agreed(p)
 	switch p.Method {
 	case nat.MethodNone:
-		return fmt.Errorf("%w: %s here, %s there: %s", errImpossible, p.own.kind, p.peer.kind, p.Why)
+		// An address of the local network, or a port that somebody forwards, may work.
+		r.probed = true
+		if err := s.attempt(r, MethodDCUtR, x.sent.addrs, x.rtt, !x.offers, min(s.cfg.Timeout, vainTimeout)); err != nil {
+			return fmt.Errorf("%w: %s here, %s there: %s: %w", ErrImpossible, p.own.kind, p.peer.kind, p.Why, err)
+		}
+		return nil
 	case nat.MethodSpray, nat.MethodPredict:
 		return s.probe(r, x, p)
 	default:
-		return s.attempt(r, string(p.Method), x.sent.addrs, x.rtt, !x.offers)
+		return s.attempt(r, string(p.Method), x.sent.addrs, x.rtt, !x.offers, s.cfg.Timeout)
 	}
 }
 

@@ -184,8 +184,8 @@ func (s *Service) direct(p peer.ID) (network.Conn, bool) {
 
 // together dials the peer of r while the peer does the same, and returns the direct
 // connection that either of the dials gave.
-func (s *Service) together(ctx context.Context, r *run, client bool) error {
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+func (s *Service) together(ctx context.Context, r *run, client bool, most time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
 	changed, stop := s.n.Changes(r.peer)
 	defer stop()

@@ -44,7 +44,6 @@ const (
 	ReasonNoRemoteAddr  = "no-public-addr-remote"
 	ReasonCoordination  = "coordination-error"
 	ReasonAttemptsEnded = "all-attempts-failed"
-	ReasonImpossible    = "impossible" // for the two NATs, as both ends know them
 	ReasonLost          = "direct-lost"
 	ReasonCancelled     = "cancelled"
 )
@@ -99,6 +98,15 @@ type View struct {
 
 	LocalNAT  *string `json:"local_nat"` // null: not known
 	RemoteNAT *string `json:"remote_nat"`
+	Plan      *Plan   `json:"plan"` // null: one end does not know its NAT, or wanted no more than DCUtR
+}
+
+// Plan is what the two ends agreed to do, of what is known of both NATs.
+type Plan struct {
+	Method nat.Method `json:"method"` // none: no packet of either would reach the other
+	Why    nat.Why    `json:"why"`
+	Family string     `json:"family"` // ip4 or ip6
+	Acts   bool       `json:"acts"`   // this end dials or sprays; the other one waits, or opens ports
 }
 
 // Attempt is both ends dialling each other once.
@@ -261,11 +269,17 @@ func (r *run) goesOn(err error) bool {
 	return !r.probed && (errors.Is(err, errNoDirect) || errors.Is(err, errPlain))
 }
 
-// between notes the NATs of both ends.
-func (r *run) between(own, peer nat.Kind) {
+// agreed notes the NATs of both ends, and what is to be done with them.
+func (r *run) agreed(p pairing) {
+	family := "ip4"
+	if p.own.observed.Addr().Is6() {
+		family = "ip6"
+	}
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.report.LocalNAT, r.report.RemoteNAT = new(own.String()), new(peer.String())
+	r.report.LocalNAT, r.report.RemoteNAT = new(p.own.kind.String()), new(p.peer.kind.String())
+	r.report.Plan = &Plan{Method: p.Method, Why: p.Why, Family: family, Acts: p.Own}
+	r.mu.Unlock()
+	r.tell(Step{Event: "plan." + string(p.Method)})
 }
 
 // attempted notes one attempt.
@@ -337,7 +351,6 @@ func reasonOf(err error) string {
 		{errUnsupported, ReasonNoProtocol},
 		{errNoOwn, ReasonNoLocalAddr},
 		{errNoRemote, ReasonNoRemoteAddr},
-		{errImpossible, ReasonImpossible},
 		{errNoDirect, ReasonAttemptsEnded},
 		{errLost, ReasonLost},
 		{errNoStream, ReasonNoStream},

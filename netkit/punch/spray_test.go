@@ -3,8 +3,10 @@ package punch_test
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"dibber/netkit/host"
+	"dibber/netkit/nat"
 	"dibber/netkit/natlab"
 	"dibber/netkit/punch"
 	"dibber/netkit/relay"
@@ -26,8 +28,8 @@ func newVantageGrid(t *testing.T, lab *natlab.Lab, target, dialer natlab.NAT, lo
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = v.Close() })
-	behind := func(name string, nat natlab.NAT) side {
-		m := lab.Internet().Router(name+"-router", natlab.RouterConfig{NAT: nat, Link: far}).LAN().Machine(name, natlab.MachineConfig{})
+	behind := func(name string, kind natlab.NAT) side {
+		m := lab.Internet().Router(name+"-router", natlab.RouterConfig{NAT: kind, Link: far}).LAN().Machine(name, natlab.MachineConfig{})
 		s := side{m.Host(host.Config{}), newReports()}
 		p := punch.New(s.Node, punch.Config{On: s.on})
 		t.Cleanup(func() { _ = p.Close() })
@@ -60,10 +62,22 @@ func TestThirtyThreeOfThirtySix(t *testing.T) {
 					if there.Outcome != want || here.Outcome != want {
 						t.Fatalf("want %s of both:\n%s %+v\n%s %+v", want, text(there.Detail), there, text(here.Detail), here)
 					}
-					if there.DirectMS != nil {
-						t.Logf("%s %v", text(there.Method), *there.DirectMS)
+					if there.Plan == nil || here.Plan == nil || there.Plan.Method != here.Plan.Method || there.Plan.Family != "ip4" {
+						t.Fatalf("plans %+v and %+v", there.Plan, here.Plan)
 					}
-					_ = relayed
+					if m := there.Plan.Method; m != nat.MethodTogether && m != nat.MethodNone && m != nat.MethodPredict && there.Plan.Acts == here.Plan.Acts {
+						t.Errorf("%s: both act, or neither", m)
+					}
+					if want == punch.Failed {
+						took := time.Since(relayed.Stat().Opened)
+						if *there.Reason != punch.ReasonAttemptsEnded || there.Plan.Method != nat.MethodNone || there.Plan.Why != nat.WhyTooMany || took > 3*time.Second || relayed.IsClosed() {
+							t.Errorf("%s after %s, plan %+v, relayed connection closed: %v", *there.Reason, took, there.Plan, relayed.IsClosed())
+						}
+						return
+					}
+					if *there.Method != string(there.Plan.Method) || *here.Method != *there.Method {
+						t.Errorf("planned %s, done %s and %s", there.Plan.Method, *there.Method, *here.Method)
+					}
 				})
 			})
 		}
