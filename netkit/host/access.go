@@ -86,6 +86,9 @@ func (g *gater) admits(p peer.ID, m ma.Multiaddr) bool {
 	return known == nil || slices.ContainsFunc(*known, func(k peer.AddrInfo) bool { return k.ID == p })
 }
 
+// Admits reports whether p may come in from an address.
+func (n *Node) Admits(p peer.ID, from ma.Multiaddr) bool { return n.gater.admits(p, from) }
+
 // allows reports whether a connection may stay.
 func (g *gater) allows(c network.Conn) bool {
 	a := g.access.Load()

@@ -10,10 +10,10 @@ import (
 	"dibber/netkit/addr"
 	"dibber/netkit/host"
 	"dibber/netkit/ping"
+	"dibber/netkit/relay"
 	"dibber/netkit/wire"
 
 	"github.com/libp2p/go-libp2p/core/network"
-	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/protocol/holepunch"
 	"github.com/libp2p/go-libp2p/p2p/protocol/holepunch/pb"
 	ma "github.com/multiformats/go-multiaddr"
@@ -48,7 +48,7 @@ var (
 
 // initiate punches for the relayed connection c, which came in.
 func (s *Service) initiate(c network.Conn) {
-	r, ok := s.begin(c, Initiator)
+	r, ok := s.beginRelayed(c, Initiator)
 	if !ok {
 		return
 	}
@@ -165,7 +165,7 @@ func (s *Service) answer(st network.Stream) {
 		return
 	}
 	s.goRun(func() {
-		r, ok := s.begin(c, Responder)
+		r, ok := s.beginRelayed(c, Responder)
 		if ok {
 			s.end(r, s.answerRun(r, st))
 			return
@@ -202,7 +202,7 @@ func (s *Service) answerRun(r *run, st network.Stream) error {
 func (s *Service) answerOnce(r *run, st network.Stream) error {
 	stop := context.AfterFunc(s.ctx, func() { _ = st.Reset() })
 	defer stop()
-	if st.Protocol() == IntroProtocol {
+	if st.Protocol() == relay.OfferProtocol {
 		return s.answerOffer(r, st)
 	}
 	own, rtt, err := s.answerExchange(r, st)
@@ -269,14 +269,10 @@ func (s *Service) reserve(st network.Stream, bytes int) (release func(), err err
 func (s *Service) own(r *run) ([]ma.Multiaddr, error) {
 	ctx, cancel := context.WithTimeout(s.ctx, ownTimeout)
 	defer cancel()
-	var relay peer.ID
-	if at, ok := addr.RelayOf(r.relayed.RemoteMultiaddr()); ok {
-		relay = at.ID
-	}
 	for {
 		more := s.n.Observed()
 		var out []ma.Multiaddr
-		for _, a := range s.n.AddrsFor(relay) {
+		for _, a := range s.n.AddrsFor(r.via.ID) {
 			if unfit(a) == "" && len(out) < maxAddrs {
 				out = append(out, a)
 			}

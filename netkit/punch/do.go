@@ -73,6 +73,9 @@ func Do(ctx context.Context, n *host.Node, p peer.ID, circuits []ma.Multiaddr, c
 	}
 	s := New(n, cfg.Config)
 	defer s.Close()
+	if report, done := s.introduced(ctx, p, circuits); done {
+		return s.keep(ctx, p, report, cfg.Hold)
+	}
 	began := time.Now()
 	c, err := call(ctx, n, p, circuits)
 	if err != nil {
@@ -94,8 +97,31 @@ func Do(ctx context.Context, n *host.Node, p peer.ID, circuits []ma.Multiaddr, c
 		}
 		err = failed
 	}
-	if err == nil && cfg.Hold > 0 {
-		report.HeldMS, err = s.hold(ctx, p, cfg.Hold)
+	if err != nil {
+		return report, err
+	}
+	return s.keep(ctx, p, report, cfg.Hold)
+}
+
+// introduced tries to do without a relayed connection; false if that is not possible.
+func (s *Service) introduced(ctx context.Context, p peer.ID, circuits []ma.Multiaddr) (Report, bool) {
+	if _, ok := s.direct(p); ok {
+		return Report{}, false
+	}
+	for _, c := range circuits {
+		if via, ok := addr.RelayOf(c); ok {
+			report, err := s.introduce(ctx, p, via)
+			return report, err == nil // else the relayed connection shows what is wrong
+		}
+	}
+	return Report{}, false
+}
+
+// keep holds the direct connection that a report tells of.
+func (s *Service) keep(ctx context.Context, p peer.ID, report Report, most time.Duration) (Report, error) {
+	var err error
+	if most > 0 {
+		report.HeldMS, err = s.hold(ctx, p, most)
 	}
 	return report, err
 }

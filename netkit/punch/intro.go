@@ -10,30 +10,41 @@ import (
 	"time"
 
 	"dibber/netkit/nat"
+	"dibber/netkit/relay"
 	"dibber/netkit/vantage"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/core/record"
 	ma "github.com/multiformats/go-multiaddr"
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// IntroProtocol is how two hosts of ours tell each other, before they dial, what is
-// known of their NATs, so that both can tell what will get through: an offer, an
-// answer, and an empty frame at which both begin. It needs a stream, of whatever kind,
-// and no trust in who carries it: each message is signed, and names whom it is for.
+// How two hosts of ours tell each other, before they dial, what is known of their NATs,
+// so that both can tell what will get through: an offer and an answer. A dibber relay
+// carries them (relay.IntroProtocol), or a relayed connection does (relay.OfferProtocol,
+// and there an empty frame follows at which both begin). Nobody has to trust who carries
+// them: each is signed, and names whom it is for.
 //
-//	Intro { run = 1, nonce = 2, reply_to = 3, to = 4, addrs = 5, paths = 6, attestation = 7, held_ms = 8 }
+//	Intro { run = 1, nonce = 2, reply_to = 3, to = 4, addrs = 5, paths = 6, attestations = 7, held_ms = 8, rtt_ms = 9 }
 //	Path  { observed = 1, nat = 2, mapping = 3, filtering = 4, pattern = 5, next = 6 }
 //
 // in protobuf, in the signed envelope of libp2p (RFC 0002 of libp2p/specs).
-const IntroProtocol protocol.ID = "/dibber/intro/1.0.0"
+//
+// What a relay could still cause that is in league with a peer, or makes up peers of its
+// own: it attests that a peer is at the address of a third party, and a host that answers
+// that peer's offer then sends there what its own limits allow, whoever asks: within a
+// minute at most host.ProbesPerMinute probes of 20 bytes to one address (41 KiB, or 94 KiB
+// with the headers of UDP and IP), at most host.ProbesPerSecond to all addresses, one run
+// for each peer, and the first packets of one QUIC or TCP dial for each address offered, of
+// which there are at most 16. It can name only the host's own relay as witness, since a
+// host believes no other.
 
 const (
 	// maxIntro bounds a message in bytes.
-	maxIntro = 8 << 10
+	maxIntro = relay.MaxIntro
+	// maxRTT bounds what is believed of a round trip to a relay.
+	maxRTT = 2 * time.Second
 	// nonceBytes is the length of what is new in each message.
 	nonceBytes = 16
 	// maxPaths is one path for each family of addresses.
@@ -53,8 +64,9 @@ type intro struct {
 	addrs       []ma.Multiaddr // where the sender was seen
 	dropped     []Dropped      // of the addresses, as received
 	paths       []path         // none where too little is known
-	attestation []byte         // of a vantage point, where it saw the sender; may be empty
-	held        time.Duration  // from when the offer came until it was answered, to the millisecond
+	attested [][]byte      // attestations of the relay, where it saw the sender; at most one a family
+	held     time.Duration // from when the offer came until it was answered, to the millisecond
+	rtt      time.Duration // from the sender to the relay and back, to the millisecond; 0: not known
 }
 
 // path is what is known of UDP in one family.
@@ -82,7 +94,7 @@ type introRecord struct{ intro }
 func (*introRecord) Domain() string { return "dibber-intro" }
 
 // Codec implements record.Record.
-func (*introRecord) Codec() []byte { return []byte(IntroProtocol) }
+func (*introRecord) Codec() []byte { return []byte(relay.OfferProtocol) }
 
 // The kinds' words by their numbers on the wire, of which 0 is none.
 func mappings() []nat.Mapping     { return []nat.Mapping{"", nat.EIM, nat.ADM, nat.APDM} }
@@ -118,8 +130,11 @@ func (r *introRecord) MarshalRecord() ([]byte, error) {
 		}
 		put(6, one)
 	}
-	put(7, r.attestation)
-	return protowire.AppendVarint(protowire.AppendTag(out, 8, protowire.VarintType), uint64(r.held.Milliseconds())), nil
+	for _, a := range r.attested {
+		put(7, a)
+	}
+	out = protowire.AppendVarint(protowire.AppendTag(out, 8, protowire.VarintType), uint64(r.held.Milliseconds()))
+	return protowire.AppendVarint(protowire.AppendTag(out, 9, protowire.VarintType), uint64(r.rtt.Milliseconds())), nil
 }
 
 func numberOf[T comparable](words []T, w T) uint64 { return uint64(max(0, slices.Index(words, w))) }
@@ -154,9 +169,13 @@ func (r *introRecord) UnmarshalRecord(data []byte) error {
 				return fmt.Errorf("%w: more than %d paths", errProtocol, maxPaths)
 			}
 		case 7:
-			r.attestation = b
+			if r.attested = append(r.attested, b); len(r.attested) > maxPaths {
+				return fmt.Errorf("%w: more than %d attestations", errProtocol, maxPaths)
+			}
 		case 8:
-			r.held = time.Duration(min(n, uint64(exchangeTimeout.Milliseconds()))) * time.Millisecond
+			r.held = milliseconds(n, exchangeTimeout)
+		case 9:
+			r.rtt = milliseconds(n, maxRTT)
 		default: // of a later version
 		}
 		return nil
@@ -166,6 +185,11 @@ func (r *introRecord) UnmarshalRecord(data []byte) error {
 		err = fmt.Errorf("%w: run or nonce of another length", errProtocol)
 	}
 	return err
+}
+
+// milliseconds is a number of them, as far as it is plausible.
+func milliseconds(n uint64, most time.Duration) time.Duration {
+	return time.Duration(min(n, uint64(most.Milliseconds()))) * time.Millisecond
 }
 
 func readPath(data []byte) (p path, err error) {
@@ -233,40 +257,55 @@ func (in intro) sign(key crypto.PrivKey) ([]byte, error) {
 	return e.Marshal()
 }
 
-// openIntro reads a message that from sent to to, in reply to an offer with the given
-// nonce; none for an offer.
-func openIntro(signed []byte, from, to peer.ID, replyTo []byte) (intro, error) {
+// openIntro reads a message to to, in reply to an offer with the given nonce; none for an
+// offer. It returns who signed it.
+func openIntro(signed []byte, to peer.ID, replyTo []byte) (in intro, from peer.ID, err error) {
 	var r introRecord
 	e, err := record.ConsumeTypedEnvelope(signed, &r)
 	if err != nil {
-		return intro{}, fmt.Errorf("%w: intro: %w", errProtocol, err)
+		return intro{}, "", fmt.Errorf("%w: intro: %w", errProtocol, err)
 	}
-	if by, err := peer.IDFromPublicKey(e.PublicKey); err != nil || by != from || r.to != to {
-		return intro{}, fmt.Errorf("%w: intro of %s to %s, not of %s to %s", errProtocol, by, r.to, from, to)
+	if from, err = peer.IDFromPublicKey(e.PublicKey); err != nil || r.to != to {
+		return intro{}, "", fmt.Errorf("%w: intro of %s to %s, not to %s", errProtocol, from, r.to, to)
 	}
 	if !slices.Equal(r.replyTo, replyTo) {
-		return intro{}, fmt.Errorf("%w: answer to another offer", errProtocol)
+		return intro{}, "", fmt.Errorf("%w: answer to another offer", errProtocol)
 	}
-	return r.intro, nil
+	return r.intro, from, nil
+}
+
+// openIntroOf is openIntro for a message that from must have signed.
+func openIntroOf(from peer.ID, signed []byte, to peer.ID, replyTo []byte) (intro, error) {
+	in, by, err := openIntro(signed, to, replyTo)
+	if err == nil && by != from {
+		err = fmt.Errorf("%w: intro of %s, not of %s", errProtocol, by, from)
+	}
+	return in, err
 }
 
 // id is the run's name.
 func (in intro) id() string { return hex.EncodeToString(in.run) }
 
-var errAttestation = errors.New("no fresh word of a server that both ends use where the peer is")
+var errAttestation = errors.New("no fresh word of the relay where the peer is")
 
-// attested is the address at which a server that this end uses too saw the peer. Whoever
-// has that address proved to the server to be the peer: packets to it are not sent to
-// anybody else. now is by the server's own clock.
-func attested(signed []byte, p peer.ID, server peer.ID, now time.Time) (netip.Addr, error) {
-	a, err := vantage.OpenAttestation(signed)
-	if err != nil {
-		return netip.Addr{}, fmt.Errorf("%w: %w", errAttestation, err)
+// attested are the addresses at which the relay that both ends use saw the peer. Whoever
+// has such an address proved to the relay to be the peer: packets to it are not sent to
+// anybody else. now is by the relay's own clock.
+func attested(signed [][]byte, p peer.ID, server peer.ID, now time.Time) (out []netip.Addr, err error) {
+	for _, one := range signed {
+		a, err := vantage.OpenAttestation(one)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", errAttestation, err)
+		}
+		if age := now.Sub(a.At); a.Peer != p || a.Server != server || age > attestedFor || age < -slack {
+			return nil, fmt.Errorf("%w: %s was seen by %s %s ago", errAttestation, a.Peer, a.Server, age.Round(time.Second))
+		}
+		out = append(out, a.Observed.Addr())
 	}
-	if age := now.Sub(a.At); a.Peer != p || a.Server != server || age > attestedFor || age < -slack {
-		return netip.Addr{}, fmt.Errorf("%w: %s was seen by %s %s ago", errAttestation, a.Peer, a.Server, age.Round(time.Second))
+	if len(out) == 0 {
+		return nil, errAttestation
 	}
-	return a.Observed.Addr(), nil
+	return out, nil
 }
 
 // pairing is two paths of one family and what is to be done with them.

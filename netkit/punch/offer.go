@@ -6,15 +6,19 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"time"
 
+	"dibber/netkit/addr"
 	"dibber/netkit/host"
 	"dibber/netkit/nat"
 	"dibber/netkit/ping"
+	"dibber/netkit/relay"
 	"dibber/netkit/wire"
 
 	"github.com/libp2p/go-libp2p/core/network"
+	ma "github.com/multiformats/go-multiaddr"
 )
 
 var (
@@ -34,16 +38,15 @@ type exchanged struct {
 	offers    bool             // this end made the offer
 }
 
-// offer tells the peer of r about the own NAT, hears about its, and does what the two
-// allow. It fails with errPlain where that is not known.
+// offer tells the peer of r over the relayed connection about the own NAT, hears about
+// its, and does what the two allow. It fails with errPlain where that is not known.
 func (s *Service) offer(r *run) error {
-	relay, ok := relayOf(r)
-	if !ok || s.cfg.Method == MethodDCUtR || s.lacks(r.relayed, IntroProtocol) {
+	if s.cfg.Method == MethodDCUtR || s.lacks(r.relayed, relay.OfferProtocol) {
 		return errPlain
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, exchangeTimeout)
 	defer cancel()
-	x := exchanged{own: s.known(ctx, relay), offers: true}
+	x := exchanged{own: s.known(ctx, r.via), offers: true}
 	if x.own == nil {
 		return errPlain
 	}
@@ -51,18 +54,8 @@ func (s *Service) offer(r *run) error {
 		r.tell(Step{Event: "offer.limited"})
 		return errPlain
 	}
-	own, err := s.own(r)
-	if err != nil {
+	if err := s.makeOffer(ctx, r, &x); err != nil {
 		return err
-	}
-	x.sent = newIntro(r.peer, own)
-	x.sent.run, _ = hex.DecodeString(r.id()) // it is hexadecimal
-	x.sent.attestation = x.own.attestation
-	x.sent.paths = slices.Clone(x.own.paths)
-	for i, p := range x.sent.paths {
-		if p.kind.Filtering == nat.APDF && x.sockets == nil {
-			x.sent.paths[i].next, x.sockets = s.predict(ctx, p, x.own.reflector)
-		}
 	}
 	defer func() { closeAll(x.sockets) }()
 	p, err := s.exchangeOffer(ctx, r, &x)
@@ -75,9 +68,26 @@ func (s *Service) offer(r *run) error {
 	return s.carryOut(r, &x, p)
 }
 
+// makeOffer fills in what is to be sent.
+func (s *Service) makeOffer(ctx context.Context, r *run, x *exchanged) error {
+	own, err := s.own(r)
+	if err != nil {
+		return err
+	}
+	x.sent = newIntro(r.peer, own)
+	x.sent.run, _ = hex.DecodeString(r.id()) // it is hexadecimal
+	x.sent.attested, x.sent.paths, x.sent.rtt = x.own.attested, slices.Clone(x.own.paths), x.own.rtt
+	for i, p := range x.sent.paths {
+		if p.kind.Filtering == nat.APDF && x.sockets == nil {
+			x.sent.paths[i].next, x.sockets = s.predict(ctx, p, x.own.reflector)
+		}
+	}
+	return nil
+}
+
 // exchangeOffer sends the offer and takes the answer.
 func (s *Service) exchangeOffer(ctx context.Context, r *run, x *exchanged) (pairing, error) {
-	st, err := s.n.OpenStream(ctx, r.relayed, IntroProtocol)
+	st, err := s.n.OpenStream(ctx, r.relayed, relay.OfferProtocol)
 	if err != nil {
 		return pairing{}, fmt.Errorf("%w: %w", errNoStream, err)
 	}
@@ -98,7 +108,7 @@ func (s *Service) exchangeOn(st network.Stream, r *run, x *exchanged) (p pairing
 		return p, err
 	}
 	defer release()
-	signed, err := x.sent.sign(s.n.Peerstore().PrivKey(s.n.ID()))
+	signed, err := s.sign(x.sent)
 	if err != nil {
 		return p, err
 	}
@@ -111,16 +121,7 @@ func (s *Service) exchangeOn(st network.Stream, r *run, x *exchanged) (p pairing
 	if err != nil {
 		return p, fmt.Errorf("%w: wait for answer: %w", errPlain, err) // it mostly does not speak the protocol
 	}
-	if x.got, err = openIntro(raw, r.peer, s.n.ID(), x.sent.nonce); err != nil {
-		return p, err
-	}
-	x.rtt = max(0, time.Since(began)-x.got.held)
-	p, known := pair(x.sent.paths, x.got.paths, true)
-	r.tell(Step{Event: "answer.received", Addrs: texts(x.got.addrs)})
-	if !known {
-		return p, errPlain
-	}
-	if err := r.took(x.got.addrs, x.got.dropped); err != nil {
+	if p, err = s.answered(r, x, raw, began); err != nil {
 		return p, err
 	}
 	if err := wire.WriteFrame(st, nil, 0); err != nil {
@@ -129,7 +130,24 @@ func (s *Service) exchangeOn(st network.Stream, r *run, x *exchanged) (p pairing
 	return p, nil
 }
 
-// answerOffer answers an offer and does what the two NATs allow.
+func (s *Service) sign(in intro) ([]byte, error) { return in.sign(s.n.Peerstore().PrivKey(s.n.ID())) }
+
+// answered takes the answer to an offer that was sent at the given time.
+func (s *Service) answered(r *run, x *exchanged, raw []byte, sent time.Time) (p pairing, err error) {
+	if x.got, err = openIntroOf(r.peer, raw, s.n.ID(), x.sent.nonce); err != nil {
+		return p, err
+	}
+	x.rtt = max(0, time.Since(sent)-x.got.held)
+	r.tell(Step{Event: "answer.received", Addrs: texts(x.got.addrs)})
+	p, known := pair(x.sent.paths, x.got.paths, true)
+	if !known {
+		return p, errPlain
+	}
+	return p, nil
+}
+
+// answerOffer answers an offer that came over the relayed connection, and does what the
+// two NATs allow.
 func (s *Service) answerOffer(r *run, st network.Stream) error {
 	x := exchanged{}
 	p, err := s.answerOn(st, r, &x)
@@ -159,21 +177,16 @@ func (s *Service) answerOn(st network.Stream, r *run, x *exchanged) (p pairing, 
 	if err != nil {
 		return p, fmt.Errorf("wait for offer: %w", err)
 	}
-	if x.got, err = openIntro(raw, r.peer, s.n.ID(), nil); err != nil {
+	if x.got, err = openIntroOf(r.peer, raw, s.n.ID(), nil); err != nil {
 		return p, err
 	}
 	came := time.Now()
-	r.named(x.got.id())
-	r.tell(Step{Event: "offer.received", Addrs: texts(x.got.addrs)})
-	own, err := s.own(r)
+	p, known, err := s.makeAnswer(r, x)
 	if err != nil {
 		return p, err
 	}
-	x.sent = newIntro(r.peer, own)
-	x.sent.run, x.sent.replyTo = x.got.run, x.got.nonce
-	known := s.describe(r, x, &p)
 	x.sent.held = time.Since(came)
-	signed, err := x.sent.sign(s.n.Peerstore().PrivKey(s.n.ID()))
+	signed, err := s.sign(x.sent)
 	if err != nil {
 		return p, err
 	}
@@ -181,12 +194,9 @@ func (s *Service) answerOn(st network.Stream, r *run, x *exchanged) (p pairing, 
 	if err := wire.WriteFrame(st, signed, maxIntro); err != nil {
 		return p, fmt.Errorf("%w: send answer: %w", errNoStream, err)
 	}
-	r.tell(Step{Event: "answer.sent", Addrs: texts(own)})
+	r.tell(Step{Event: "answer.sent", Addrs: texts(x.sent.addrs)})
 	if !known {
 		return p, errPlain
-	}
-	if err := r.took(x.got.addrs, x.got.dropped); err != nil {
-		return p, err
 	}
 	if p.Method == nat.MethodDial && p.Own {
 		return p, nil // there is nothing to wait for
@@ -198,20 +208,24 @@ func (s *Service) answerOn(st network.Stream, r *run, x *exchanged) (p pairing, 
 	return p, nil
 }
 
-// describe adds to an answer what is known of the own NAT, and chooses what to do. It is
-// false where too little is known.
-func (s *Service) describe(r *run, x *exchanged, p *pairing) (known bool) {
-	relay, ok := relayOf(r)
-	if !ok {
-		return false
+// makeAnswer fills in the answer to an offer and chooses what to do; known is false where
+// too little is known of one of the NATs.
+func (s *Service) makeAnswer(r *run, x *exchanged) (p pairing, known bool, err error) {
+	r.named(x.got.id())
+	r.tell(Step{Event: "offer.received", Addrs: texts(x.got.addrs)})
+	own, err := s.own(r)
+	if err != nil {
+		return p, false, err
 	}
+	x.sent = newIntro(r.peer, own)
+	x.sent.run, x.sent.replyTo = x.got.run, x.got.nonce
 	ctx, cancel := context.WithTimeout(s.ctx, lookTimeout)
 	defer cancel()
-	if x.own = s.known(ctx, relay); x.own == nil {
-		return false
+	if x.own = s.known(ctx, r.via); x.own == nil {
+		return p, false, nil
 	}
-	x.sent.attestation, x.sent.paths = x.own.attestation, slices.Clone(x.own.paths)
-	if *p, known = pair(x.sent.paths, x.got.paths, false); known && p.Method == nat.MethodPredict {
+	x.sent.attested, x.sent.paths, x.sent.rtt = x.own.attested, slices.Clone(x.own.paths), x.own.rtt
+	if p, known = pair(x.sent.paths, x.got.paths, false); known && p.Method == nat.MethodPredict {
 		p.own.next, x.sockets = s.predict(ctx, p.own, x.own.reflector)
 		for i := range x.sent.paths {
 			if x.sent.paths[i].observed == p.own.observed {
@@ -219,38 +233,58 @@ func (s *Service) describe(r *run, x *exchanged, p *pairing) (known bool) {
 			}
 		}
 	}
-	return known
+	return p, known, nil
 }
 
 // carryOut does what both ends have agreed on.
 func (s *Service) carryOut(r *run, x *exchanged, p pairing) error {
 	r.agreed(p)
+	at, err := attested(x.got.attested, r.peer, r.via.ID, x.own.serverNow())
+	if err != nil {
+		return fmt.Errorf("%w: %w", errPlain, err)
+	}
+	remote, dropped := seenThere(x.got.addrs, at)
+	if err := r.took(remote, append(x.got.dropped, dropped...)); err != nil {
+		return err
+	}
 	switch p.Method {
 	case nat.MethodNone:
-		// An address of the local network, or a port that somebody forwards, may work.
+		// A port that somebody forwards may work.
 		r.probed = true
 		if err := s.attempt(r, MethodDCUtR, x.sent.addrs, x.rtt, !x.offers, min(s.cfg.Timeout, vainTimeout)); err != nil {
 			return fmt.Errorf("%w: %s here, %s there: %s: %w", ErrImpossible, p.own.kind, p.peer.kind, p.Why, err)
 		}
 		return nil
 	case nat.MethodSpray, nat.MethodPredict:
-		return s.probe(r, x, p)
+		return s.probe(r, x, p, at)
 	default:
 		return s.attempt(r, string(p.Method), x.sent.addrs, x.rtt, !x.offers, s.cfg.Timeout)
 	}
 }
 
+// seenThere sorts addresses by whether the relay saw the peer at their IP address. No
+// others are sent anything, since they could be anybody's.
+func seenThere(addrs []ma.Multiaddr, seen []netip.Addr) (there []ma.Multiaddr, dropped []Dropped) {
+	for _, a := range addrs {
+		if ip, _ := addr.IP(a); slices.Contains(seen, ip) {
+			there = append(there, a)
+		} else {
+			dropped = append(dropped, Dropped{Addr: a.String(), Reason: DroppedElsewhere})
+		}
+	}
+	return there, dropped
+}
+
 // probe sends to ports that the peer may have, if it is known to be where they are.
-func (s *Service) probe(r *run, x *exchanged, p pairing) error {
+func (s *Service) probe(r *run, x *exchanged, p pairing, seen []netip.Addr) error {
 	r.probed = true
 	began := time.Now()
-	r.tell(Step{Event: "attempt.started", Addrs: []string{p.peer.observed.Addr().String()}})
-	relay, _ := relayOf(r)
-	at, err := attested(x.got.attestation, r.peer, relay.ID, x.own.serverNow())
+	at := p.peer.observed.Addr()
+	r.tell(Step{Event: "attempt.started", Addrs: []string{at.String()}})
+	var err error
 	switch {
-	case err != nil:
-	case at != p.peer.observed.Addr():
-		err = fmt.Errorf("%w: seen at %s, not %s", errAttestation, at, p.peer.observed.Addr())
+	case !slices.Contains(seen, at):
+		err = fmt.Errorf("%w: seen at %s, not %s", errAttestation, seen, at)
 	case p.Method == nat.MethodPredict && (p.own.next == 0 || p.peer.next == 0):
 		err = errors.New("the next port of one end could not be told")
 	default:

@@ -17,6 +17,7 @@ import (
 
 	"dibber/netkit/addr"
 	"dibber/netkit/host"
+	"dibber/netkit/relay"
 	"dibber/netkit/wire"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -60,6 +61,7 @@ type Service struct {
 	looks   situations
 	watch   *network.NotifyBundle
 	views   *wire.Service
+	intros  *wire.Service
 	ctx     context.Context
 	cancel  context.CancelFunc
 
@@ -101,7 +103,8 @@ func New(n *host.Node, cfg Config) *Service {
 	n.SetStreamHandler(ViewsProtocol, s.views.Handle)
 	n.SetStreamHandler(holepunch.Protocol, s.answer)
 	if cfg.Method != MethodDCUtR {
-		n.SetStreamHandler(IntroProtocol, s.answer)
+		s.intros = s.serveIntros()
+		n.SetStreamHandler(relay.OfferProtocol, s.offered)
 	}
 	n.Network().Notify(s.watch)
 	s.goRun(s.watchRelays)
@@ -111,7 +114,7 @@ func New(n *host.Node, cfg Config) *Service {
 // Close ends what is under way and returns when nothing runs any more.
 func (s *Service) Close() error {
 	s.n.RemoveStreamHandler(holepunch.Protocol)
-	s.n.RemoveStreamHandler(IntroProtocol)
+	s.n.RemoveStreamHandler(relay.OfferProtocol)
 	s.n.RemoveStreamHandler(ViewsProtocol)
 	s.n.Network().StopNotify(s.watch)
 	s.mu.Lock()
@@ -119,6 +122,11 @@ func (s *Service) Close() error {
 	s.mu.Unlock()
 	s.cancel()
 	s.running.Wait()
+	if s.intros != nil {
+		if err := s.intros.Close(); err != nil {
+			return err
+		}
+	}
 	return s.views.Close()
 }
 
@@ -135,39 +143,58 @@ func (s *Service) goRun(f func()) bool {
 // connected starts a punch for a relayed connection that came in: the end that
 // was called begins, as it is the one that needed a relay to be reached.
 func (s *Service) connected(_ network.Network, c network.Conn) {
-	relay, ok := addr.RelayOf(c.RemoteMultiaddr())
+	via, ok := addr.RelayOf(c.RemoteMultiaddr())
 	switch {
 	case !ok:
 	case c.Stat().Direction == network.DirInbound:
 		s.goRun(func() { s.initiate(c) })
 	default:
-		s.learn(relay.ID) // before the other end asks
-		s.prepare(relay)
+		s.learn(via.ID) // before the other end asks
+		s.prepare(via)
 	}
 }
 
-// begin notes a run with the peer of c. If one is under way it returns that and false.
-func (s *Service) begin(c network.Conn, role Role) (*run, bool) {
+// begin notes a run. If one with the same peer is under way it returns that and false.
+func (s *Service) begin(r *run) (*run, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p := c.RemotePeer()
-	if r := s.runs[p]; r != nil {
-		return r, false
+	if other := s.runs[r.peer]; other != nil {
+		return other, false
 	}
-	r := newRun(c, role, s.cfg.On)
-	s.runs[p] = r
+	s.runs[r.peer] = r
 	return r, true
 }
 
+// beginRelayed begins a run for a relayed connection, after one by offer alone: where
+// that has failed the peer calls through the relay.
+func (s *Service) beginRelayed(c network.Conn, role Role) (*run, bool) {
+	for {
+		r, ok := s.begin(relayedRun(c, role, s.cfg.On))
+		if ok || r.relayed != nil {
+			return r, ok
+		}
+		select {
+		case <-r.ended:
+		case <-s.ctx.Done():
+			return r, false
+		}
+	}
+}
+
 // end completes the report of a run with the other end's, tells it, and forgets the
-// run.
+// run. One by offer alone that failed tells nothing: what follows over the relayed
+// connection does.
 func (s *Service) end(r *run, err error) {
 	r.settle(err)
-	s.exchangeViews(r)
+	vain := err != nil && r.relayed == nil
+	if !vain {
+		s.exchangeViews(r)
+	}
 	s.mu.Lock()
 	delete(s.runs, r.peer)
 	s.mu.Unlock()
-	if s.cfg.On != nil {
+	close(r.ended)
+	if s.cfg.On != nil && !vain {
 		done := r.own()
 		s.cfg.On(Event{Run: done.Run, Peer: r.peer, Report: &done})
 	}

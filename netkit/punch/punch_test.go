@@ -66,6 +66,7 @@ func (r *reports) next(t *testing.T) punch.Report {
 type side struct {
 	*host.Node
 	*reports
+	service *punch.Service
 }
 
 // grid is a relay and two hosts behind NATs.
@@ -85,16 +86,22 @@ func newGrid(t *testing.T, lab *natlab.Lab, target, dialer natlab.NAT) grid {
 	t.Cleanup(func() { _ = r.Close() })
 	behind := func(name string, nat natlab.NAT) side {
 		m := lab.Internet().Router(name+"-router", natlab.RouterConfig{NAT: nat, Link: far}).LAN().Machine(name, natlab.MachineConfig{})
-		s := side{m.Host(host.Config{}), newReports()}
-		p := punch.New(s.Node, punch.Config{On: s.on})
-		t.Cleanup(func() { _ = p.Close() })
-		return s
+		return punching(t, m.Host(host.Config{}))
 	}
 	g.target, g.dialer = behind("target", target), behind("dialer", dialer)
 	if _, err := relay.Reserve(t.Context(), g.target.Node, info(g.relay)); err != nil {
 		t.Fatal(err)
 	}
 	return g
+}
+
+// punching starts a service on n.
+func punching(t *testing.T, n *host.Node) side {
+	t.Helper()
+	s := side{Node: n, reports: newReports()}
+	s.service = punch.New(n, punch.Config{On: s.on})
+	t.Cleanup(func() { _ = s.service.Close() })
+	return s
 }
 
 func info(n *host.Node) peer.AddrInfo { return peer.AddrInfo{ID: n.ID(), Addrs: n.ListenAddrs()} }

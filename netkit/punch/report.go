@@ -22,8 +22,8 @@ type Role string
 
 // The roles of DCUtR.
 const (
-	Initiator Role = "initiator" // was called through the relay, and asks
-	Responder Role = "responder" // called through the relay, and answers
+	Initiator Role = "initiator" // asks: it was called through the relay, or makes an offer by way of it
+	Responder Role = "responder" // answers
 )
 
 // The words of Report.Outcome.
@@ -55,6 +55,7 @@ const (
 	DroppedName      = "not-an-ip-address"
 	DroppedTransport = "transport"
 	DroppedTooMany   = "too-many"
+	DroppedElsewhere = "not-attested" // by the relay, to be the peer's
 )
 
 // The words of Config.Method, and the first also of Report.Method: both ends dialling
@@ -88,8 +89,8 @@ type View struct {
 	Dropped  []Dropped `json:"dropped"` // addresses the peer named that were not dialled
 	Timeline []Step    `json:"timeline"`
 
-	RelayedMS    *float64  `json:"relayed_ms"`     // to the relayed connection; null: this end did not call
-	DirectMS     *float64  `json:"direct_ms"`      // from the relayed connection to the direct one
+	RelayedMS    *float64  `json:"relayed_ms"`     // to the relayed connection; null: this end did not call, or there was none
+	DirectMS     *float64  `json:"direct_ms"`      // from the relayed connection, or from the offer where there was none, to the direct one
 	RTTRelayedMS *float64  `json:"rtt_relayed_ms"` // of the last exchange
 	RTTDirectMS  *float64  `json:"rtt_direct_ms"`
 	Verified     *Verified `json:"verified"` // null: the direct connection carried nothing
@@ -130,7 +131,7 @@ type Dropped struct {
 // Step is one thing that happened.
 type Step struct {
 	Side  Role     `json:"side"`  // whose step it is
-	AtMS  float64  `json:"at_ms"` // after the relayed connection stood
+	AtMS  float64  `json:"at_ms"` // after the relayed connection stood, or the offer was made where there was none
 	Event string   `json:"event"`
 	Addrs []string `json:"addrs,omitempty"`
 	Error *string  `json:"error,omitempty"`
@@ -140,8 +141,8 @@ type Step struct {
 type Verified struct {
 	Bytes int     `json:"bytes"` // each way, in pings
 	RTTms float64 `json:"rtt_ms"`
-	// RelayClosed tells that the last ping came back when the relayed connection was
-	// closed.
+	// RelayClosed tells that the last ping came back when there was no relayed
+	// connection any more, or never was one.
 	RelayClosed bool `json:"relay_closed"`
 }
 
@@ -157,12 +158,15 @@ type Event struct {
 type run struct {
 	peer    peer.ID
 	role    Role
-	relayed network.Conn
+	relayed network.Conn  // nil: the two meet by offer alone
+	via     peer.AddrInfo // the relay between the two
+	began   time.Time
 	on      func(Event)
 	remote  []ma.Multiaddr      // where the peer was seen; only its own goroutine looks at it
 	probed  bool                // more than DCUtR was tried in vain, and DCUtR would be too; as remote
 	next    chan network.Stream // further attempts of the peer
 	settled chan struct{}       // closed when this end's own report stands
+	ended   chan struct{}       // closed when another run with the peer may begin
 	theirs  chan View           // the other end's
 
 	mu     sync.Mutex // guards following
@@ -171,14 +175,23 @@ type run struct {
 	report Report
 }
 
-func newRun(c network.Conn, role Role, on func(Event)) *run {
+func newRun(p peer.ID, via peer.AddrInfo, role Role, on func(Event)) *run {
+	now := time.Now()
 	return &run{
-		peer: c.RemotePeer(), role: role, relayed: c, on: on, next: make(chan network.Stream, 1),
-		settled: make(chan struct{}), theirs: make(chan View, 1), report: Report{View: View{
-			Run: newRunID(), Peer: c.RemotePeer(), Role: role, Started: time.Now(),
+		peer: p, via: via, role: role, began: now, on: on, next: make(chan network.Stream, 1),
+		settled: make(chan struct{}), ended: make(chan struct{}), theirs: make(chan View, 1), report: Report{View: View{
+			Run: newRunID(), Peer: p, Role: role, Started: now,
 			Attempts: []Attempt{}, Dropped: []Dropped{}, Timeline: []Step{},
 		}},
 	}
+}
+
+// relayedRun is a run for a relayed connection.
+func relayedRun(c network.Conn, role Role, on func(Event)) *run {
+	via, _ := addr.RelayOf(c.RemoteMultiaddr()) // it is relayed
+	r := newRun(c.RemotePeer(), via, role, on)
+	r.relayed, r.began = c, c.Stat().Opened
+	return r
 }
 
 // again hands the run a further attempt of the peer; false when it takes none.
@@ -242,7 +255,7 @@ func (r *run) own() Report {
 func (r *run) tell(step Step) {
 	r.mu.Lock()
 	step.Side = r.role
-	step.AtMS = ping.Milliseconds(time.Since(r.relayed.Stat().Opened))
+	step.AtMS = ping.Milliseconds(time.Since(r.began))
 	r.report.Timeline = append(r.report.Timeline, step)
 	e := Event{Run: r.report.Run, Peer: r.peer, Step: &step}
 	r.mu.Unlock()
@@ -304,7 +317,7 @@ func (r *run) directNow(c network.Conn) {
 	at := c.RemoteMultiaddr()
 	r.mu.Lock()
 	r.report.Transport, r.report.Addr = new(addr.Transport(at)), new(at.String())
-	r.report.DirectMS = new(ping.Milliseconds(c.Stat().Opened.Sub(r.relayed.Stat().Opened)))
+	r.report.DirectMS = new(ping.Milliseconds(c.Stat().Opened.Sub(r.began)))
 	r.mu.Unlock()
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	ma "github.com/multiformats/go-multiaddr"
 )
 
 const (
@@ -34,12 +35,13 @@ const (
 
 // situation is what a host knows of its own NAT by a relay that is a vantage point.
 type situation struct {
-	paths       []path
-	attestation []byte
-	seenAt      netip.Addr     // as attested
-	taken       time.Time      // when the attestation came
-	serverSaid  time.Time      // and what the server's clock said then
-	reflector   netip.AddrPort // tells the endpoint of a socket; invalid where there is none
+	paths      []path
+	attested   [][]byte       // where the host is, one for each family
+	seenAt     []netip.Addr   // as attested
+	taken      time.Time      // when the first of them came
+	serverSaid time.Time      // and what the server's clock said then
+	rtt        time.Duration  // to the relay and back
+	reflector  netip.AddrPort // tells the endpoint of a socket; invalid where there is none
 }
 
 // serverNow is what the server's clock says about now.
@@ -115,7 +117,12 @@ func (s *Service) lookFrom(ctx context.Context, relay peer.AddrInfo, before *sit
 	if err := s.attest(ctx, c, out); err != nil {
 		return nil, err
 	}
-	if before != nil && before.seenAt == out.seenAt {
+	if other, ok := s.besides(ctx, relay.ID, c); ok {
+		if err := s.attest(ctx, other, out); err != nil {
+			return nil, err
+		}
+	}
+	if before != nil && slices.Equal(before.seenAt, out.seenAt) {
 		out.paths = before.paths
 		return out, nil
 	}
@@ -153,12 +160,45 @@ func (s *Service) relayConn(ctx context.Context, relay peer.AddrInfo) (network.C
 	return s.n.Dial(ctx, relay.ID, relay.Addrs)
 }
 
+// besides is a direct connection with a relay of the other family of addresses than c,
+// made if the host has such an address and the relay one, too.
+func (s *Service) besides(ctx context.Context, relay peer.ID, c network.Conn) (network.Conn, bool) {
+	other := func(a ma.Multiaddr) bool {
+		ip, ok := addr.IP(a)
+		had, _ := addr.IP(c.RemoteMultiaddr())
+		return ok && !addr.IsRelayed(a) && ip.Is4() != had.Is4() && addr.ScopeOf(a) == addr.ScopeOf(c.RemoteMultiaddr())
+	}
+	quic := func(a ma.Multiaddr) bool { return other(a) && addr.Transport(a) == addr.TransportQUIC }
+	known := s.n.Peerstore().Addrs(relay)
+	i := slices.IndexFunc(known, quic)
+	if i < 0 || !slices.ContainsFunc(s.n.ListenAddrs(), quic) {
+		return nil, false
+	}
+	changed, stop := s.n.Changes(relay)
+	defer stop()
+	for dialled := false; ; dialled = true {
+		conns := s.n.Conns(relay)
+		if j := slices.IndexFunc(conns, func(c network.Conn) bool { return other(c.RemoteMultiaddr()) }); j >= 0 {
+			return conns[j], true
+		}
+		if !dialled && s.n.DialBeside(ctx, relay, known[i]) != nil {
+			return nil, false
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, false
+		}
+	}
+}
+
 // attest has a relay attest where it sees the host.
 func (s *Service) attest(ctx context.Context, c network.Conn, out *situation) error {
 	st, err := s.n.OpenStream(ctx, c, vantage.Protocol)
 	if err != nil {
 		return err
 	}
+	asked := time.Now()
 	answer, err := vantage.AskAttestation(ctx, st)
 	if err != nil {
 		return err
@@ -170,7 +210,10 @@ func (s *Service) attest(ctx context.Context, c network.Conn, out *situation) er
 	if said.Server != c.RemotePeer() || said.Peer != s.n.ID() {
 		return fmt.Errorf("%w: %s attests where %s is", errProtocol, said.Server, said.Peer)
 	}
-	out.attestation, out.seenAt, out.taken, out.serverSaid = answer.Attestation, said.Observed.Addr(), time.Now(), said.At
+	if len(out.attested) == 0 {
+		out.taken, out.serverSaid, out.rtt = time.Now(), said.At, time.Since(asked)
+	}
+	out.attested, out.seenAt = append(out.attested, answer.Attestation), append(out.seenAt, said.Observed.Addr())
 	for _, site := range answer.Sites {
 		if site.Here && len(site.Ports) > 0 {
 			out.reflector = netip.AddrPortFrom(site.IP, site.Ports[0])

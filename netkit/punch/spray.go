@@ -13,7 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"dibber/netkit/addr"
 	"dibber/netkit/host"
 	"dibber/netkit/nat"
 
@@ -296,6 +295,3 @@ func (g *probing) spray(ctx context.Context) error {
 		}
 	}
 }
-
-// relayOf is the relay of a relayed connection.
-func relayOf(r *run) (peer.AddrInfo, bool) { return addr.RelayOf(r.relayed.RemoteMultiaddr()) }

@@ -30,17 +30,14 @@ func newVantageGrid(t *testing.T, lab *natlab.Lab, target, dialer natlab.NAT, lo
 	t.Cleanup(func() { _ = v.Close() })
 	behind := func(name string, kind natlab.NAT) side {
 		m := lab.Internet().Router(name+"-router", natlab.RouterConfig{NAT: kind, Link: far}).LAN().Machine(name, natlab.MachineConfig{})
-		s := side{m.Host(host.Config{}), newReports()}
-		p := punch.New(s.Node, punch.Config{On: s.on})
-		t.Cleanup(func() { _ = p.Close() })
-		return s
+		return punching(t, m.Host(host.Config{}))
 	}
 	g.target, g.dialer = behind("target", target), behind("dialer", dialer)
 	at := info(g.relay)
 	at.Addrs = at.Addrs[:1]
-	if _, err := relay.Reserve(t.Context(), g.target.Node, at); err != nil {
-		t.Fatal(err)
-	}
+	held := relay.NewClient(g.target.Node, relay.ClientConfig{Relay: at})
+	t.Cleanup(func() { _ = held.Close() })
+	time.Sleep(3 * time.Second) // virtual: the target has looked at its NAT
 	return g
 }
 
