@@ -73,8 +73,11 @@ func Do(ctx context.Context, n *host.Node, p peer.ID, circuits []ma.Multiaddr, c
 	}
 	s := New(n, cfg.Config)
 	defer s.Close()
-	if report, done := s.introduced(ctx, p, circuits); done {
+	switch report, err := s.introduced(ctx, p, circuits); {
+	case err == nil:
 		return s.keep(ctx, p, report, cfg.Hold)
+	case !errors.Is(err, errPlain):
+		return failed(p, err)
 	}
 	began := time.Now()
 	c, err := call(ctx, n, p, circuits)
@@ -103,18 +106,42 @@ func Do(ctx context.Context, n *host.Node, p peer.ID, circuits []ma.Multiaddr, c
 	return s.keep(ctx, p, report, cfg.Hold)
 }
 
-// introduced tries to do without a relayed connection; false if that is not possible.
-func (s *Service) introduced(ctx context.Context, p peer.ID, circuits []ma.Multiaddr) (Report, bool) {
-	if _, ok := s.direct(p); ok {
-		return Report{}, false
+// introduced tries to do without a relayed connection. It fails with errPlain if that is
+// not possible, and otherwise if no relay can be dialled.
+func (s *Service) introduced(ctx context.Context, p peer.ID, circuits []ma.Multiaddr) (Report, error) {
+	relays := relaysOf(circuits)
+	if _, ok := s.direct(p); ok || len(relays) == 0 {
+		return Report{}, errPlain
 	}
+	var last error
+	for _, via := range relays {
+		report, err := s.introduce(ctx, p, via)
+		if err == nil {
+			return report, nil
+		}
+		if dialled, ok := errors.AsType[*host.DialError](err); !ok || dialled.Peer != via.ID {
+			return report, errPlain // the relayed connection shows what is wrong
+		}
+		last = err
+	}
+	return Report{}, last
+}
+
+// relaysOf are the relays of circuits, each with all its addresses.
+func relaysOf(circuits []ma.Multiaddr) (out []peer.AddrInfo) {
 	for _, c := range circuits {
-		if via, ok := addr.RelayOf(c); ok {
-			report, err := s.introduce(ctx, p, via)
-			return report, err == nil // else the relayed connection shows what is wrong
+		via, ok := addr.RelayOf(c)
+		if !ok {
+			continue
+		}
+		i := slices.IndexFunc(out, func(o peer.AddrInfo) bool { return o.ID == via.ID })
+		if i < 0 {
+			out = append(out, via)
+		} else {
+			out[i].Addrs = append(out[i].Addrs, via.Addrs...)
 		}
 	}
-	return Report{}, false
+	return out
 }
 
 // keep holds the direct connection that a report tells of.
