@@ -57,16 +57,16 @@ const (
 
 // intro is an offer or an answer.
 type intro struct {
-	run         []byte         // the name of the run; the answer has the offer's
-	nonce       []byte         // new each time
-	replyTo     []byte         // the nonce of the offer; empty in an offer
-	to          peer.ID        // whom it is for
-	addrs       []ma.Multiaddr // where the sender was seen
-	dropped     []Dropped      // of the addresses, as received
-	paths       []path         // none where too little is known
-	attested [][]byte      // attestations of the relay, where it saw the sender; at most one a family
-	held     time.Duration // from when the offer came until it was answered, to the millisecond
-	rtt      time.Duration // from the sender to the relay and back, to the millisecond; 0: not known
+	run      []byte         // the name of the run; the answer has the offer's
+	nonce    []byte         // new each time
+	replyTo  []byte         // the nonce of the offer; empty in an offer
+	to       peer.ID        // whom it is for
+	addrs    []ma.Multiaddr // where the sender was seen
+	dropped  []Dropped      // of the addresses, as received
+	paths    []path         // none where too little is known
+	attested [][]byte       // attestations of the relay, where it saw the sender; at most one a family
+	held     time.Duration  // from when the offer came until it was answered, to the millisecond
+	rtt      time.Duration  // from the sender to the relay and back, to the millisecond; 0: not known
 }
 
 // path is what is known of UDP in one family.

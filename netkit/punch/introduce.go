@@ -16,6 +16,10 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 )
 
+// introTimeout bounds how long a relay may take to show that it carries offers, and to
+// carry one: without that there still is the relayed connection.
+const introTimeout = 5 * time.Second
+
 // introduce makes a direct connection with p of an offer that the relay carries, without
 // a relayed connection, which takes four round trips through the relay to make. It fails
 // with errPlain where that is not possible.
@@ -23,7 +27,7 @@ func (s *Service) introduce(ctx context.Context, p peer.ID, via peer.AddrInfo) (
 	if s.cfg.Method == MethodDCUtR {
 		return Report{}, errPlain
 	}
-	ctx, cancel := context.WithTimeout(ctx, exchangeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, introTimeout)
 	defer cancel()
 	c, err := s.relayConn(ctx, via)
 	if err != nil {

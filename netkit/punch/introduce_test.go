@@ -9,6 +9,9 @@ import (
 
 	"dibber/netkit/natlab"
 	"dibber/netkit/punch"
+	"dibber/netkit/relay"
+
+	"github.com/libp2p/go-libp2p/core/network"
 )
 
 // do punches from the dialer to the target as holepunch does.
@@ -64,4 +67,24 @@ func TestGridByOffer(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestRelayThatCarriesNothing: a relay that takes offers and does not carry them costs
+// time, and not the connection.
+func TestRelayThatCarriesNothing(t *testing.T) {
+	natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
+		g := newVantageGrid(t, lab, natlab.NAT{}, natlab.NAT{Filtering: natlab.AddressAndPortDependent}, 0)
+		_ = g.dialer.service.Close() // Do has its own
+		held := make(chan network.Stream, 1)
+		g.relay.SetStreamHandler(relay.IntroProtocol, func(st network.Stream) { held <- st })
+		began := time.Now()
+		here, err := g.do(t)
+		if err != nil || here.Outcome != punch.Direct || here.RelayedMS == nil {
+			t.Errorf("%v: %+v", err, here)
+		}
+		if took := time.Since(began); took > 8*time.Second {
+			t.Errorf("took %s", took)
+		}
+		_ = (<-held).Reset()
+	})
 }

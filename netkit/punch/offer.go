@@ -78,7 +78,7 @@ func (s *Service) makeOffer(ctx context.Context, r *run, x *exchanged) error {
 	x.sent.run, _ = hex.DecodeString(r.id()) // it is hexadecimal
 	x.sent.attested, x.sent.paths, x.sent.rtt = x.own.attested, slices.Clone(x.own.paths), x.own.rtt
 	for i, p := range x.sent.paths {
-		if p.kind.Filtering == nat.APDF && x.sockets == nil {
+		if p.kind.Filtering == nat.APDF && x.sockets == nil && s.mayOpen(r) {
 			x.sent.paths[i].next, x.sockets = s.predict(ctx, p, x.own.reflector)
 		}
 	}
@@ -225,7 +225,7 @@ func (s *Service) makeAnswer(r *run, x *exchanged) (p pairing, known bool, err e
 		return p, false, nil
 	}
 	x.sent.attested, x.sent.paths, x.sent.rtt = x.own.attested, slices.Clone(x.own.paths), x.own.rtt
-	if p, known = pair(x.sent.paths, x.got.paths, false); known && p.Method == nat.MethodPredict {
+	if p, known = pair(x.sent.paths, x.got.paths, false); known && p.Method == nat.MethodPredict && s.mayOpen(r) {
 		p.own.next, x.sockets = s.predict(ctx, p.own, x.own.reflector)
 		for i := range x.sent.paths {
 			if x.sent.paths[i].observed == p.own.observed {
@@ -239,6 +239,10 @@ func (s *Service) makeAnswer(r *run, x *exchanged) (p pairing, known bool, err e
 // carryOut does what both ends have agreed on.
 func (s *Service) carryOut(r *run, x *exchanged, p pairing) error {
 	r.agreed(p)
+	if p.Method != nat.MethodPredict {
+		closeAll(x.sockets)
+		x.sockets = nil
+	}
 	at, err := attested(x.got.attested, r.peer, r.via.ID, x.own.serverNow())
 	if err != nil {
 		return fmt.Errorf("%w: %w", errPlain, err)
@@ -287,6 +291,8 @@ func (s *Service) probe(r *run, x *exchanged, p pairing, seen []netip.Addr) erro
 		err = fmt.Errorf("%w: seen at %s, not %s", errAttestation, seen, at)
 	case p.Method == nat.MethodPredict && (p.own.next == 0 || p.peer.next == 0):
 		err = errors.New("the next port of one end could not be told")
+	case p.Method == nat.MethodSpray && !p.Own && !s.mayOpen(r):
+		err = errors.New("ports are open for another peer at this moment")
 	default:
 		g := probing{s: s, r: r, p: p, other: at, offers: x.offers, key: slices.Concat(x.sent.nonce, x.got.nonce)}
 		if !x.offers {

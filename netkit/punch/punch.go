@@ -68,6 +68,7 @@ type Service struct {
 	mu      sync.Mutex // guards following
 	closed  bool
 	runs    map[peer.ID]*run // under way
+	opens   *run             // the one that may have sockets of its own
 	asked   map[peer.ID]bool // relays that are being learned from
 	running sync.WaitGroup
 }
@@ -78,6 +79,8 @@ const (
 	requestsPerSecond = 3
 	requestBurst      = 10
 	requestPeers      = 4096
+	// mostRuns is how many runs there are at once at most that offers alone began.
+	mostRuns = 64
 )
 
 // New starts a Service on n.
@@ -161,8 +164,22 @@ func (s *Service) begin(r *run) (*run, bool) {
 	if other := s.runs[r.peer]; other != nil {
 		return other, false
 	}
+	if r.relayed == nil && len(s.runs) >= mostRuns {
+		return r, false // others cost their peers a connection
+	}
 	s.runs[r.peer] = r
 	return r, true
+}
+
+// mayOpen reports whether a run may open sockets of its own: one at a time does, so that
+// there never are more than opened.
+func (s *Service) mayOpen(r *run) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.opens == nil {
+		s.opens = r
+	}
+	return s.opens == r
 }
 
 // beginRelayed begins a run for a relayed connection, after one by offer alone: where
@@ -192,6 +209,9 @@ func (s *Service) end(r *run, err error) {
 	}
 	s.mu.Lock()
 	delete(s.runs, r.peer)
+	if s.opens == r {
+		s.opens = nil
+	}
 	s.mu.Unlock()
 	close(r.ended)
 	if s.cfg.On != nil && !vain {
