@@ -58,10 +58,20 @@ func (n *Node) AwaitProbe(ctx context.Context, to netip.Addr) error {
 	if err := b.rate.Wait(ctx); err != nil {
 		return err
 	}
-	return b.take(time.Now(), sourceOf(to))
+	return b.take(time.Now(), sourceOf(to), 1)
 }
 
-func (b *probeBudget) take(now time.Time, to netip.Prefix) error {
+// ProbesOfDial is how many probes a dial counts as that a stranger may have brought about:
+// the packets of a handshake that nobody answers.
+const ProbesOfDial = 64
+
+// SpendDial counts a dial at an address as probes, without waiting. It fails with
+// ErrProbesSpent.
+func (n *Node) SpendDial(to netip.Addr) error {
+	return n.probes.take(time.Now(), sourceOf(to), ProbesOfDial)
+}
+
+func (b *probeBudget) take(now time.Time, to netip.Prefix, count int) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.sent == nil {
@@ -75,14 +85,14 @@ func (b *probeBudget) take(now time.Time, to netip.Prefix) error {
 		p = new(probesSent)
 		b.sent[to] = p
 	}
-	if p.total(now) >= ProbesPerMinute {
+	if p.total(now)+count > ProbesPerMinute {
 		return ErrProbesSpent
 	}
 	s := &p[now.Unix()%int64(len(p))]
 	if s.second != now.Unix() {
 		s.second, s.count = now.Unix(), 0
 	}
-	s.count++
+	s.count += count
 	return nil
 }
 

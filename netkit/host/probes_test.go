@@ -39,6 +39,13 @@ func TestProbesAreCounted(t *testing.T) {
 		if got := sent(a); got != ProbesPerMinute {
 			t.Errorf("%d probes after the minute, want %d", got, ProbesPerMinute)
 		}
+		c, dials := netip.MustParseAddr("17.0.0.3"), 0
+		for n.SpendDial(c) == nil {
+			dials++
+		}
+		if dials != ProbesPerMinute/ProbesOfDial {
+			t.Errorf("%d dials to one address", dials)
+		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		if err := n.AwaitProbe(ctx, b); !errors.Is(err, context.Canceled) {
@@ -53,14 +60,14 @@ func TestProbedAddressesAreFew(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	at := func(i int) netip.Prefix { return sourceOf(netip.AddrFrom4([4]byte{17, 0, byte(i >> 8), byte(i)})) }
 	for i := range probedKeys {
-		if err := b.take(now, at(i)); err != nil {
+		if err := b.take(now, at(i), 1); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := b.take(now, at(probedKeys)); !errors.Is(err, ErrProbesSpent) {
+	if err := b.take(now, at(probedKeys), 1); !errors.Is(err, ErrProbesSpent) {
 		t.Errorf("one address more: %v", err)
 	}
-	if err := b.take(now.Add(2*time.Minute), at(probedKeys)); err != nil {
+	if err := b.take(now.Add(2*time.Minute), at(probedKeys), 1); err != nil {
 		t.Errorf("later: %v", err)
 	}
 }

@@ -246,6 +246,33 @@ func TestColludingRelay(t *testing.T) {
 	})
 }
 
+// TestColludingRelayDials: the same holds for what a host dials.
+func TestColludingRelayDials(t *testing.T) {
+	natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
+		s := newSiege(t, lab, natlab.NAT{Filtering: natlab.AddressAndPortDependent}, Config{})
+		l := s.liar(t, "liar")
+		began := time.Now()
+		for i := range 200 {
+			l.key, l.id = newKey(t)
+			in := l.claim(t, netip.AddrPortFrom(s.victim.at, uint16(4001+i)), lies()[nat.MethodDial], l.seen(s.victim.at))
+			_, _ = l.send(t, in) // many are refused
+		}
+		if took := time.Since(began); took > 55*time.Second {
+			t.Fatalf("took %s", took)
+		}
+		time.Sleep(10 * time.Second) // virtual
+		ports, bytes := make(map[uint16]bool), 0
+		for _, p := range s.victim.packets() {
+			ports[p.To.Port()] = true
+			bytes += p.Bytes
+		}
+		if most := host.ProbesPerMinute / host.ProbesOfDial; len(ports) != most {
+			t.Errorf("%d dials within a minute, %d are allowed", len(ports), most)
+		}
+		t.Logf("%d bytes", bytes)
+	})
+}
+
 // TestSocketsAreFew: a host opens as many ports as it may, for one peer at a time.
 func TestSocketsAreFew(t *testing.T) {
 	natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {

@@ -35,10 +35,10 @@ import (
 // own: it attests that a peer is at the address of a third party, and a host that answers
 // that peer's offer then sends there what its own limits allow, whoever asks: within a
 // minute at most host.ProbesPerMinute probes of 20 bytes to one address (41 KiB, or 94 KiB
-// with the headers of UDP and IP), at most host.ProbesPerSecond to all addresses, one run
-// for each peer, and the first packets of one QUIC or TCP dial for each address offered, of
-// which there are at most 16. It can name only the host's own relay as witness, since a
-// host believes no other.
+// with the headers of UDP and IP), at most host.ProbesPerSecond to all addresses, and one
+// run for each peer. A dial, whose first packets nobody answers, counts as
+// host.ProbesOfDial of them, so that there are at most 32. Only the host's own relay can
+// bring that about, since a host believes no other.
 
 const (
 	// maxIntro bounds a message in bytes.

@@ -69,6 +69,25 @@ func TestGridByOffer(t *testing.T) {
 	}
 }
 
+// TestIPv6Firewalls: where IPv4 lets nothing through, IPv6 does: both ends open their
+// firewalls at the same moment.
+func TestIPv6Firewalls(t *testing.T) {
+	for _, f := range []natlab.Firewall{{}, {Filtering: natlab.AddressDependent}, {Filtering: natlab.AddressAndPortDependent}} {
+		t.Run(f.Filtering.String()+"F", func(t *testing.T) {
+			natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
+				hard := natlab.NAT{Mapping: natlab.AddressAndPortDependent, Filtering: natlab.AddressAndPortDependent, Ports: natlab.Random}
+				g := newVantageLab(t, lab, vantageLab{relay: natlab.DualStack, target: natlab.RouterConfig{NAT: hard, IPv6: &f}, dialer: natlab.RouterConfig{NAT: hard, IPv6: &f}})
+				_ = g.dialer.service.Close() // Do has its own
+				here, err := g.do(t)
+				if err != nil || here.Outcome != punch.Direct || here.Plan.Family != "ip6" || *here.DirectMS > milliseconds((relayedRTT+directRTT)*11/10) {
+					t.Fatalf("%v: %+v", err, here)
+				}
+				t.Logf("%s %v", *here.Method, *here.DirectMS)
+			})
+		})
+	}
+}
+
 // TestRelayThatCarriesNothing: a relay that takes offers and does not carry them costs
 // time, and not the connection.
 func TestRelayThatCarriesNothing(t *testing.T) {

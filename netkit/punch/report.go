@@ -56,6 +56,7 @@ const (
 	DroppedTransport = "transport"
 	DroppedTooMany   = "too-many"
 	DroppedElsewhere = "not-attested" // by the relay, to be the peer's
+	DroppedSpent     = "budget-spent" // for that IP address within the minute
 )
 
 // The words of Config.Method, and the first also of Report.Method: both ends dialling

@@ -13,11 +13,23 @@ import (
 	"dibber/netkit/vantage"
 )
 
+// vantageLab is what differs between labs whose relay is a vantage point.
+type vantageLab struct {
+	relay          natlab.Families
+	target, dialer natlab.RouterConfig
+	loss           float64
+}
+
 // newVantageGrid is a newGrid whose relay is a vantage point with two addresses.
 func newVantageGrid(t *testing.T, lab *natlab.Lab, target, dialer natlab.NAT, loss float64) grid {
 	t.Helper()
-	far := natlab.LinkConfig{Latency: delay, Loss: loss}
-	g := grid{relay: lab.Internet().Machine("relay", natlab.MachineConfig{Link: far, Addresses: 2}).Host(host.Config{})}
+	return newVantageLab(t, lab, vantageLab{target: natlab.RouterConfig{NAT: target}, dialer: natlab.RouterConfig{NAT: dialer}, loss: loss})
+}
+
+func newVantageLab(t *testing.T, lab *natlab.Lab, c vantageLab) grid {
+	t.Helper()
+	far := natlab.LinkConfig{Latency: delay, Loss: c.loss}
+	g := grid{relay: lab.Internet().Machine("relay", natlab.MachineConfig{Families: c.relay, Link: far, Addresses: 2}).Host(host.Config{})}
 	r, err := relay.New(g.relay, relay.Config{})
 	if err != nil {
 		t.Fatal(err)
@@ -28,11 +40,16 @@ func newVantageGrid(t *testing.T, lab *natlab.Lab, target, dialer natlab.NAT, lo
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = v.Close() })
-	behind := func(name string, kind natlab.NAT) side {
-		m := lab.Internet().Router(name+"-router", natlab.RouterConfig{NAT: kind, Link: far}).LAN().Machine(name, natlab.MachineConfig{})
+	behind := func(name string, c natlab.RouterConfig) side {
+		c.Link = far
+		families := natlab.IPv4
+		if c.IPv6 != nil {
+			families = natlab.DualStack
+		}
+		m := lab.Internet().Router(name+"-router", c).LAN().Machine(name, natlab.MachineConfig{Families: families})
 		return punching(t, m.Host(host.Config{}))
 	}
-	g.target, g.dialer = behind("target", target), behind("dialer", dialer)
+	g.target, g.dialer = behind("target", c.target), behind("dialer", c.dialer)
 	at := info(g.relay)
 	at.Addrs = at.Addrs[:1]
 	held := relay.NewClient(g.target.Node, relay.ClientConfig{Relay: at})
