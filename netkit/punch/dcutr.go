@@ -68,12 +68,15 @@ func (s *Service) initiateRun(r *run) error {
 		case tries >= s.cfg.Attempts || !r.goesOn(err) || r.relayed.IsClosed() || s.ctx.Err() != nil:
 			return err
 		}
-		err = s.initiateOnce(r)
+		err = s.initiateOnce(r, tries%2 == 1)
 	}
 }
 
-// initiateOnce is one exchange and the attempt that follows it.
-func (s *Service) initiateOnce(r *run) error {
+// initiateOnce is one exchange and the attempt that follows it. client says which side
+// this end is of a TCP connection; the other end is the client of one that both open.
+// Where this end's NAT shows another port to the other than to the relay, this end's
+// packets alone arrive, at a listener, and it must be the client: every other time.
+func (s *Service) initiateOnce(r *run, client bool) error {
 	own, err := s.own(r)
 	if err != nil {
 		return err
@@ -85,7 +88,7 @@ func (s *Service) initiateOnce(r *run) error {
 	// SYNC is with the peer half a round trip from now: both dial at that moment,
 	// and the packets cross between the two NATs.
 	host.Pause(s.ctx, rtt/2)
-	return s.attempt(r, MethodDCUtR, own, rtt, false, s.cfg.Timeout)
+	return s.attempt(r, MethodDCUtR, own, rtt, client, s.cfg.Timeout)
 }
 
 // exchange sends and takes a CONNECT, sends SYNC, and returns the round trip time

@@ -123,7 +123,7 @@ func (s *Service) lookFrom(ctx context.Context, relay peer.AddrInfo, before *sit
 		}
 	}
 	if before != nil && slices.Equal(before.seenAt, out.seenAt) {
-		out.paths = before.paths
+		out.paths, out.rtt = before.paths, min(out.rtt, before.rtt) // what took longer was busy
 		return out, nil
 	}
 	// What was found until the time was over counts, whatever the verdict on it.
