@@ -23,6 +23,7 @@ type holepunchOptions struct {
 	Interval time.Duration
 	Hold     time.Duration
 	Method   string
+	Servers  []string
 }
 
 // holepunchDoc is the document of holepunch: the report itself for one punch, a list
@@ -57,6 +58,7 @@ relayed one. If the other side has no reservation yet, it is waited for until --
 			&cli.DurationFlag{Name: "interval", Aliases: []string{"i"}, Value: time.Second, Usage: "wait `DURATION` from punch to punch", Destination: &o.Interval},
 			&cli.DurationFlag{Name: "hold", Usage: "keep the direct connection for `DURATION`, pinging it once a second", Destination: &o.Hold},
 			methodFlag(&o.Method),
+			serverFlag(&o.Servers),
 		}, hostFlags(&o.Host)),
 		options: &o, timeout: 30 * time.Second, doc: punch.Report{}, manyDoc: holepunchManyDoc{}, events: holepunchEvents(),
 		extra: func() time.Duration {
@@ -72,6 +74,11 @@ relayed one. If the other side has no reservation yet, it is waited for until --
 func methodFlag(dest *string) cli.Flag {
 	*dest = punch.MethodAuto
 	return choiceFlag("", "method", "punch by `METHOD`: all that gets through these NATs, or DCUtR and no more", dest, punch.MethodAuto, punch.MethodDCUtR)
+}
+
+// serverFlag is --server of both sides.
+func serverFlag(dest *[]string) cli.Flag {
+	return listFlag("", "server", "look at the own NAT from `VANTAGE` where the relay is no vantage point; both sides need the same (repeatable)", dest)
 }
 
 func (o *holepunchOptions) validate(args []string) error {
@@ -121,8 +128,12 @@ func runHolepunch(ctx context.Context, out *output, o holepunchOptions) (any, er
 		return nil, err
 	}
 	defer n.Close()
+	cfg := punch.DoConfig{Hold: o.Hold, Config: punch.Config{Method: o.Method}}
+	if cfg.Servers, err = o.Host.infos(out, n.ID(), "--server", o.Servers); err != nil {
+		return nil, err
+	}
 	if o.Count == 1 {
-		r, err := punchOnce(ctx, out, n, t, o)
+		r, err := punchOnce(ctx, out, n, t, cfg)
 		return holepunchDoc{Report: &r}, err
 	}
 	var runs []punch.Report
@@ -132,7 +143,7 @@ func runHolepunch(ctx context.Context, out *output, o holepunchOptions) (any, er
 			n.Forget(t.ID)
 			host.Pause(ctx, o.Interval)
 		}
-		r, err := punchOnce(ctx, out, n, t, o)
+		r, err := punchOnce(ctx, out, n, t, cfg)
 		if ctx.Err() != nil {
 			failed = append(failed, ctx.Err())
 			break // cut off, neither punched nor failed
@@ -151,14 +162,15 @@ type endedLine struct{ punch.Report }
 
 func (l endedLine) line() string { return punchLine(l).line() }
 
-func punchOnce(ctx context.Context, out *output, n *host.Node, t addr.Target, o holepunchOptions) (punch.Report, error) {
+func punchOnce(ctx context.Context, out *output, n *host.Node, t addr.Target, cfg punch.DoConfig) (punch.Report, error) {
 	out.status("calling %s through the relay", t.ID)
-	return punch.Do(ctx, n, t.ID, resolved(ctx, n, t), punch.DoConfig{Hold: o.Hold, Config: punch.Config{Method: o.Method, On: func(e punch.Event) {
+	cfg.On = func(e punch.Event) {
 		if e.Step != nil {
 			out.event("step", stepOf(e))
 			out.status("%s", e.Step.Event)
 		}
-	}}})
+	}
+	return punch.Do(ctx, n, t.ID, resolved(ctx, n, t), cfg)
 }
 
 // resolved are the addresses of t with names looked up.

@@ -21,6 +21,7 @@ type listenOptions struct {
 	ReadyFile string
 	Method    string
 	Every     time.Duration
+	Servers   []string
 }
 
 // listenReady is the ready event of holepunch listen and pipe listen.
@@ -77,6 +78,7 @@ is connected directly if the NATs allow it; each punch is reported as both ends 
 		flags: slices.Concat([]cli.Flag{
 			listFlag("", "relay", "keep a reservation on `RELAY` (repeatable)", &o.Relays),
 			methodFlag(&o.Method),
+			serverFlag(&o.Servers),
 			&cli.DurationFlag{Name: "every", Value: time.Minute, Usage: "do more than DCUtR with the same peer at most once in `DURATION`", Destination: &o.Every},
 			readyFileFlag(&o.ReadyFile),
 		}, hostFlags(&o.Host)),
@@ -115,10 +117,14 @@ func runHolepunchListen(ctx context.Context, out *output, o listenOptions) (doc 
 	if err != nil {
 		return nil, err
 	}
+	servers, err := o.Host.infos(out, n.ID(), "--server", o.Servers)
+	if err != nil {
+		return nil, err
+	}
 	ready := readyOf(n)
 	result := listenDoc{Peer: new(n.ID())}
 	ended := make(chan punch.Report, 16)
-	s, err := serve.New(n, serve.Config{Relays: relays, Punch: &punch.Config{Method: o.Method, Every: o.Every}, On: func(e serve.Event) {
+	s, err := serve.New(n, serve.Config{Relays: relays, Punch: &punch.Config{Method: o.Method, Every: o.Every, Servers: servers}, On: func(e serve.Event) {
 		tellListen(out, n, e)
 		if e.Punch != nil && e.Punch.Report != nil {
 			select {

@@ -119,7 +119,7 @@ func (c *check) surveyUDP(ctx context.Context, l *look, a vantage.Answer) {
 	}
 	var others []vantage.Site
 	for j, site := range a.Sites {
-		if j == i || len(others) == otherSites || len(site.Ports) == 0 || familyOf(site.IP) != l.key.family {
+		if j == i || len(others) == otherSites || len(site.Ports) == 0 || !l.reaches(site, a.Sites[i]) {
 			continue
 		}
 		others = append(others, site)

@@ -15,6 +15,12 @@ import (
 // gets out at all.
 const udpHeadStart = time.Second
 
+// reaches reports whether another address of a server can be the same server's to this
+// host: of the same family, and loopback only where the server is reached over that.
+func (l *look) reaches(site, here vantage.Site) bool {
+	return familyOf(site.IP) == l.key.family && site.IP.IsLoopback() == here.IP.IsLoopback()
+}
+
 // surveyTCP asks l's server for all that it can tell about TCP, and about UDP if no
 // QUIC connection comes about.
 func (c *check) surveyTCP(ctx context.Context, l *look, a vantage.Answer) {
@@ -31,7 +37,7 @@ func (c *check) surveyTCP(ctx context.Context, l *look, a vantage.Answer) {
 	attempts := l.askConnect(ctx)
 	answered := map[netip.Addr]bool{a.Sites[i].IP: true}
 	for j, site := range a.Sites {
-		if site.TCP == 0 || familyOf(site.IP) != l.key.family {
+		if site.TCP == 0 || !l.reaches(site, a.Sites[i]) {
 			continue
 		}
 		at := site.IP

@@ -96,7 +96,7 @@ func Do(ctx context.Context, n *host.Node, p peer.ID, circuits []ma.Multiaddr, c
 	if err == nil && report.Outcome == Failed {
 		failed := &FailedError{Peer: p, Reason: *report.Reason}
 		if report.Plan != nil && report.Plan.Method == nat.MethodNone {
-			failed.Err = fmt.Errorf("%w: %s here, %s there", ErrImpossible, *report.LocalNAT, *report.RemoteNAT)
+			failed.Err = fmt.Errorf("%w: %s", ErrImpossible, report.Plan.Why)
 		}
 		err = failed
 	}

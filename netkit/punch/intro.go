@@ -26,8 +26,8 @@ import (
 // and there an empty frame follows at which both begin). Nobody has to trust who carries
 // them: each is signed, and names whom it is for.
 //
-//	Intro { run = 1, nonce = 2, reply_to = 3, to = 4, addrs = 5, paths = 6, attestations = 7, held_ms = 8, rtt_ms = 9 }
-//	Path  { observed = 1, nat = 2, mapping = 3, filtering = 4, pattern = 5, next = 6 }
+//	Intro { run = 1, nonce = 2, reply_to = 3, to = 4, addrs = 5, paths = 6, attestations = 7, held_ms = 8, rtt_ms = 9, paced = 10 }
+//	Path  { observed = 1, nat = 2, mapping = 3, filtering = 4, pattern = 5, next = 6, assumed = 7 }
 //
 // in protobuf, in the signed envelope of libp2p (RFC 0002 of libp2p/specs).
 //
@@ -67,6 +67,7 @@ type intro struct {
 	attested [][]byte       // attestations of the relay, where it saw the sender; at most one a family
 	held     time.Duration  // from when the offer came until it was answered, to the millisecond
 	rtt      time.Duration  // from the sender to the relay and back, to the millisecond; 0: not known
+	paced    bool           // of an answer: its sender begins half a round trip later by itself
 }
 
 // path is what is known of UDP in one family.
@@ -74,6 +75,15 @@ type path struct {
 	observed netip.AddrPort
 	kind     nat.Kind
 	next     uint16 // the port that the NAT will give a flow soon; 0 where it cannot be told
+	assumed  bool   // the mapping may be ADM: a vantage point with one address cannot tell
+}
+
+// otherwise is the path if what is assumed of it is wrong.
+func (p path) otherwise() path {
+	if p.assumed {
+		p.kind.Mapping = nat.ADM
+	}
+	return p
 }
 
 func newIntro(to peer.ID, addrs []ma.Multiaddr) intro {
@@ -125,6 +135,7 @@ func (r *introRecord) MarshalRecord() ([]byte, error) {
 		for i, v := range []uint64{
 			protowire.EncodeBool(p.kind.NAT), numberOf(mappings(), p.kind.Mapping),
 			numberOf(filterings(), p.kind.Filtering), numberOf(patterns(), p.kind.Pattern), uint64(p.next),
+			protowire.EncodeBool(p.assumed),
 		} {
 			one = protowire.AppendVarint(protowire.AppendTag(one, protowire.Number(2+i), protowire.VarintType), v)
 		}
@@ -134,7 +145,8 @@ func (r *introRecord) MarshalRecord() ([]byte, error) {
 		put(7, a)
 	}
 	out = protowire.AppendVarint(protowire.AppendTag(out, 8, protowire.VarintType), uint64(r.held.Milliseconds()))
-	return protowire.AppendVarint(protowire.AppendTag(out, 9, protowire.VarintType), uint64(r.rtt.Milliseconds())), nil
+	out = protowire.AppendVarint(protowire.AppendTag(out, 9, protowire.VarintType), uint64(r.rtt.Milliseconds()))
+	return protowire.AppendVarint(protowire.AppendTag(out, 10, protowire.VarintType), protowire.EncodeBool(r.paced)), nil
 }
 
 func numberOf[T comparable](words []T, w T) uint64 { return uint64(max(0, slices.Index(words, w))) }
@@ -176,6 +188,8 @@ func (r *introRecord) UnmarshalRecord(data []byte) error {
 			r.held = milliseconds(n, exchangeTimeout)
 		case 9:
 			r.rtt = milliseconds(n, maxRTT)
+		case 10:
+			r.paced = n != 0
 		default: // of a later version
 		}
 		return nil
@@ -209,6 +223,8 @@ func readPath(data []byte) (p path, err error) {
 			p.kind.Pattern = word(patterns(), n)
 		case 6:
 			p.next = uint16(min(n, 1<<16-1))
+		case 7:
+			p.assumed = n != 0
 		default: // of a later version
 		}
 		return nil
@@ -286,11 +302,23 @@ func openIntroOf(from peer.ID, signed []byte, to peer.ID, replyTo []byte) (intro
 // id is the run's name.
 func (in intro) id() string { return hex.EncodeToString(in.run) }
 
-var errAttestation = errors.New("no fresh word of the relay where the peer is")
+var errAttestation = errors.New("no fresh word of the relay or vantage point where the peer is")
 
-// attested are the addresses at which the relay that both ends use saw the peer. Whoever
-// has such an address proved to the relay to be the peer: packets to it are not sent to
-// anybody else. now is by the relay's own clock.
+// witness is who signed the first of some attestations, if it is one.
+func witness(signed [][]byte) peer.ID {
+	if len(signed) == 0 {
+		return ""
+	}
+	a, err := vantage.OpenAttestation(signed[0])
+	if err != nil {
+		return ""
+	}
+	return a.Server
+}
+
+// attested are the addresses at which the server that both ends use saw the peer. Whoever
+// has such an address proved to the server to be the peer: packets to it are not sent to
+// anybody else. now is by the server's own clock.
 func attested(signed [][]byte, p peer.ID, server peer.ID, now time.Time) (out []netip.Addr, err error) {
 	for _, one := range signed {
 		a, err := vantage.OpenAttestation(one)
@@ -312,6 +340,16 @@ func attested(signed [][]byte, p peer.ID, server peer.ID, now time.Time) (out []
 type pairing struct {
 	nat.Plan
 	own, peer path
+}
+
+// otherwise is what to do when what was assumed has proved to be wrong; false if that is
+// no search for ports, for which both ends have what they need.
+func (p pairing) otherwise(offers bool) (pairing, bool) {
+	p.own, p.peer = p.own.otherwise(), p.peer.otherwise()
+	differs := p.own.assumed || p.peer.assumed
+	p.own.assumed, p.peer.assumed = false, false
+	p.Plan = nat.PlanFor(p.own.kind, p.peer.kind, offers)
+	return p, differs && p.Method == nat.MethodSpray
 }
 
 // pair chooses the family in which the two ends do best. It is false where they know too

@@ -34,11 +34,11 @@ func wholeIntro(to peer.ID) intro {
 	in := newIntro(to, []ma.Multiaddr{ma.StringCast("/ip4/17.0.0.1/udp/4001/quic-v1"), ma.StringCast("/ip6/3fff::1/tcp/4001")})
 	in.run, in.replyTo = newNonce()[:runBytes], newNonce()
 	in.paths = []path{
-		{observed: netip.MustParseAddrPort("[3fff::1]:4001"), kind: nat.Kind{Mapping: nat.EIM, Filtering: nat.APDF}},
+		{observed: netip.MustParseAddrPort("[3fff::1]:4001"), kind: nat.Kind{Mapping: nat.EIM, Filtering: nat.APDF}, assumed: true},
 		{observed: netip.MustParseAddrPort("17.0.0.1:4001"), kind: nat.Kind{NAT: true, Mapping: nat.APDM, Filtering: nat.APDF, Pattern: nat.Sequential}, next: 5000},
 	}
 	in.attested = [][]byte{{1}, {2, 3}}
-	in.held, in.rtt = 12*time.Millisecond, 34*time.Millisecond
+	in.held, in.rtt, in.paced = 12*time.Millisecond, 34*time.Millisecond, true
 	return in
 }
 

@@ -42,7 +42,7 @@ func (s *Service) introduce(ctx context.Context, p peer.ID, via peer.AddrInfo) (
 		return Report{}, errPlain
 	}
 	s.learn(via.ID)
-	x := exchanged{own: s.known(ctx, via), offers: true}
+	x := exchanged{own: s.known(ctx, via, ""), offers: true}
 	if x.own == nil {
 		return Report{}, errPlain
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"dibber/netkit/nat"
 	"dibber/netkit/natlab"
 	"dibber/netkit/punch"
 	"dibber/netkit/relay"
@@ -17,10 +18,10 @@ import (
 // do punches from the dialer to the target as holepunch does.
 func (g grid) do(t *testing.T) (punch.Report, error) {
 	t.Helper()
-	circuit := info(g.relay).Addrs[0].Encapsulate(circuitOf(g.relay.ID()))
+	circuit := g.via.Addrs[0].Encapsulate(circuitOf(g.via.ID))
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	return punch.Do(ctx, g.dialer.Node, g.target.ID(), []maddr{circuit}, punch.DoConfig{})
+	return punch.Do(ctx, g.dialer.Node, g.target.ID(), []maddr{circuit}, punch.DoConfig{Config: punch.Config{Servers: g.servers}})
 }
 
 // TestGridByOffer: every pair of NATs that can have a direct connection gets one by an
@@ -95,6 +96,67 @@ func TestIPv6Firewalls(t *testing.T) {
 				t.Logf("%s %v", *here.Method, *here.DirectMS)
 			})
 		})
+	}
+}
+
+// TestOneAddress: a relay with one address cannot tell every kind of NAT, but still all
+// pairs get through that can.
+func TestOneAddress(t *testing.T) {
+	kinds := natlab.Grid()
+	for i, a := range kinds {
+		for j, b := range kinds {
+			t.Run(fmt.Sprintf("%s calls %s", b, a), func(t *testing.T) {
+				natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
+					g := newVantageLab(t, lab, vantageLab{target: natlab.RouterConfig{NAT: a}, dialer: natlab.RouterConfig{NAT: b}, addresses: 1})
+					_ = g.dialer.service.Close() // Do has its own
+					here, err := g.do(t)
+					if i >= 4 && j >= 4 && i+j > 8 {
+						if !errors.Is(err, punch.ErrImpossible) {
+							t.Errorf("%v: %+v", err, here)
+						}
+						return
+					}
+					if err != nil || here.Outcome != punch.Direct || here.Plan == nil || here.RelayedMS != nil {
+						t.Fatalf("%v: %+v", err, here)
+					}
+					t.Logf("%s %v", *here.Method, *here.DirectMS)
+				})
+			})
+		}
+	}
+}
+
+// TestForeignRelay: over a relay of go-libp2p's the relayed connection carries the offer,
+// and any vantage point tells what is known of the NATs. Every pair that can be direct is.
+func TestForeignRelay(t *testing.T) {
+	kinds := natlab.Grid()
+	for i, a := range kinds {
+		for j, b := range kinds {
+			t.Run(fmt.Sprintf("%s calls %s", b, a), func(t *testing.T) {
+				natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
+					g := newVantageLab(t, lab, vantageLab{target: natlab.RouterConfig{NAT: a}, dialer: natlab.RouterConfig{NAT: b}, foreign: true})
+					g.call(t)
+					here := g.dialer.next(t)
+					if here.Plan == nil {
+						t.Fatalf("no plan: %+v", here)
+					}
+					if i >= 4 && j >= 4 && i+j > 8 {
+						if here.Plan.Method != nat.MethodNone || here.Outcome != punch.Failed {
+							t.Errorf("%+v: %+v", here.Plan, here)
+						}
+						return
+					}
+					if here.Outcome != punch.Direct || *here.Method != string(here.Plan.Method) {
+						t.Fatalf("%+v: %+v", here.Plan, here)
+					}
+					t.Logf("%s %v", *here.Method, *here.DirectMS)
+					// The end that was called, and asks, has the relayed connection later.
+					if limit := relayedRTT/2 + (relayedRTT+directRTT)*11/10; i < 3 && j < 3 && *here.DirectMS > milliseconds(limit) {
+						t.Errorf("direct %v ms after the relayed connection, limit %s", *here.DirectMS, limit)
+					}
+				})
+			})
+		}
 	}
 }
 

@@ -48,7 +48,7 @@ func (s *Service) watchRelays() {
 // prepare looks at the own NAT from a relay, before that is needed.
 func (s *Service) prepare(relay peer.AddrInfo) {
 	if s.cfg.Method != MethodDCUtR {
-		s.look(relay)
+		s.goRun(func() { s.known(s.ctx, relay, "") })
 	}
 }
 

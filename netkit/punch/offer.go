@@ -46,7 +46,7 @@ func (s *Service) offer(r *run) error {
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, exchangeTimeout)
 	defer cancel()
-	x := exchanged{own: s.known(ctx, r.via), offers: true}
+	x := exchanged{own: s.known(ctx, r.via, ""), offers: true}
 	if x.own == nil {
 		return errPlain
 	}
@@ -62,7 +62,7 @@ func (s *Service) offer(r *run) error {
 	if err != nil {
 		return err
 	}
-	if p.Method != nat.MethodDial || !p.Own {
+	if !x.got.paced && (p.Method != nat.MethodDial || !p.Own) {
 		host.Pause(s.ctx, x.rtt/2) // the other end hears so long after that both begin
 	}
 	return s.carryOut(r, &x, p)
@@ -185,6 +185,7 @@ func (s *Service) answerOn(st network.Stream, r *run, x *exchanged) (p pairing, 
 	if err != nil {
 		return p, err
 	}
+	x.sent.paced = s.paceOf(r.relayed) != nil
 	x.sent.held = time.Since(came)
 	signed, err := s.sign(x.sent)
 	if err != nil {
@@ -201,11 +202,8 @@ func (s *Service) answerOn(st network.Stream, r *run, x *exchanged) (p pairing, 
 	if p.Method == nat.MethodDial && p.Own {
 		return p, nil // there is nothing to wait for
 	}
-	if _, err := frames.Next(); err != nil {
-		return p, fmt.Errorf("wait for begin: %w", err)
-	}
-	x.rtt = time.Since(sent)
-	return p, nil
+	x.rtt, err = s.awaitBegin(r, frames, sent)
+	return p, err
 }
 
 // makeAnswer fills in the answer to an offer and chooses what to do; known is false where
@@ -221,7 +219,7 @@ func (s *Service) makeAnswer(r *run, x *exchanged) (p pairing, known bool, err e
 	x.sent.run, x.sent.replyTo = x.got.run, x.got.nonce
 	ctx, cancel := context.WithTimeout(s.ctx, lookTimeout)
 	defer cancel()
-	if x.own = s.known(ctx, r.via); x.own == nil {
+	if x.own = s.known(ctx, r.via, witness(x.got.attested)); x.own == nil {
 		return p, false, nil
 	}
 	x.sent.attested, x.sent.paths, x.sent.rtt = x.own.attested, slices.Clone(x.own.paths), x.own.rtt
@@ -243,7 +241,7 @@ func (s *Service) carryOut(r *run, x *exchanged, p pairing) error {
 		closeAll(x.sockets)
 		x.sockets = nil
 	}
-	at, err := attested(x.got.attested, r.peer, r.via.ID, x.own.serverNow())
+	at, err := attested(x.got.attested, r.peer, x.own.server, x.own.serverNow())
 	if err != nil {
 		return fmt.Errorf("%w: %w", errPlain, err)
 	}
@@ -266,9 +264,17 @@ func (s *Service) carryOut(r *run, x *exchanged, p pairing) error {
 		return nil
 	case nat.MethodSpray, nat.MethodPredict:
 		return s.probe(r, x, p, at)
-	default:
-		return s.attempt(r, string(p.Method), x.sent.addrs, x.rtt, !x.offers, s.cfg.Timeout)
 	}
+	most := s.cfg.Timeout
+	other, differs := p.otherwise(x.offers)
+	if differs {
+		most = min(most, vainTimeout)
+	}
+	if err = s.attempt(r, string(p.Method), x.sent.addrs, x.rtt, !x.offers, most); err == nil || !differs {
+		return err
+	}
+	r.agreed(other)
+	return s.probe(r, x, other, at)
 }
 
 // seenThere sorts addresses by whether the relay saw the peer at their IP address. No

@@ -35,6 +35,9 @@ type Config struct {
 	// Method is MethodDCUtR to do as every libp2p peer does and no more. Empty is
 	// MethodAuto: with peers of ours, whatever gets through.
 	Method string
+	// Servers are vantage points from which to look at the own NAT where the relay is
+	// none. Both ends need one in common. None leaves DCUtR with such relays.
+	Servers []peer.AddrInfo
 	// Every is how often one and the same peer is offered or answered more than DCUtR; 0
 	// means once a minute.
 	Every time.Duration
@@ -70,6 +73,7 @@ type Service struct {
 	runs    map[peer.ID]*run // under way
 	opens   *run             // the one that may have sockets of its own
 	asked   map[peer.ID]bool // relays that are being learned from
+	paces   map[network.Conn]*pace
 	running sync.WaitGroup
 }
 
@@ -96,12 +100,16 @@ func New(n *host.Node, cfg Config) *Service {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Service{
-		n: n, cfg: cfg, ctx: ctx, cancel: cancel, runs: make(map[peer.ID]*run), asked: make(map[peer.ID]bool),
+		n: n, cfg: cfg, ctx: ctx, cancel: cancel, runs: make(map[peer.ID]*run), asked: make(map[peer.ID]bool), paces: make(map[network.Conn]*pace),
 		limiter: wire.NewLimiter[peer.ID](requestsPerSecond, requestBurst, requestPeers),
 		offers:  wire.NewLimiter[peer.ID](1/cfg.Every.Seconds(), 1, requestPeers),
 		looks:   situations{known: make(map[peer.ID]*look)},
 	}
-	s.watch = &network.NotifyBundle{ConnectedF: s.connected}
+	s.watch = &network.NotifyBundle{ConnectedF: s.connected, DisconnectedF: func(_ network.Network, c network.Conn) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.paces, c)
+	}}
 	s.views = s.serveViews()
 	n.SetStreamHandler(ViewsProtocol, s.views.Handle)
 	n.SetStreamHandler(holepunch.Protocol, s.answer)
@@ -111,6 +119,9 @@ func New(n *host.Node, cfg Config) *Service {
 	}
 	n.Network().Notify(s.watch)
 	s.goRun(s.watchRelays)
+	if len(cfg.Servers) > 0 && cfg.Method != MethodDCUtR {
+		s.look(cfg.Servers[0]) // before it is needed
+	}
 	return s
 }
 
@@ -154,6 +165,9 @@ func (s *Service) connected(_ network.Network, c network.Conn) {
 	default:
 		s.learn(via.ID) // before the other end asks
 		s.prepare(via)
+		if s.cfg.Method != MethodDCUtR {
+			s.measure(c)
+		}
 	}
 }
 

@@ -72,6 +72,8 @@ type side struct {
 // grid is a relay and two hosts behind NATs.
 type grid struct {
 	relay          *host.Node
+	via            peer.AddrInfo   // the relay, which may be another host
+	servers        []peer.AddrInfo // vantage points, where the relay is none
 	target, dialer side
 }
 
@@ -84,9 +86,10 @@ func newGrid(t *testing.T, lab *natlab.Lab, target, dialer natlab.NAT) grid {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = r.Close() })
+	g.via = info(g.relay)
 	behind := func(name string, nat natlab.NAT) side {
 		m := lab.Internet().Router(name+"-router", natlab.RouterConfig{NAT: nat, Link: far}).LAN().Machine(name, natlab.MachineConfig{})
-		return punching(t, m.Host(host.Config{}))
+		return punching(t, m.Host(host.Config{}), punch.Config{})
 	}
 	g.target, g.dialer = behind("target", target), behind("dialer", dialer)
 	if _, err := relay.Reserve(t.Context(), g.target.Node, info(g.relay)); err != nil {
@@ -96,10 +99,11 @@ func newGrid(t *testing.T, lab *natlab.Lab, target, dialer natlab.NAT) grid {
 }
 
 // punching starts a service on n.
-func punching(t *testing.T, n *host.Node) side {
+func punching(t *testing.T, n *host.Node, cfg punch.Config) side {
 	t.Helper()
 	s := side{Node: n, reports: newReports()}
-	s.service = punch.New(n, punch.Config{On: s.on})
+	cfg.On = s.on
+	s.service = punch.New(n, cfg)
 	t.Cleanup(func() { _ = s.service.Close() })
 	return s
 }
@@ -109,7 +113,7 @@ func info(n *host.Node) peer.AddrInfo { return peer.AddrInfo{ID: n.ID(), Addrs: 
 // call connects the dialer to the target through the relay.
 func (g grid) call(t *testing.T) network.Conn {
 	t.Helper()
-	circuit := info(g.relay).Addrs[0].Encapsulate(circuitOf(g.relay.ID()))
+	circuit := g.via.Addrs[0].Encapsulate(circuitOf(g.via.ID))
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	c, err := g.dialer.Dial(ctx, g.target.ID(), []maddr{circuit})

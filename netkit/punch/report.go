@@ -98,7 +98,7 @@ type View struct {
 
 	HeldMS *float64 `json:"held_ms"` // how long it lasted after that; null: it was not held
 
-	LocalNAT  *string `json:"local_nat"` // null: not known
+	LocalNAT  *string `json:"local_nat"` // null: not known, or not in full
 	RemoteNAT *string `json:"remote_nat"`
 	Plan      *Plan   `json:"plan"` // null: one end does not know its NAT, or wanted no more than DCUtR
 }
@@ -283,6 +283,14 @@ func (r *run) goesOn(err error) bool {
 	return !r.probed && (errors.Is(err, errNoDirect) || errors.Is(err, errPlain))
 }
 
+// nat is the kind of NAT; nil where it is not known in full.
+func (p path) nat() *string {
+	if p.assumed {
+		return nil
+	}
+	return new(p.kind.String())
+}
+
 // agreed notes the NATs of both ends, and what is to be done with them.
 func (r *run) agreed(p pairing) {
 	family := "ip4"
@@ -290,7 +298,7 @@ func (r *run) agreed(p pairing) {
 		family = "ip6"
 	}
 	r.mu.Lock()
-	r.report.LocalNAT, r.report.RemoteNAT = new(p.own.kind.String()), new(p.peer.kind.String())
+	r.report.LocalNAT, r.report.RemoteNAT = p.own.nat(), p.peer.nat()
 	r.report.Plan = &Plan{Method: p.Method, Why: p.Why, Family: family, Acts: p.Own}
 	r.mu.Unlock()
 	r.tell(Step{Event: "plan." + string(p.Method)})

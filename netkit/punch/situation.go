@@ -35,6 +35,7 @@ const (
 
 // situation is what a host knows of its own NAT by a relay that is a vantage point.
 type situation struct {
+	server     peer.ID // the vantage point
 	paths      []path
 	attested   [][]byte       // where the host is, one for each family
 	seenAt     []netip.Addr   // as attested
@@ -113,7 +114,7 @@ func (s *Service) lookFrom(ctx context.Context, relay peer.AddrInfo, before *sit
 	if s.lacks(c, vantage.Protocol) {
 		return nil, errNoVantage
 	}
-	out := new(situation)
+	out := &situation{server: relay.ID}
 	if err := s.attest(ctx, c, out); err != nil {
 		return nil, err
 	}
@@ -126,8 +127,16 @@ func (s *Service) lookFrom(ctx context.Context, relay peer.AddrInfo, before *sit
 		out.paths, out.rtt = before.paths, min(out.rtt, before.rtt) // what took longer was busy
 		return out, nil
 	}
+	// The relay may also name addresses that are its own alone, such as loopback.
+	at := peer.AddrInfo{ID: relay.ID, Addrs: []ma.Multiaddr{c.RemoteMultiaddr()}}
+	for _, a := range append(relay.Addrs, s.n.Peerstore().Addrs(relay.ID)...) {
+		if addr.ScopeOf(a) == addr.ScopeOf(c.RemoteMultiaddr()) && !addr.IsRelayed(a) {
+			at.Addrs = append(at.Addrs, a)
+		}
+	}
+	at.Addrs = ma.Unique(at.Addrs)
 	// What was found until the time was over counts, whatever the verdict on it.
-	r, _ := natcheck.Do(ctx, s.n, natcheck.Config{Servers: []peer.AddrInfo{relay}, UDPOnly: true, Limit: lookTimeout})
+	r, _ := natcheck.Do(ctx, s.n, natcheck.Config{Servers: []peer.AddrInfo{at}, UDPOnly: true, Limit: lookTimeout})
 	out.paths = pathsOf(r.Families)
 	return out, nil
 }
@@ -222,11 +231,17 @@ func (s *Service) attest(ctx context.Context, c network.Conn, out *situation) er
 	return nil
 }
 
-// pathsOf are the paths by which a peer may come in, as far as they are known.
+// pathsOf are the paths by which a peer may come in, as far as they are known. Where one
+// address alone has looked, and saw the same from two ports, the mapping is the more common
+// one until it proves to be otherwise.
 func pathsOf(f nat.Families) (out []path) {
 	for _, p := range []nat.Path{f.IP6.UDP, f.IP4.UDP} {
+		assumed := p.NAT != nil && p.MappingVaries == nil && len(p.Observed) == 1
+		if assumed {
+			p.Mapping, p.MappingVaries = new(nat.EIM), new(false)
+		}
 		if kind, known := p.Kind(); known && len(p.Observed) > 0 {
-			out = append(out, path{observed: p.Observed[0], kind: kind})
+			out = append(out, path{observed: p.Observed[0], kind: kind, assumed: assumed})
 		}
 	}
 	return out
@@ -316,12 +331,18 @@ func closeAll(sockets []net.PacketConn) {
 	}
 }
 
-// known is what is known of the own NAT by a relay, if that is enough to say anything.
-func (s *Service) known(ctx context.Context, relay peer.AddrInfo) *situation {
+// known is what is known of the own NAT by a relay, if that is enough to say anything,
+// else by one of Config.Servers: the one that the other end has named, if any.
+func (s *Service) known(ctx context.Context, relay peer.AddrInfo, named peer.ID) *situation {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
-	if own := s.situation(ctx, relay); own != nil && len(own.paths) > 0 {
-		return own
+	for _, server := range append([]peer.AddrInfo{relay}, s.cfg.Servers...) {
+		if named != "" && named != server.ID {
+			continue
+		}
+		if own := s.situation(ctx, server); own != nil && len(own.paths) > 0 {
+			return own
+		}
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package punch_test
 
 import (
+	"cmp"
 	"fmt"
 	"testing"
 	"time"
@@ -11,6 +12,9 @@ import (
 	"dibber/netkit/punch"
 	"dibber/netkit/relay"
 	"dibber/netkit/vantage"
+
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/peer"
 )
 
 // vantageLab is what differs between labs whose relay is a vantage point.
@@ -18,6 +22,8 @@ type vantageLab struct {
 	relay          natlab.Families
 	target, dialer natlab.RouterConfig
 	loss           float64
+	addresses      int  // of the vantage point; 0 means 2
+	foreign        bool // the relay is go-libp2p's, and the vantage point another host
 }
 
 // newVantageGrid is a newGrid whose relay is a vantage point with two addresses.
@@ -29,12 +35,20 @@ func newVantageGrid(t *testing.T, lab *natlab.Lab, target, dialer natlab.NAT, lo
 func newVantageLab(t *testing.T, lab *natlab.Lab, c vantageLab) grid {
 	t.Helper()
 	far := natlab.LinkConfig{Latency: delay, Loss: c.loss}
-	g := grid{relay: lab.Internet().Machine("relay", natlab.MachineConfig{Families: c.relay, Link: far, Addresses: 2}).Host(host.Config{})}
-	r, err := relay.New(g.relay, relay.Config{})
-	if err != nil {
-		t.Fatal(err)
+	g := grid{relay: lab.Internet().Machine("relay", natlab.MachineConfig{Families: c.relay, Link: far, Addresses: cmp.Or(c.addresses, 2)}).Host(host.Config{})}
+	g.via = info(g.relay)
+	g.via.Addrs = g.via.Addrs[:1]
+	if c.foreign {
+		g.servers = []peer.AddrInfo{g.via}
+		stock := lab.Internet().Machine("stock relay", natlab.MachineConfig{Link: far}).Stock(libp2p.ForceReachabilityPublic(), libp2p.EnableRelayService())
+		g.via = peer.AddrInfo{ID: stock.ID(), Addrs: stock.Addrs()}
+	} else {
+		r, err := relay.New(g.relay, relay.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = r.Close() })
 	}
-	t.Cleanup(func() { _ = r.Close() })
 	v, err := vantage.New(g.relay, vantage.Config{})
 	if err != nil {
 		t.Fatal(err)
@@ -47,12 +61,10 @@ func newVantageLab(t *testing.T, lab *natlab.Lab, c vantageLab) grid {
 			families = natlab.DualStack
 		}
 		m := lab.Internet().Router(name+"-router", c).LAN().Machine(name, natlab.MachineConfig{Families: families})
-		return punching(t, m.Host(host.Config{}))
+		return punching(t, m.Host(host.Config{}), punch.Config{Servers: g.servers})
 	}
 	g.target, g.dialer = behind("target", c.target), behind("dialer", c.dialer)
-	at := info(g.relay)
-	at.Addrs = at.Addrs[:1]
-	held := relay.NewClient(g.target.Node, relay.ClientConfig{Relay: at})
+	held := relay.NewClient(g.target.Node, relay.ClientConfig{Relay: g.via})
 	t.Cleanup(func() { _ = held.Close() })
 	time.Sleep(3 * time.Second) // virtual: the target has looked at its NAT
 	return g
