@@ -136,6 +136,8 @@ func commandFlagRows() []flagRow {
 		{"holepunch", "interval", "Interval", "holepunch.txtar"},
 		{"holepunch", "hold", "Hold", "holepunch.txtar"},
 		{"holepunch", "method", "Method", "holepunch_method.txtar"},
+		{"holepunch", "no-portmap", "NoPortMap", "TestHolepunchMapsPorts"},
+		{"holepunch listen", "no-portmap", "NoPortMap", "TestHolepunchMapsPorts"},
 		{"holepunch", "server", "Servers", "holepunch_method.txtar"},
 		{"holepunch listen", "server", "Servers", "holepunch_method.txtar"},
 		{"holepunch listen", "method", "Method", "holepunch_method.txtar"},

@@ -17,13 +17,14 @@ import (
 
 // holepunchOptions are the flags and arguments of holepunch.
 type holepunchOptions struct {
-	Host     hostOptions
-	Target   []string
-	Count    int
-	Interval time.Duration
-	Hold     time.Duration
-	Method   string
-	Servers  []string
+	Host      hostOptions
+	Target    []string
+	Count     int
+	Interval  time.Duration
+	Hold      time.Duration
+	Method    string
+	Servers   []string
+	NoPortMap bool
 }
 
 // holepunchDoc is the document of holepunch: the report itself for one punch, a list
@@ -59,6 +60,7 @@ relayed one. If the other side has no reservation yet, it is waited for until --
 			&cli.DurationFlag{Name: "hold", Usage: "keep the direct connection for `DURATION`, pinging it once a second", Destination: &o.Hold},
 			methodFlag(&o.Method),
 			serverFlag(&o.Servers),
+			noPortMapFlag(&o.NoPortMap),
 		}, hostFlags(&o.Host)),
 		options: &o, timeout: 30 * time.Second, doc: punch.Report{}, manyDoc: holepunchManyDoc{}, events: holepunchEvents(),
 		extra: func() time.Duration {
@@ -79,6 +81,11 @@ func methodFlag(dest *string) cli.Flag {
 // serverFlag is --server of both sides.
 func serverFlag(dest *[]string) cli.Flag {
 	return listFlag("", "server", "look at the own NAT from `VANTAGE` where the relay is no vantage point; both sides need the same (repeatable)", dest)
+}
+
+// noPortMapFlag is --no-portmap of both sides.
+func noPortMapFlag(dest *bool) cli.Flag {
+	return &cli.BoolFlag{Name: "no-portmap", Usage: "do not ask the router to forward a port while the command runs", Destination: dest}
 }
 
 func (o *holepunchOptions) validate(args []string) error {
@@ -128,7 +135,7 @@ func runHolepunch(ctx context.Context, out *output, o holepunchOptions) (any, er
 		return nil, err
 	}
 	defer n.Close()
-	cfg := punch.DoConfig{Hold: o.Hold, Config: punch.Config{Method: o.Method}}
+	cfg := punch.DoConfig{Hold: o.Hold, Config: punch.Config{Method: o.Method, PortMap: !o.NoPortMap}}
 	if cfg.Servers, err = o.Host.infos(out, n.ID(), "--server", o.Servers); err != nil {
 		return nil, err
 	}

@@ -22,6 +22,7 @@ type listenOptions struct {
 	Method    string
 	Every     time.Duration
 	Servers   []string
+	NoPortMap bool
 }
 
 // listenReady is the ready event of holepunch listen and pipe listen.
@@ -79,6 +80,7 @@ is connected directly if the NATs allow it; each punch is reported as both ends 
 			listFlag("", "relay", "keep a reservation on `RELAY` (repeatable)", &o.Relays),
 			methodFlag(&o.Method),
 			serverFlag(&o.Servers),
+			noPortMapFlag(&o.NoPortMap),
 			&cli.DurationFlag{Name: "every", Value: time.Minute, Usage: "do more than DCUtR with the same peer at most once in `DURATION`", Destination: &o.Every},
 			readyFileFlag(&o.ReadyFile),
 		}, hostFlags(&o.Host)),
@@ -124,7 +126,7 @@ func runHolepunchListen(ctx context.Context, out *output, o listenOptions) (doc 
 	ready := readyOf(n)
 	result := listenDoc{Peer: new(n.ID())}
 	ended := make(chan punch.Report, 16)
-	s, err := serve.New(n, serve.Config{Relays: relays, Punch: &punch.Config{Method: o.Method, Every: o.Every, Servers: servers}, On: func(e serve.Event) {
+	s, err := serve.New(n, serve.Config{Relays: relays, Punch: &punch.Config{Method: o.Method, Every: o.Every, Servers: servers, PortMap: !o.NoPortMap}, On: func(e serve.Event) {
 		tellListen(out, n, e)
 		if e.Punch != nil && e.Punch.Report != nil {
 			select {

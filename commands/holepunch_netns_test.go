@@ -4,6 +4,8 @@ package commands
 
 import (
 	"fmt"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -105,5 +107,45 @@ func (p punching) punch(t *testing.T, circuit, transport string) {
 		if last || !want || p.easy {
 			t.Fatalf("exit %d, want direct: %v\n%v", code, want, got)
 		}
+	}
+}
+
+// TestHolepunchMapsPorts: between two NATs that let nothing through a port helps that
+// one of the routers forwards when it is asked.
+func TestHolepunchMapsPorts(t *testing.T) {
+	netns.Need(t, netns.Have("miniupnpd", "miniupnpd-nftables"))
+	lab := netns.New(t, natlab.Config{})
+	relay := lab.Host(lab.Internet(), "relay", natlab.MachineConfig{Addresses: 2})
+	server := relay.Start("dibber", "serve", "--relay", "--vantage", "--ndjson", "--state-dir", t.TempDir())
+	via := addrOf(t, server.Event("ready")["addrs"].([]any), "quic", relay)
+	home := lab.Router(lab.Internet(), "home", netns.RouterConfig{RandomPorts: true})
+	target := home.Inside("target")
+	home.MapPorts()
+	dialer := lab.Router(lab.Internet(), "office", netns.RouterConfig{RandomPorts: true}).Inside("dialer")
+	for _, c := range []struct {
+		flags           []string
+		outcome, method string
+	}{
+		{[]string{"--no-portmap"}, "failed", "none"},
+		{nil, "direct", "dial"},
+	} {
+		there := target.Start("dibber", append([]string{"holepunch", "listen", "--relay", via, "--transport", "quic", "--ndjson"}, c.flags...)...)
+		circuit := fmt.Sprintf("%s/p2p-circuit/p2p/%s", via, there.Event("ready")["peer"])
+		there.Event("reservation.reserved")
+		if c.flags == nil {
+			for !strings.Contains(home.Run("nft", "list", "table", "inet", "mapper"), target.Addr().String()) {
+				time.Sleep(20 * time.Millisecond) // until the test's own time is over
+			}
+		}
+		got := dialer.Start("dibber", append([]string{"holepunch", circuit, "--transport", "quic", "--ndjson"}, c.flags...)...).Event("summary")
+		plan, _ := got["plan"].(map[string]any)
+		if got["outcome"] != c.outcome || plan["method"] != c.method {
+			t.Errorf("%v: %v by %v", c.flags, got["outcome"], plan)
+		}
+		there.Signal(syscall.SIGINT)
+		there.Wait()
+	}
+	if rules := home.Run("nft", "list", "table", "inet", "mapper"); strings.Contains(rules, target.Addr().String()) {
+		t.Errorf("the mapping is still there:\n%s", rules)
 	}
 }

@@ -76,13 +76,20 @@ func (s *Service) makeOffer(ctx context.Context, r *run, x *exchanged) error {
 	}
 	x.sent = newIntro(r.peer, own)
 	x.sent.run, _ = hex.DecodeString(r.id()) // it is hexadecimal
-	x.sent.attested, x.sent.paths, x.sent.rtt = x.own.attested, slices.Clone(x.own.paths), x.own.rtt
+	s.addOwn(x)
 	for i, p := range x.sent.paths {
 		if p.kind.Filtering == nat.APDF && x.sockets == nil && s.mayOpen(r) {
 			x.sent.paths[i].next, x.sockets = s.predict(ctx, p, x.own.reflector)
 		}
 	}
 	return nil
+}
+
+// addOwn adds what is known of the own NAT.
+func (s *Service) addOwn(x *exchanged) {
+	paths, mapped := s.ways(x.own)
+	x.sent.attested, x.sent.paths, x.sent.rtt = x.own.attested, paths, x.own.rtt
+	x.sent.addrs = append(mapped, x.sent.addrs...)
 }
 
 // exchangeOffer sends the offer and takes the answer.
@@ -222,7 +229,7 @@ func (s *Service) makeAnswer(r *run, x *exchanged) (p pairing, known bool, err e
 	if x.own = s.known(ctx, r.via, witness(x.got.attested)); x.own == nil {
 		return p, false, nil
 	}
-	x.sent.attested, x.sent.paths, x.sent.rtt = x.own.attested, slices.Clone(x.own.paths), x.own.rtt
+	s.addOwn(x)
 	if p, known = pair(x.sent.paths, x.got.paths, false); known && p.Method == nat.MethodPredict && s.mayOpen(r) {
 		p.own.next, x.sockets = s.predict(ctx, p.own, x.own.reflector)
 		for i := range x.sent.paths {

@@ -12,6 +12,7 @@ package punch
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -38,6 +39,9 @@ type Config struct {
 	// Servers are vantage points from which to look at the own NAT where the relay is
 	// none. Both ends need one in common. None leaves DCUtR with such relays.
 	Servers []peer.AddrInfo
+	// PortMap has the router forward the host's UDP port while the service runs, where the
+	// host is behind a NAT that does not let everybody in.
+	PortMap bool
 	// Every is how often one and the same peer is offered or answered more than DCUtR; 0
 	// means once a minute.
 	Every time.Duration
@@ -68,13 +72,15 @@ type Service struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
 
-	mu      sync.Mutex // guards following
-	closed  bool
-	runs    map[peer.ID]*run // under way
-	opens   *run             // the one that may have sockets of its own
-	asked   map[peer.ID]bool // relays that are being learned from
-	paces   map[network.Conn]*pace
-	running sync.WaitGroup
+	mu       sync.Mutex // guards following
+	closed   bool
+	runs     map[peer.ID]*run // under way
+	opens    *run             // the one that may have sockets of its own
+	asked    map[peer.ID]bool // relays that are being learned from
+	paces    map[network.Conn]*pace
+	mapping  bool           // the router was asked to forward the port
+	mappedAt netip.AddrPort // where it does; invalid where it does not
+	running  sync.WaitGroup
 }
 
 // Peers that were called may ask for as many punches as a series of calls has

@@ -95,6 +95,9 @@ func (s *Service) look(relay peer.AddrInfo) *look {
 		found, err := s.lookFrom(ctx, relay, before)
 		if err == nil { // else the relay is none to learn from
 			l.found = found
+			if s.cfg.PortMap && slices.ContainsFunc(found.paths, func(p path) bool { return p.kind.NAT && p.kind.Filtering != nat.EIF }) {
+				s.goRun(s.keepMapped)
+			}
 		}
 	})
 	if !started {
