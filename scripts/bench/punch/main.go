@@ -97,6 +97,9 @@ func run(ctx context.Context, o options) error {
 	}
 	var all []table
 	for bed := range strings.SplitSeq(o.beds, ",") {
+		if bed != "tun" && bed != "nft" {
+			return fmt.Errorf("no bed is named %q: there are tun and nft", bed)
+		}
 		for transport := range strings.SplitSeq(o.transport, ",") {
 			for who := range strings.SplitSeq(o.who, ",") {
 				t, err := measure(ctx, o, pair{who: who, transport: transport, nft: bed == "nft", self: self, dibber: dibber})
@@ -108,20 +111,27 @@ func run(ctx context.Context, o options) error {
 			}
 		}
 	}
+	missed := 0
 	for _, t := range all {
 		for _, base := range all {
 			if t.Who != base.Who && base.Who == "stock" && t.Transport == base.Transport && t.Bed == base.Bed {
 				fmt.Println(t.against(base))
-				fmt.Print(t.verdicts(base, o.loss))
+				text, n := t.verdicts(base, o.loss)
+				fmt.Print(text)
+				missed += n
 			}
 		}
 	}
-	return json.NewEncoder(os.Stdout).Encode(struct {
+	err = json.NewEncoder(os.Stdout).Encode(struct {
 		CPUs   int     `json:"cpus"`
 		Runs   int     `json:"runs"`
 		Loss   float64 `json:"loss"`
 		Tables []table `json:"tables"`
 	}{runtime.NumCPU(), o.runs, o.loss, all})
+	if err == nil && missed > 0 {
+		err = fmt.Errorf("%d limits were missed", missed)
+	}
+	return err
 }
 
 // grid is the part of natlab.Grid that was asked for.

@@ -82,8 +82,8 @@ func total(done map[string]any) float64 {
 // ours has three processes of dibber.
 func (p pair) ours(t testing.TB, o options, relay, target, dialer *netns.Host) float64 {
 	common := []string{"--ndjson", "--transport", p.transport, "--state-dir", t.TempDir()}
-	ready := relay.Start(p.dibber, append([]string{"serve", "--relay", "--vantage"}, common...)...).Event("ready")
-	via := publicAddr(ready, relay)
+	ready := relay.Start(p.dibber, "serve", "--relay", "--vantage", "--ndjson", "--state-dir", t.TempDir()).Event("ready")
+	via := publicAddr(ready, relay, p.transport)
 	waiting := target.Start(p.dibber, append([]string{"holepunch", "listen", "--relay", via}, common...)...)
 	id := waiting.Event("ready")["peer"]
 	waiting.Event("reservation.reserved")
@@ -94,11 +94,12 @@ func (p pair) ours(t testing.TB, o options, relay, target, dialer *netns.Host) f
 	return total(done)
 }
 
-// publicAddr is the first address in a ready event that is the host's in the lab.
-func publicAddr(ready map[string]any, h *netns.Host) string {
+// publicAddr is the first address in a ready event that is the host's in the lab, of a
+// transport.
+func publicAddr(ready map[string]any, h *netns.Host, transport string) string {
 	addrs, _ := ready["addrs"].([]any)
 	for _, a := range addrs {
-		if s, _ := a.(string); strings.Contains(s, "/"+h.Addr().String()+"/") {
+		if s, _ := a.(string); strings.Contains(s, "/"+h.Addr().String()+"/") && strings.Contains(s, "/"+transport) {
 			return s
 		}
 	}

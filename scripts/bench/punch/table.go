@@ -127,13 +127,14 @@ const (
 	shareLossy = 0.95
 )
 
-// verdicts compares with the limits, and with another table.
-func (t table) verdicts(base table, loss float64) string {
+// verdicts compares with the limits, and with another table, and counts those missed.
+func (t table) verdicts(base table, loss float64) (text string, missed int) {
 	var b strings.Builder
 	line := func(what string, met bool, format string, args ...any) {
 		word := "met"
 		if !met {
 			word = "missed"
+			missed++
 		}
 		fmt.Fprintf(&b, "  %-6s  %-70s %s\n", word, what, fmt.Sprintf(format, args...))
 	}
@@ -171,7 +172,7 @@ func (t table) verdicts(base table, loss float64) string {
 		line("a hard NAT: median at most 1 s, 99 % within 2 s", median(other) <= hardMedian && most <= hardMost, "%.0f ms, %.0f ms", median(other), most)
 	}
 	line("where go-libp2p connects, too: no slower", slowest <= 1, "%.2f of its time at most", slowest)
-	return b.String()
+	return b.String(), missed
 }
 
 func median(v []float64) float64 {
