@@ -337,6 +337,15 @@ func TestOffersComeByOwnRelays(t *testing.T) {
 		s := newSiege(t, lab, natlab.NAT{}, Config{})
 		l := s.liar(t, "liar")
 		in := l.claim(t, netip.AddrPortFrom(l.at(), 4001), lies()[nat.MethodDial], l.seen(l.at()))
+		s.target.SetAccess(host.Access{DenyPeers: []peer.ID{l.id}})
+		if _, err := l.send(t, in); err == nil {
+			t.Error("an offer from a peer that may not connect was answered")
+		}
+		s.target.SetAccess(host.Access{})
+		if _, err := l.send(t, in); err != nil {
+			t.Errorf("an offer from a peer that may: %v", err)
+		}
+		time.Sleep(10 * time.Second) // virtual: that run is over
 		s.target.SetCircuits(s.relay.ID(), nil)
 		if _, err := l.send(t, in); err == nil {
 			t.Error("an offer from a peer that is no relay of the host was answered")

@@ -256,7 +256,9 @@ func (s *Service) carryOut(r *run, x *exchanged, p pairing) error {
 	if p.Method != nat.MethodSpray && p.Method != nat.MethodPredict {
 		var spent []Dropped
 		remote, spent = s.withinBudget(remote)
-		dropped = append(dropped, spent...)
+		if dropped = append(dropped, spent...); len(remote) == 0 {
+			return fmt.Errorf("%w: no address of the peer may be dialled", errPlain)
+		}
 	}
 	if err := r.took(remote, append(x.got.dropped, dropped...)); err != nil {
 		return err

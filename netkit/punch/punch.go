@@ -7,6 +7,13 @@
 // asks at once instead of waiting for identify, dials in no order but everything
 // together, and over QUIC both ends dial, so that it does not matter which of them
 // is behind the harder NAT. What happened is told in a Report.
+//
+// Two hosts of ours do more: they tell each other, signed, what a vantage point
+// (netkit/vantage) showed each of its own NAT, and a pure function of both (nat.PlanFor)
+// says what gets through. A dibber relay carries the two messages, so that no relayed
+// connection is needed; a relayed connection does it, too. Nothing is sent but to the
+// address at which the relay or vantage point saw the peer within the last minute, and
+// within the limits of host.AwaitProbe; intro.go says what is left to a relay that lies.
 package punch
 
 import (

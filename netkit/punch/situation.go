@@ -126,7 +126,7 @@ func (s *Service) lookFrom(ctx context.Context, relay peer.AddrInfo, before *sit
 			return nil, err
 		}
 	}
-	if before != nil && slices.Equal(before.seenAt, out.seenAt) {
+	if before != nil && len(before.paths) > 0 && slices.Equal(before.seenAt, out.seenAt) {
 		out.paths, out.rtt = before.paths, min(out.rtt, before.rtt) // what took longer was busy
 		return out, nil
 	}
@@ -139,7 +139,7 @@ func (s *Service) lookFrom(ctx context.Context, relay peer.AddrInfo, before *sit
 	}
 	at.Addrs = ma.Unique(at.Addrs)
 	// What was found until the time was over counts, whatever the verdict on it.
-	r, _ := natcheck.Do(ctx, s.n, natcheck.Config{Servers: []peer.AddrInfo{at}, UDPOnly: true, Limit: lookTimeout})
+	r, _ := natcheck.Do(ctx, s.n, natcheck.Config{Servers: []peer.AddrInfo{at}, UDPOnly: true, Limit: lookTimeout * 3 / 4})
 	out.paths = pathsOf(r.Families)
 	return out, nil
 }
