@@ -273,17 +273,24 @@ func (s *Service) carryOut(r *run, x *exchanged, p pairing) error {
 		return nil
 	case nat.MethodSpray, nat.MethodPredict:
 		return s.probe(r, x, p, at)
+	default:
+		return s.dial(r, x, p, at)
 	}
+}
+
+// dial does what takes no search for ports and, where that rested on an assumption, what
+// is to be done if it was wrong.
+func (s *Service) dial(r *run, x *exchanged, p pairing, seen []netip.Addr) error {
 	most := s.cfg.Timeout
 	other, differs := p.otherwise(x.offers)
 	if differs {
 		most = min(most, vainTimeout)
 	}
-	if err = s.attempt(r, string(p.Method), x.sent.addrs, x.rtt, !x.offers, most); err == nil || !differs {
+	if err := s.attempt(r, string(p.Method), x.sent.addrs, x.rtt, !x.offers, most); err == nil || !differs {
 		return err
 	}
 	r.agreed(other)
-	return s.probe(r, x, other, at)
+	return s.probe(r, x, other, seen)
 }
 
 // seenThere sorts addresses by whether the relay saw the peer at their IP address. No

@@ -59,8 +59,7 @@ func (s *intros) ask(t *testing.T, dst peer.ID, message []byte) ([]byte, relay.S
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	answer, err := relay.Introduce(ctx, s.caller, s.via, dst, message)
-	var refused *relay.IntroError
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*relay.IntroError](err); ok {
 		return answer, refused.Status, err
 	}
 	return answer, 0, err
