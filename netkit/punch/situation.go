@@ -132,7 +132,7 @@ func (s *Service) lookFrom(ctx context.Context, relay peer.AddrInfo, before *sit
 	}
 	// The relay may also name addresses that are its own alone, such as loopback.
 	at := peer.AddrInfo{ID: relay.ID, Addrs: []ma.Multiaddr{c.RemoteMultiaddr()}}
-	for _, a := range append(relay.Addrs, s.n.Peerstore().Addrs(relay.ID)...) {
+	for _, a := range slices.Concat(relay.Addrs, s.n.Peerstore().Addrs(relay.ID)) {
 		if addr.ScopeOf(a) == addr.ScopeOf(c.RemoteMultiaddr()) && !addr.IsRelayed(a) {
 			at.Addrs = append(at.Addrs, a)
 		}
