@@ -25,7 +25,7 @@ type figures struct {
 }
 
 // possible reports whether any means gets through; easy, whether neither side is hard.
-func (f figures) possible() bool { return f.target < 4 || f.dialer < 4 || f.target+f.dialer == 8 }
+func (f figures) possible() bool { return !impossible(f.target, f.dialer) }
 func (f figures) easy() bool     { return f.target < 3 && f.dialer < 3 }
 
 // setting is a number in the environment.

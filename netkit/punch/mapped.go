@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"dibber/netkit/addr"
 	"dibber/netkit/host"
 	"dibber/netkit/nat"
 	"dibber/netkit/portmap"
@@ -32,7 +31,7 @@ func (s *Service) keepMapped() {
 	first := !s.mapping
 	s.mapping = true
 	s.mu.Unlock()
-	port := s.udpPort()
+	port := s.n.QUICPort()
 	if !first || port == 0 {
 		return
 	}
@@ -56,16 +55,6 @@ func (s *Service) setMapped(at netip.AddrPort) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.mappedAt = at
-}
-
-// udpPort is the host's port for QUIC over IPv4; 0 if there is none.
-func (s *Service) udpPort() uint16 {
-	for _, a := range s.n.Network().ListenAddresses() {
-		if at, ok := addr.UDP(a); ok && at.Addr().Is4() && !at.Addr().IsLoopback() && addr.Transport(a) == addr.TransportQUIC {
-			return at.Port()
-		}
-	}
-	return 0
 }
 
 // ways are the paths of the host with what the router forwards, and that as an address.

@@ -2,7 +2,6 @@ package punch_test
 
 import (
 	"cmp"
-	"fmt"
 	"testing"
 	"time"
 
@@ -73,41 +72,36 @@ func newVantageLab(t *testing.T, lab *natlab.Lab, c vantageLab) grid {
 // TestThirtyThreeOfThirtySix: with a relay that is a vantage point, every pair of NATs
 // that can have a direct connection gets one, and the others say why they do not.
 func TestThirtyThreeOfThirtySix(t *testing.T) {
-	kinds := natlab.Grid()
-	for i, a := range kinds {
-		for j, b := range kinds {
-			t.Run(fmt.Sprintf("%s calls %s", b, a), func(t *testing.T) {
-				natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
-					g := newVantageGrid(t, lab, a, b, 0)
-					relayed := g.call(t)
-					there, here := g.target.next(t), g.dialer.next(t)
-					want := punch.Direct
-					if i >= 4 && j >= 4 && i+j > 8 {
-						want = punch.Failed
-					}
-					if there.Outcome != want || here.Outcome != want {
-						t.Fatalf("want %s of both:\n%s %+v\n%s %+v", want, text(there.Detail), there, text(here.Detail), here)
-					}
-					if there.Plan == nil || here.Plan == nil || there.Plan.Method != here.Plan.Method || there.Plan.Family != "ip4" {
-						t.Fatalf("plans %+v and %+v", there.Plan, here.Plan)
-					}
-					if m := there.Plan.Method; m != nat.MethodTogether && m != nat.MethodNone && m != nat.MethodPredict && there.Plan.Acts == here.Plan.Acts {
-						t.Errorf("%s: both act, or neither", m)
-					}
-					if want == punch.Failed {
-						took := time.Since(relayed.Stat().Opened)
-						if *there.Reason != punch.ReasonAttemptsEnded || there.Plan.Method != nat.MethodNone || there.Plan.Why != nat.WhyTooMany || took > 3*time.Second || relayed.IsClosed() {
-							t.Errorf("%s after %s, plan %+v, relayed connection closed: %v", *there.Reason, took, there.Plan, relayed.IsClosed())
-						}
-						return
-					}
-					if *there.Method != string(there.Plan.Method) || *here.Method != *there.Method {
-						t.Errorf("planned %s, done %s and %s", there.Plan.Method, *there.Method, *here.Method)
-					}
-				})
-			})
-		}
-	}
+	eachPair(t, func(t *testing.T, i, j int) {
+		natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
+			g := newVantageLab(t, lab, vantageLab{target: router(i), dialer: router(j)})
+			relayed := g.call(t)
+			there, here := g.target.next(t), g.dialer.next(t)
+			want := punch.Direct
+			if impossible(i, j) {
+				want = punch.Failed
+			}
+			if there.Outcome != want || here.Outcome != want {
+				t.Fatalf("want %s of both:\n%s %+v\n%s %+v", want, text(there.Detail), there, text(here.Detail), here)
+			}
+			if there.Plan == nil || here.Plan == nil || there.Plan.Method != here.Plan.Method || there.Plan.Family != "ip4" {
+				t.Fatalf("plans %+v and %+v", there.Plan, here.Plan)
+			}
+			if m := there.Plan.Method; m != nat.MethodTogether && m != nat.MethodNone && m != nat.MethodPredict && there.Plan.Acts == here.Plan.Acts {
+				t.Errorf("%s: both act, or neither", m)
+			}
+			if want == punch.Failed {
+				took := time.Since(relayed.Stat().Opened)
+				if *there.Reason != punch.ReasonAttemptsEnded || there.Plan.Method != nat.MethodNone || there.Plan.Why != nat.WhyTooMany || took > 3*time.Second || relayed.IsClosed() {
+					t.Errorf("%s after %s, plan %+v, relayed connection closed: %v", *there.Reason, took, there.Plan, relayed.IsClosed())
+				}
+				return
+			}
+			if *there.Method != string(there.Plan.Method) || *here.Method != *there.Method {
+				t.Errorf("planned %s, done %s and %s", there.Plan.Method, *there.Method, *here.Method)
+			}
+		})
+	})
 }
 
 func text(s *string) string {
