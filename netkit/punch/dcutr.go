@@ -46,17 +46,20 @@ var (
 	errNoDirect    = errors.New("no direct connection came about")
 )
 
-// initiate punches for the relayed connection c, which came in.
-func (s *Service) initiate(c network.Conn) {
+// initiate punches for the relayed connection c, which came in. It reports whether
+// all attempts failed.
+func (s *Service) initiate(c network.Conn) (failed bool) {
 	r, ok := s.beginRelayed(c, Initiator)
 	if !ok {
-		return
+		return false
 	}
-	s.end(r, s.initiateRun(r))
+	err := s.initiateRun(r)
+	s.end(r, err)
+	return errors.Is(err, errNoDirect)
 }
 
 func (s *Service) initiateRun(r *run) error {
-	if _, ok := s.direct(r.peer); ok {
+	if c, ok := s.direct(r.peer); ok && s.alive(c) {
 		r.report.Outcome = AlreadyDirect
 		return nil
 	}

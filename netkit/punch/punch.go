@@ -174,7 +174,7 @@ func (s *Service) connected(_ network.Network, c network.Conn) {
 	switch {
 	case !ok:
 	case c.Stat().Direction == network.DirInbound:
-		s.goRun(func() { s.initiate(c) })
+		s.goRun(func() { s.initiateUntilDirect(c) })
 	default:
 		s.learn(via.ID) // before the other end asks
 		s.prepare(via)

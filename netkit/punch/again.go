@@ -1,0 +1,68 @@
+package punch
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	libp2pping "github.com/libp2p/go-libp2p/p2p/protocol/ping"
+)
+
+const (
+	// firstPause is the time until a punch that failed is tried again, doubled from
+	// try to try: peers take one a minute.
+	firstPause = time.Minute
+	// retries is how often that is done: the last is half an hour after the first.
+	retries = 5
+)
+
+// initiateUntilDirect punches for the relayed connection c, which came in, and again
+// with growing pauses while it stays relayed: the way between the two may have been cut
+// at the time, or one of them has moved since.
+func (s *Service) initiateUntilDirect(c network.Conn) {
+	changed, stop := s.n.Changes(c.RemotePeer())
+	defer stop()
+	for n := range retries + 1 {
+		if !s.initiate(c) || n == retries {
+			return
+		}
+		pause := firstPause << n
+		if !s.staysRelayed(c, pause+rand.N(pause/4), changed) { // not all at once that lost the same way
+			return
+		}
+	}
+}
+
+// staysRelayed waits for so long and reports whether c is still the only way to its
+// peer. changed is that of [host.Node.Changes].
+func (s *Service) staysRelayed(c network.Conn, most time.Duration, changed <-chan struct{}) bool {
+	due := time.NewTimer(most)
+	defer due.Stop()
+	for {
+		if _, direct := s.direct(c.RemotePeer()); direct || c.IsClosed() {
+			return false
+		}
+		select {
+		case <-due.C:
+			return true
+		case <-changed:
+		case <-s.ctx.Done():
+			return false
+		}
+	}
+}
+
+// alive reports whether the peer answers on a direct connection. One that calls
+// through a relay has mostly lost the direct connection, of which this end may not
+// know yet; it is closed then.
+func (s *Service) alive(c network.Conn) bool {
+	ctx, cancel := context.WithTimeout(s.ctx, proofTimeout)
+	defer cancel()
+	_, err := s.n.Supports(ctx, c, libp2pping.ID)
+	if err == nil || s.ctx.Err() != nil {
+		return true
+	}
+	_ = c.Close() // it is gone either way
+	return false
+}
