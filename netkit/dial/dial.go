@@ -90,6 +90,9 @@ func Do(ctx context.Context, n *host.Node, p peer.ID, addrs []ma.Multiaddr, cfg 
 	}
 	defer ids.close()
 
+	if cfg.Watch {
+		defer d.keepAlive(addrs)()
+	}
 	c, err := d.connect(ctx, addrs)
 	if err != nil {
 		return d.r, err
@@ -119,6 +122,7 @@ type dialler struct {
 	start time.Time
 	r     Result
 
+	dialled   time.Time // when the dial began that gave the connection
 	connected time.Time
 	first     network.Conn // the connection that was dialled
 	won       ma.Multiaddr // the address that gave it
@@ -153,6 +157,7 @@ func (d *dialler) connect(ctx context.Context, addrs []ma.Multiaddr) (network.Co
 		return nil, unreachable(d.peer, d.r.Attempts, nil)
 	}
 	began := time.Now()
+	d.dialled = began
 	trace := d.n.TraceDial(d.peer, func(t host.Attempt) {
 		for _, a := range waterfall(began, pick(cands, t.Addr), []host.Attempt{t}, nil, nil, false) {
 			if t.Err == nil {

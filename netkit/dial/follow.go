@@ -43,7 +43,6 @@ func (d *dialler) follow(ctx context.Context, addrs []ma.Multiaddr) error {
 	d.again.Succeeded(d.connected)
 	var beats <-chan beat // nil: there are none
 	if d.cfg.Watch {
-		defer d.n.KeepAlive(d.peer)()
 		beats, stop = d.beats(hold)
 		defer stop()
 	}
@@ -68,6 +67,23 @@ func (d *dialler) follow(ctx context.Context, addrs []ma.Multiaddr) error {
 	}
 }
 
+// keepAlive finds out within seconds, until stop is called, when the peer or a relay
+// on the way to it is silent, or when the address of this host has changed: a relay
+// that is reached over the old connection would go on to tell the old address.
+func (d *dialler) keepAlive(addrs []ma.Multiaddr) (stop func()) {
+	stops := []func(){d.n.KeepAlive(d.peer)}
+	for _, a := range addrs {
+		if relay, ok := addr.RelayOf(a); ok {
+			stops = append(stops, d.n.KeepAlive(relay.ID))
+		}
+	}
+	return func() {
+		for _, stop := range stops {
+			stop()
+		}
+	}
+}
+
 // look takes note of the path of now, and tells a change; false when there is none. A
 // gain has the given cause, if it is known.
 func (d *dialler) look(gain cause) bool {
@@ -86,7 +102,7 @@ func (d *dialler) look(gain cause) bool {
 	case d.ladder.path == None:
 	case d.ladder.path == Relayed && !addr.IsRelayed(conns[0].RemoteMultiaddr()):
 		why.word = CauseUpgraded // whatever became of the relayed one since
-	case before.IsClosed():
+	case !slices.Contains(conns, before):
 		at, why = now, d.lossCause(now)
 	}
 	d.last = conns
@@ -103,9 +119,9 @@ func (d *dialler) note(c *Change) {
 
 // lossCause is why the connection in use at the last look was lost.
 func (d *dialler) lossCause(now time.Time) cause {
-	if u, ok := d.n.CircuitUse(d.last[0]); ok && d.last[0].IsClosed() {
-		age := now.Sub(d.last[0].Stat().Opened)
-		if u.Duration > 0 && age >= u.Duration || u.Bytes > 0 && max(u.Sent, u.Received) >= int64(u.Bytes) {
+	if u, ok := d.n.CircuitUse(d.last[0]); ok {
+		// The relay counts from a moment during the dial.
+		if u.Duration > 0 && now.Sub(d.dialled) >= u.Duration || u.Bytes > 0 && max(u.Sent, u.Received) >= int64(u.Bytes) {
 			return cause{word: CauseRelayLimit}
 		}
 	}
@@ -147,7 +163,8 @@ func (d *dialler) regain(ctx context.Context, addrs []ma.Multiaddr, changed <-ch
 		}
 		why := cause{word: CauseCalled}
 		if len(d.n.Conns(d.peer)) == 0 {
-			d.again.Begin(time.Now())
+			d.dialled = time.Now()
+			d.again.Begin(d.dialled)
 			if err := d.redial(ctx, addrs); err != nil {
 				due = d.again.Failed(time.Now())
 				continue

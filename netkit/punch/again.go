@@ -3,10 +3,13 @@ package punch
 import (
 	"context"
 	"math/rand/v2"
+	"sync"
 	"time"
 
+	"dibber/netkit/addr"
+
 	"github.com/libp2p/go-libp2p/core/network"
-	libp2pping "github.com/libp2p/go-libp2p/p2p/protocol/ping"
+	"github.com/libp2p/go-libp2p/core/peer"
 )
 
 const (
@@ -53,16 +56,24 @@ func (s *Service) staysRelayed(c network.Conn, most time.Duration, changed <-cha
 	}
 }
 
-// alive reports whether the peer answers on a direct connection. One that calls
-// through a relay has mostly lost the direct connection, of which this end may not
-// know yet; it is closed then.
-func (s *Service) alive(c network.Conn) bool {
+// standsDirect reports whether there is a direct connection to p on which it answers. A
+// peer that calls through a relay has mostly lost the direct ones, of which this end
+// may not know yet; those are closed.
+func (s *Service) standsDirect(p peer.ID) bool {
 	ctx, cancel := context.WithTimeout(s.ctx, proofTimeout)
 	defer cancel()
-	_, err := s.n.Supports(ctx, c, libp2pping.ID)
-	if err == nil || s.ctx.Err() != nil {
-		return true
+	var asked sync.WaitGroup
+	for _, c := range s.n.Conns(p) {
+		if addr.IsRelayed(c.RemoteMultiaddr()) {
+			continue
+		}
+		asked.Go(func() {
+			if err := s.n.Responds(ctx, c); err != nil && s.ctx.Err() == nil {
+				_ = c.Close() // it is gone either way
+			}
+		})
 	}
-	_ = c.Close() // it is gone either way
-	return false
+	asked.Wait()
+	_, ok := s.direct(p)
+	return ok
 }

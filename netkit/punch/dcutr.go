@@ -47,7 +47,7 @@ var (
 )
 
 // initiate punches for the relayed connection c, which came in. It reports whether
-// all attempts failed.
+// no direct connection came about, or none that lasted.
 func (s *Service) initiate(c network.Conn) (failed bool) {
 	r, ok := s.beginRelayed(c, Initiator)
 	if !ok {
@@ -55,11 +55,11 @@ func (s *Service) initiate(c network.Conn) (failed bool) {
 	}
 	err := s.initiateRun(r)
 	s.end(r, err)
-	return errors.Is(err, errNoDirect)
+	return errors.Is(err, errNoDirect) || errors.Is(err, errLost)
 }
 
 func (s *Service) initiateRun(r *run) error {
-	if c, ok := s.direct(r.peer); ok && s.alive(c) {
+	if s.standsDirect(r.peer) {
 		r.report.Outcome = AlreadyDirect
 		return nil
 	}
