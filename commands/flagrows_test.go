@@ -117,7 +117,7 @@ func commandFlagRows() []flagRow {
 		{"dial", "until-direct", "UntilDirect", "dial_exit.txtar"},
 		{"dial", "require", "Require", "dial_exit.txtar"},
 		{"dial", "hold", "Hold", "dial_exit.txtar"},
-		{"dial", "watch", "Watch", "dial_exit.txtar"},
+		{"dial", "watch", "Watch", "dial_watch.txtar"},
 		{"dial", "allow-unknown-peer", "AllowUnknown", "dial_exit.txtar"},
 
 		{"discover", "dnsaddr", "DNSAddrs", "discover.txtar"},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"dibber/netkit/addr"
@@ -137,6 +138,7 @@ func (d *dialler) lossCause(now time.Time) cause {
 		{host.ErrMoved, CauseMoved},
 		{host.ErrPeerClosed, CausePeerClosed},
 		{host.ErrPeerForgot, CausePeerForgot},
+		{syscall.ECONNRESET, CausePeerClosed}, // its machine did, for a process that is gone
 	} {
 		if errors.Is(err, m.is) {
 			return cause{m.word, err.Error()}
@@ -233,7 +235,7 @@ func (d *dialler) beats(ctx context.Context) (beats <-chan beat, stop func()) {
 	done.Go(func() {
 		next := time.NewTicker(beatInterval)
 		defer next.Stop()
-		for seq := 1; ; {
+		for seq := len(d.r.Pongs) + 1; ; {
 			select {
 			case <-ctx.Done():
 				return
