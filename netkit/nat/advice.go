@@ -20,6 +20,8 @@ const (
 	LocalOnly      Advice = "local-only"       // the servers are in the same network
 	DoubleNAT      Advice = "double-nat"       // the router itself is behind a NAT
 	ServerDisputed Advice = "server-disputed"  // servers contradict each other
+	AllowUDP       Advice = "allow-udp"        // let UDP out at the firewall
+	DialLocal      Advice = "dial-local"       // try the other's address in the local network
 )
 
 // Advice is what follows for the node.

@@ -21,9 +21,11 @@ const (
 	WhySpray      Why = "many-ports"        // one side has to try many ports of the other
 	WhyPredict    Why = "predict-ports"     // both sides' next ports can be told in advance
 	WhyTooMany    Why = "too-many-ports"    // neither side's port can be found in time
-	WhyUDPBlocked Why = "udp-blocked"       // no UDP here
+	WhyUDPBlocked Why = "udp-blocked"       // no UDP on one side
 	WhyTooLittle  Why = "too-little-known"  // of this node
-	WhyNoPattern  Why = "pattern-not-known" // of this node's ports
+	WhyNoPattern  Why = "pattern-not-known" // of the ports of one side
+	WhyTCPBlocked Why = "tcp-blocked"       // no TCP on one side
+	WhySameNAT    Why = "same-nat"          // both are behind one outside address
 )
 
 // Kind is what matters of a peer's NAT.
