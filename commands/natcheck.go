@@ -126,12 +126,9 @@ func runNatcheck(ctx context.Context, out *output, o natcheckOptions) (any, erro
 	defer n.Close()
 	var doc natcheckDoc
 	for {
-		looks, earlier := doc.Looks+1, doc.Families
-		doc = natcheckDoc{Looks: looks}
+		doc = natcheckDoc{Looks: doc.Looks + 1}
 		doc.Result, err = natcheck.Do(ctx, n, cfg)
-		if looks > 1 {
-			doc.Families = doc.Families.After(earlier)
-		}
+		cfg.Before = new(doc.Result)
 		if ctx.Err() == nil {
 			err = doc.compare(err, terms, before)
 		}

@@ -199,6 +199,11 @@ func (p *Path) filter(trials []Trial) {
 		return out
 	}
 	p.LetsOtherPort, p.LetsAnybody = judge(true), judge(false)
+	p.judgeFilter()
+}
+
+// judgeFilter names the filter after who gets in.
+func (p *Path) judgeFilter() {
 	is := func(b *bool, want bool) bool { return b != nil && *b == want }
 	switch {
 	case is(p.LetsAnybody, true):

@@ -47,6 +47,13 @@ type Config struct {
 	// UDPOnly looks at UDP and nothing else: there are no dial-backs and no reservations
 	// either.
 	UDPOnly bool
+	// LookOnly leaves out what takes a connection of the node's or tells others of its
+	// addresses: dial-backs, reservations and the router.
+	LookOnly bool
+	// Before is an earlier report of the same node, from which is taken what cannot be
+	// found out twice: whether strangers get in, as long as the node is seen at the same
+	// address. nil takes nothing.
+	Before *Result
 	// On is told of what comes in, from several goroutines; nil tells nobody. It
 	// must not block.
 	On func(Event)
@@ -129,8 +136,7 @@ type check struct {
 	own   []netip.Addr
 	socks []*socket
 
-	mu       sync.Mutex // guards following
-	reached  map[netip.Addr]bool
+	mu       sync.Mutex      // guards following
 	sampled  map[string]bool // families
 	evidence map[pathKey]*nat.Evidence
 	r        Result
@@ -146,8 +152,7 @@ func Do(ctx context.Context, n *host.Node, cfg Config) (Result, error) {
 	}
 	c := &check{
 		n: n, cfg: cfg,
-		reached: make(map[netip.Addr]bool), sampled: make(map[string]bool),
-		evidence: make(map[pathKey]*nat.Evidence),
+		sampled: make(map[string]bool), evidence: make(map[pathKey]*nat.Evidence),
 	}
 	for _, a := range n.ListenAddrs() {
 		if ip, ok := addr.IP(a); ok && !slices.Contains(c.own, ip) {
@@ -158,10 +163,11 @@ func Do(ctx context.Context, n *host.Node, cfg Config) (Result, error) {
 		return c.r, err
 	}
 	defer c.closeSockets()
+	contactPeers(n)
 	limited, cancel := context.WithTimeout(ctx, cfg.Limit)
 	defer cancel()
 	visits := c.visitAll(limited)
-	if !cfg.UDPOnly {
+	if !cfg.UDPOnly && !cfg.LookOnly {
 		c.verify(limited, visits)
 	}
 	for _, v := range visits {
@@ -207,6 +213,9 @@ func (c *check) conclude(visits []*visit) {
 	c.r.Families = nat.Families{
 		IP4: nat.Transports{UDP: path(IP4, UDP), TCP: path(IP4, TCP)},
 		IP6: nat.Transports{UDP: path(IP6, UDP), TCP: path(IP6, TCP)},
+	}
+	if c.cfg.Before != nil {
+		c.r.Families = c.r.Families.After(c.cfg.Before.Families)
 	}
 	for i := range c.r.Addresses {
 		a := &c.r.Addresses[i]

@@ -115,7 +115,7 @@ func (c *check) udpBlocked(ctx context.Context, l *look, site vantage.Site) {
 	if len(s.asked) == 0 {
 		return
 	}
-	c.contact(l.remote.Addr())
+	c.n.Contact(l.remote.Addr())
 	s.run(ctx, func(*question) bool { return true })
 	s.report()
 	if ctx.Err() == nil && !slices.ContainsFunc(s.asked, func(q *question) bool { return q.seen.IsValid() }) {

@@ -162,7 +162,7 @@ func (v *visit) report() Server {
 func (l *look) run(ctx context.Context) error {
 	c := l.v.c
 	if l.key.transport == UDP {
-		c.contact(l.remote.Addr())
+		c.n.Contact(l.remote.Addr())
 	}
 	began := time.Now()
 	conn, err := c.n.DialAddr(ctx, l.v.server.ID, l.addr)
