@@ -28,6 +28,7 @@ func commandList(e *env) []spec {
 		newPipe(e),
 		newPing(e),
 		newNatcheck(e),
+		newExplain(e),
 		newID(e),
 		newKey(e),
 		newPSK(e),

@@ -77,7 +77,7 @@ func endOfContext(err error) bool {
 
 // netkitFailure gives the errors of the libraries their class.
 func netkitFailure(err error) failure {
-	for _, class := range []func(error) (failure, bool){punchFailure, pipeFailure, discoverFailure, dialFailure, pingFailure, natcheckFailure, hostFailure, controlFailure, roleFailure} {
+	for _, class := range []func(error) (failure, bool){punchFailure, pipeFailure, discoverFailure, dialFailure, pingFailure, natcheckFailure, explainFailure, hostFailure, controlFailure, roleFailure} {
 		if f, ok := class(err); ok {
 			return f
 		}

@@ -160,6 +160,7 @@ func commandFlagRows() []flagRow {
 		{"natcheck", "every", "Every", "natcheck.txtar"},
 		{"natcheck", "redact", "Redact", "natcheck.txtar"},
 		{"natcheck", "no-portmap", "NoPortMap", "TestNoPortMap"},
+		{"explain", "server", "Servers", "explain.txtar"},
 		{"id", "allow-unknown-peer", "AllowUnknown", "id.txtar"},
 
 		{"key new", "type", "Type", "key.txtar"},

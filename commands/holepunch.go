@@ -9,8 +9,10 @@ import (
 
 	"dibber/netkit/addr"
 	"dibber/netkit/host"
+	"dibber/netkit/natcheck"
 	"dibber/netkit/punch"
 
+	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/urfave/cli/v2"
 )
@@ -139,6 +141,8 @@ func runHolepunch(ctx context.Context, out *output, o holepunchOptions) (any, er
 	if cfg.Servers, err = o.Host.infos(out, n.ID(), "--server", o.Servers); err != nil {
 		return nil, err
 	}
+	share := natcheck.NewShare(n, natcheck.ShareConfig{Chosen: []peer.ID{t.ID}})
+	defer func() { _ = share.Close() }() // returns nil always
 	if o.Count == 1 {
 		r, err := punchOnce(ctx, out, n, t, cfg)
 		return holepunchDoc{Report: &r}, err

@@ -109,7 +109,7 @@ func runNatcheck(ctx context.Context, out *output, o natcheckOptions) (any, erro
 	}
 	var before []byte
 	if o.Diff != "" {
-		if before, err = readDocument(o.Diff, out.spec.schemaName()); err != nil {
+		if before, _, err = readDocument("--diff", o.Diff, out.spec.schemaName()); err != nil {
 			return nil, err
 		}
 	}

@@ -60,6 +60,10 @@ func adviceText(a nat.Advice) string {
 		return "there is another NAT outside the router, perhaps the provider's: forwarding a port at the router does not help"
 	case nat.ServerDisputed:
 		return "a server contradicts the others; what it says is left out"
+	case nat.AllowUDP:
+		return "let UDP out at the firewall"
+	case nat.DialLocal:
+		return "dial the other side's address in the local network"
 	default:
 		return string(a)
 	}

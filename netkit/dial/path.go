@@ -18,7 +18,6 @@ func (d *dialler) path() bool {
 	if len(conns) == 0 {
 		return false
 	}
-	d.last = conns
 	d.describe(conns[0])
 	return true
 }

@@ -25,6 +25,7 @@ const (
 	WhyTooLittle  Why = "too-little-known"  // of this node
 	WhyNoPattern  Why = "pattern-not-known" // of the ports of one side
 	WhyTCPBlocked Why = "tcp-blocked"       // no TCP on one side
+	WhyConnected  Why = "connected"         // they are connected directly
 	WhySameNAT    Why = "same-nat"          // both are behind one outside address
 )
 
