@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"dibber/netkit/addr"
 	"dibber/netkit/dial"
 	"dibber/netkit/host"
 	"dibber/netkit/natlab"
@@ -15,6 +16,7 @@ import (
 	"dibber/netkit/relay"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 )
@@ -237,6 +239,27 @@ func TestDirectPathCutAndRestored(t *testing.T) {
 		if punched.Received < 100 || *punched.P50 != 20 || *punched.Loss == 0 || *relayed.P50 != 40 {
 			t.Errorf("punched %+v, relayed %+v", punched, relayed)
 		}
+	})
+}
+
+// TestDirectPathCutUnderProof: a direct path that is lost while the peer shows that it
+// does without the relay is punched again, though the peer is still busy with that when
+// it is called through the relay.
+func TestDirectPathCutUnderProof(t *testing.T) {
+	natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
+		v := newVigil(t, lab)
+		v.watch(dial.Config{})
+		v.next(dial.Punched, 5*time.Second)
+		relayed := func(c network.Conn) bool { return addr.IsRelayed(c.RemoteMultiaddr()) }
+		for slices.ContainsFunc(v.peer.Network().Conns(), relayed) {
+			time.Sleep(time.Millisecond)
+		}
+		join := lab.Part(v.peerAt.External(), v.watcher.External())
+		v.is(v.next(dial.None, mostNotice+time.Second), dial.CauseSilent)
+		v.next(dial.Relayed, mostNotice)
+		join()
+		v.is(v.next(dial.Punched, 15*time.Second), dial.CauseUpgraded)
+		v.quiet(time.Minute)
 	})
 }
 

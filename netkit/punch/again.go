@@ -37,6 +37,27 @@ func (s *Service) initiateUntilDirect(c network.Conn) {
 	}
 }
 
+// beginAfter begins a run for the relayed connection c, which came in, after the one that
+// is under way with its peer: where a direct connection is lost before it was proved, it
+// takes this end seconds to notice, and the other calls again. It is false where that run
+// led to a direct connection after all.
+func (s *Service) beginAfter(c network.Conn) (*run, bool) {
+	for {
+		r, ok := s.beginRelayed(c, Initiator)
+		if ok {
+			return r, true
+		}
+		select {
+		case <-r.ended:
+		case <-s.ctx.Done():
+			return r, false
+		}
+		if r.own().Outcome != Failed || c.IsClosed() {
+			return r, false
+		}
+	}
+}
+
 // staysRelayed waits for so long and reports whether c is still the only way to its
 // peer. changed is that of [host.Node.Changes].
 func (s *Service) staysRelayed(c network.Conn, most time.Duration, changed <-chan struct{}) bool {

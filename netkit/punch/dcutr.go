@@ -49,7 +49,7 @@ var (
 // initiate punches for the relayed connection c, which came in. It reports whether
 // no direct connection came about, or none that lasted.
 func (s *Service) initiate(c network.Conn) (failed bool) {
-	r, ok := s.beginRelayed(c, Initiator)
+	r, ok := s.beginAfter(c)
 	if !ok {
 		return false
 	}
