@@ -81,6 +81,9 @@ func (d natcheckDoc) renderText(t *text) {
 	if m := d.PortMap; m != nil {
 		t.field("port map", "%s", portMapText(*m))
 	}
+	if d.CGNAT != nil && *d.CGNAT {
+		t.field("provider", "has a NAT of its own, outside the router (CGNAT)")
+	}
 	for i, a := range d.Advice {
 		t.field(labelOnce(i, "advice"), "%s", adviceText(a))
 	}

@@ -1,6 +1,10 @@
 package nat
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"dibber/netkit/addr"
+)
 
 // Advice is something to do, in one word; commands put it in sentences.
 type Advice string
@@ -56,8 +60,7 @@ func (f Families) Advice() []Advice {
 
 // publicly reports whether an address is none of those of local networks.
 func publicly(ip netip.Addr) bool {
-	shared := netip.PrefixFrom(netip.AddrFrom4([4]byte{100, 64}), 10) // RFC 6598
-	return ip.IsGlobalUnicast() && !ip.IsPrivate() && !shared.Contains(ip)
+	return ip.IsGlobalUnicast() && !ip.IsPrivate() && !addr.IsCGNAT(ip)
 }
 
 // best is the UDP path that the verdict is drawn from.

@@ -198,7 +198,7 @@ func compose(at netip.AddrPort, transport, suffix string) ma.Multiaddr {
 
 // kindOf is from where an address could be reached.
 func kindOf(a ma.Multiaddr) string {
-	if ip, ok := addr.IP(a); ok && netip.PrefixFrom(netip.AddrFrom4([4]byte{100, 64}), 10).Contains(ip) {
+	if ip, ok := addr.IP(a); ok && addr.IsCGNAT(ip) {
 		return "cgnat"
 	}
 	return string(addr.ScopeOf(a))

@@ -118,15 +118,18 @@ type Server struct {
 
 // Result is the report.
 type Result struct {
-	Verdict   nat.Verdict    `json:"verdict"`
-	Families  nat.Families   `json:"families"`
-	Addresses []Address      `json:"addresses"`
-	PortMap   *PortMap       `json:"portmap"` // nil if it was not tried: no NAT, or not to be
-	Relays    []Relay        `json:"relays"`
-	Evidence  []Sight        `json:"evidence"`
-	Forecast  []nat.Forecast `json:"forecast"`
-	Advice    []nat.Advice   `json:"advice"`
-	Servers   []Server       `json:"servers"`
+	Verdict   nat.Verdict  `json:"verdict"`
+	Families  nat.Families `json:"families"`
+	Addresses []Address    `json:"addresses"`
+	PortMap   *PortMap     `json:"portmap"` // nil if it was not tried: no NAT, or not to be
+	// CGNAT says whether the outside address belongs to a provider's NAT (RFC 6598): by
+	// the addresses of the machine or the one that the router knows as its own.
+	CGNAT    *bool          `json:"cgnat"`
+	Relays   []Relay        `json:"relays"`
+	Evidence []Sight        `json:"evidence"`
+	Forecast []nat.Forecast `json:"forecast"`
+	Advice   []nat.Advice   `json:"advice"`
+	Servers  []Server       `json:"servers"`
 }
 
 // check is one run.
@@ -236,6 +239,7 @@ func (c *check) conclude(visits []*visit) {
 			c.r.Verdict = nat.Offline
 		}
 	}
+	c.r.CGNAT = c.cgnat()
 	c.r.Forecast = c.r.Families.Forecasts()
 	c.r.Advice = c.r.Families.Advice()
 	if c.r.PortMap != nil && c.r.PortMap.DoubleNAT != nil && *c.r.PortMap.DoubleNAT {
@@ -247,6 +251,22 @@ func (c *check) conclude(visits []*visit) {
 			cmp.Compare(a.Server, b.Server), cmp.Compare(a.By, b.By)) // samples stay in the order of opening
 	})
 	slices.SortStableFunc(c.r.Addresses, func(a, b Address) int { return addr.Compare(a.ma, b.ma) })
+}
+
+// cgnat says whether a provider's NAT is on the way out over IPv4; nil where nobody knows
+// what is outside the router.
+func (c *check) cgnat() *bool {
+	p := c.r.Families.IP4.UDP
+	if p.NAT == nil {
+		p = c.r.Families.IP4.TCP
+	}
+	switch m := c.r.PortMap; {
+	case slices.ContainsFunc(c.own, addr.IsCGNAT), m != nil && m.External != nil && addr.IsCGNAT(m.External.Addr()):
+		return new(true)
+	case p.NAT != nil && !*p.NAT, m != nil && m.DoubleNAT != nil && !*m.DoubleNAT:
+		return new(false)
+	}
+	return nil
 }
 
 // path is the evidence for one path. The caller holds c.mu.
