@@ -137,7 +137,6 @@ func runNatcheck(ctx context.Context, out *output, o natcheckOptions) (any, erro
 	for {
 		doc = natcheckDoc{Looks: doc.Looks + 1}
 		doc.Result, err = natcheck.Do(ctx, n, cfg)
-		cfg.Before = new(doc.Result)
 		if err == nil || errors.Is(err, natcheck.ErrInconclusive) {
 			doc.History = new(past.take(time.Now(), &doc.Families))
 			if failed := past.save(); failed != nil {

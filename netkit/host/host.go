@@ -54,7 +54,7 @@ type Node struct {
 	held     heldStreams
 	adoption *adoption
 	watches  watches
-	contacts contacts
+	looks    looks
 	known    atomic.Pointer[[]peer.AddrInfo]
 	quic     *quicreuse.ConnManager // nil without a transport on QUIC
 	shared   sharedSockets

@@ -88,3 +88,17 @@ func (p *Path) after(earlier Path) {
 		p.judgeFilter()
 	}
 }
+
+// Or is f with the paths of other in the place of those on which f saw no outside address.
+func (f Families) Or(other Families) Families {
+	f.IP4.UDP, f.IP4.TCP = f.IP4.UDP.or(other.IP4.UDP), f.IP4.TCP.or(other.IP4.TCP)
+	f.IP6.UDP, f.IP6.TCP = f.IP6.UDP.or(other.IP6.UDP), f.IP6.TCP.or(other.IP6.TCP)
+	return f
+}
+
+func (p Path) or(other Path) Path {
+	if len(p.Observed) == 0 {
+		return other
+	}
+	return p
+}

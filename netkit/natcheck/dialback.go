@@ -244,7 +244,7 @@ func (c *check) letIn(v *visit, a *Address, from ma.Multiaddr) {
 	if ok {
 		c.path(key.family, key.transport)
 		e := c.evidence[key]
-		e.Trials = append(e.Trials, nat.Trial{Server: v.server.ID.String(), Known: c.n.Contacted(ip) || key.transport == TCP, Came: true})
+		e.Trials = append(e.Trials, nat.Trial{Server: v.server.ID.String(), Known: c.n.Contacted(UDP, ip) || key.transport == TCP, Came: true})
 	}
 }
 

@@ -50,10 +50,6 @@ type Config struct {
 	// LookOnly leaves out what takes a connection of the node's or tells others of its
 	// addresses: dial-backs, reservations and the router.
 	LookOnly bool
-	// Before is an earlier report of the same node, from which is taken what cannot be
-	// found out twice: whether strangers get in, as long as the node is seen at the same
-	// address. nil takes nothing.
-	Before *Result
 	// On is told of what comes in, from several goroutines; nil tells nobody. It
 	// must not block.
 	On func(Event)
@@ -147,7 +143,9 @@ type check struct {
 
 type pathKey struct{ family, transport string }
 
-// Do asks every server and reports at the latest after Config.Limit. The Result is
+// Do asks every server and reports at the latest after Config.Limit. From the looks at the
+// node before is taken what cannot be found out twice: whether strangers get in, as long
+// as the node is seen at the same address. The Result is
 // filled whatever the error: ErrUnreachable, ErrInconclusive, or ctx's.
 func Do(ctx context.Context, n *host.Node, cfg Config) (Result, error) {
 	if cfg.Limit == 0 {
@@ -213,13 +211,10 @@ func (c *check) conclude(visits []*visit) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	path := func(family, transport string) nat.Path { return nat.Classify(c.path(family, transport)) }
-	c.r.Families = nat.Families{
+	c.r.Families = c.n.Looked(nat.Families{
 		IP4: nat.Transports{UDP: path(IP4, UDP), TCP: path(IP4, TCP)},
 		IP6: nat.Transports{UDP: path(IP6, UDP), TCP: path(IP6, TCP)},
-	}
-	if c.cfg.Before != nil {
-		c.r.Families = c.r.Families.After(c.cfg.Before.Families)
-	}
+	})
 	for i := range c.r.Addresses {
 		a := &c.r.Addresses[i]
 		for transport, endpoint := range map[string]func(ma.Multiaddr) (netip.AddrPort, bool){UDP: addr.UDP, TCP: addr.TCP} {

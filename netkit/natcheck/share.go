@@ -132,7 +132,7 @@ func (s *Share) answer(ctx context.Context, _ wire.Request) ([]byte, error) {
 	defer s.mu.Unlock()
 	if s.last == nil || time.Since(s.at) > freshFor {
 		// What was found until the time was over counts, whatever the verdict on it.
-		r, _ := Do(ctx, s.n, Config{Servers: s.servers(), LookOnly: true, Before: s.last})
+		r, _ := Do(ctx, s.n, Config{Servers: s.servers(), LookOnly: true})
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}

@@ -95,8 +95,15 @@ func (c *check) socketOf(local netip.AddrPort) *socket {
 // do.
 func contactPeers(n *host.Node) {
 	for _, c := range n.Network().Conns() {
-		if at, ok := addr.UDP(c.RemoteMultiaddr()); ok && !addr.IsRelayed(c.RemoteMultiaddr()) {
-			n.Contact(at.Addr())
+		at := c.RemoteMultiaddr()
+		if addr.IsRelayed(at) {
+			continue
+		}
+		if to, ok := addr.UDP(at); ok {
+			n.Contact(UDP, to.Addr())
+		}
+		if to, ok := addr.TCP(at); ok {
+			n.Contact(TCP, to.Addr())
 		}
 	}
 }

@@ -123,13 +123,13 @@ func (c *check) surveyUDP(ctx context.Context, l *look, a vantage.Answer) {
 			continue
 		}
 		others = append(others, site)
-		if len(a.Token) > 0 && !c.n.Contacted(site.IP) {
+		if len(a.Token) > 0 && !c.n.Contacted(UDP, site.IP) {
 			s.trial(sock, byte(j), site.IP, false)
 		}
 	}
 	s.run(ctx, func(q *question) bool { return q.probe != nil })
 	for _, site := range others {
-		c.n.Contact(site.IP)
+		c.n.Contact(UDP, site.IP)
 		for _, p := range site.Ports[:min(len(site.Ports), 2)] {
 			s.look(sock, netip.AddrPortFrom(site.IP, p))
 		}
@@ -290,7 +290,7 @@ func (s *survey) take(a arrival) {
 		s.hairpin = new(true)
 	case a.Probe():
 		// Only from where nothing was sent to, as was asked for.
-		if q.probe != nil && a.From.Addr() == q.source && a.From != q.remote && (q.probe.Known || !s.c.n.Contacted(q.source)) {
+		if q.probe != nil && a.From.Addr() == q.source && a.From != q.remote && (q.probe.Known || !s.c.n.Contacted(UDP, q.source)) {
 			q.probe.Came = true
 		}
 	case a.at == q.from && a.From == q.remote:

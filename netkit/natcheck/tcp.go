@@ -34,6 +34,10 @@ func (c *check) surveyTCP(ctx context.Context, l *look, a vantage.Answer) {
 	if !l.ownPort() {
 		return // what the server sees is not how the node is reached
 	}
+	known := map[netip.Addr]bool{}
+	for j, site := range a.Sites {
+		known[site.IP] = j == i || c.n.Contacted(TCP, site.IP)
+	}
 	attempts := l.askConnect(ctx)
 	answered := map[netip.Addr]bool{a.Sites[i].IP: true}
 	for j, site := range a.Sites {
@@ -44,6 +48,7 @@ func (c *check) surveyTCP(ctx context.Context, l *look, a vantage.Answer) {
 		if j == i {
 			at = l.remote.Addr() // the server may not know the address that it is known by
 		}
+		c.n.Contact(TCP, at)
 		if c.askTCP(ctx, l, netip.AddrPortFrom(at, site.TCP)) {
 			answered[site.IP] = true
 		}
@@ -51,15 +56,15 @@ func (c *check) surveyTCP(ctx context.Context, l *look, a vantage.Answer) {
 	c.add(l.key.family, TCP, func(e *nat.Evidence) {
 		for _, at := range attempts {
 			e.Trials = append(e.Trials, nat.Trial{
-				Server: l.v.server.ID.String(), Known: at.From == a.Sites[i].IP,
+				Server: l.v.server.ID.String(), Known: known[at.From],
 				Came: at.Connected, Sure: answered[at.From],
 			})
 		}
 	})
 }
 
-// askConnect has the server try to connect; nothing was sent by TCP to its other
-// addresses before. What is told of the filter is what gets a connection: one that is
+// askConnect has the server try to connect; by this look nothing was sent by TCP to its
+// other addresses before. What is told of the filter is what gets a connection: one that is
 // let in is answered by another outside port where the mapping depends on the remote
 // and the NAT does not keep sessions.
 func (l *look) askConnect(ctx context.Context) []vantage.Attempt {
@@ -115,7 +120,7 @@ func (c *check) udpBlocked(ctx context.Context, l *look, site vantage.Site) {
 	if len(s.asked) == 0 {
 		return
 	}
-	c.n.Contact(l.remote.Addr())
+	c.n.Contact(UDP, l.remote.Addr())
 	s.run(ctx, func(*question) bool { return true })
 	s.report()
 	if ctx.Err() == nil && !slices.ContainsFunc(s.asked, func(q *question) bool { return q.seen.IsValid() }) {

@@ -161,9 +161,7 @@ func (v *visit) report() Server {
 // offers.
 func (l *look) run(ctx context.Context) error {
 	c := l.v.c
-	if l.key.transport == UDP {
-		c.n.Contact(l.remote.Addr())
-	}
+	c.n.Contact(l.key.transport, l.remote.Addr())
 	began := time.Now()
 	conn, err := c.n.DialAddr(ctx, l.v.server.ID, l.addr)
 	if err != nil {
