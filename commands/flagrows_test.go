@@ -159,6 +159,7 @@ func commandFlagRows() []flagRow {
 		{"natcheck", "diff", "Diff", "natcheck.txtar"},
 		{"natcheck", "every", "Every", "natcheck.txtar"},
 		{"natcheck", "redact", "Redact", "natcheck.txtar"},
+		{"natcheck", "lifetime", "Lifetime", "TestNatcheckLifetime"},
 		{"natcheck", "no-history", "NoHistory", "natcheck.txtar"},
 		{"natcheck", "no-portmap", "NoPortMap", "TestNoPortMap"},
 		{"explain", "server", "Servers", "explain.txtar"},

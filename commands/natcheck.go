@@ -28,6 +28,7 @@ type natcheckOptions struct {
 	Redact    bool
 	NoPortMap bool
 	NoHistory bool
+	Lifetime  time.Duration
 }
 
 // natcheckDoc is the document of natcheck.
@@ -63,6 +64,7 @@ them an inconclusive report is no failure by itself.`,
 			&cli.StringFlag{Name: "assert", Usage: "exit 10 unless `'PATH OP VALUE && ...'` holds for the document", Destination: &o.Assert},
 			&cli.StringFlag{Name: "diff", Usage: "exit 10 if anything differs from the document in `FILE`", Destination: &o.Diff},
 			&cli.DurationFlag{Name: "every", Usage: "look again after `DURATION`, until interrupted", Destination: &o.Every},
+			&cli.DurationFlag{Name: "lifetime", Usage: "find out for how long the NAT keeps a mapping that is not used, up to `DURATION`, which the report takes longer", Destination: &o.Lifetime},
 			&cli.BoolFlag{Name: "no-history", Usage: "neither use nor keep the looks of other runs, which tell whether the address is static", Destination: &o.NoHistory},
 			&cli.BoolFlag{Name: "no-portmap", Usage: "do not ask the router to forward a port while the check lasts", Destination: &o.NoPortMap},
 			&cli.BoolFlag{Name: "redact", Usage: "replace IP addresses, names and peer ids, the same always by the same", Destination: &o.Redact},
@@ -79,7 +81,7 @@ them an inconclusive report is no failure by itself.`,
 			if o.Every > 0 {
 				return -1
 			}
-			return 0
+			return o.Lifetime
 		},
 		validate: func(args []string) error { return o.validate(args) },
 		run:      func(ctx context.Context, out *output) (any, error) { return runNatcheck(ctx, out, o) },
@@ -97,6 +99,8 @@ func (o *natcheckOptions) validate(args []string) error {
 		}
 	case o.Every < 0:
 		return usagef("--every: %s is negative", o.Every)
+	case o.Lifetime < 0 || o.Lifetime > natcheck.MaxLifetime || o.Lifetime > 0 && o.Lifetime < time.Second:
+		return usagef("--lifetime: %s is not between 1s and %s", o.Lifetime, durationText(natcheck.MaxLifetime))
 	}
 	if _, err := parseAsserts(o.Assert); err != nil {
 		return err
@@ -159,7 +163,7 @@ func runNatcheck(ctx context.Context, out *output, o natcheckOptions) (any, erro
 
 // config is what the options make of a check.
 func (o *natcheckOptions) config(servers []peer.AddrInfo) natcheck.Config {
-	return natcheck.Config{Servers: servers, PortMap: !o.NoPortMap}
+	return natcheck.Config{Servers: servers, PortMap: !o.NoPortMap, Lifetime: o.Lifetime}
 }
 
 // historyFile is where looks are kept; empty where they are not.

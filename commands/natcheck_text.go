@@ -184,10 +184,26 @@ func pathLineOf(p nat.Path) string {
 	if len(p.Observed) > 0 {
 		parts = append(parts, "seen at "+p.Observed[0].String())
 	}
+	if p.Lifetime != nil {
+		parts = append(parts, "unused mappings live "+lifetimeText(*p.Lifetime))
+	}
 	if p.Static != nil {
 		add("static", true, func() string { return yesNo(p.Static) })
 	}
 	return strings.Join(parts, "  ")
+}
+
+// lifetimeText is how long mappings live.
+func lifetimeText(l nat.Lifetime) string {
+	seconds := func(s *float64) string { return durationText(time.Duration(*s * float64(time.Second))) }
+	switch {
+	case l.AtLeastS == nil:
+		return "less than " + seconds(l.LessThanS)
+	case l.LessThanS == nil:
+		return "at least " + seconds(l.AtLeastS)
+	default:
+		return seconds(l.AtLeastS) + " to " + seconds(l.LessThanS)
+	}
 }
 
 func yesNo(b *bool) string {

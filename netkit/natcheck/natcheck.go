@@ -50,6 +50,9 @@ type Config struct {
 	// LookOnly leaves out what takes a connection of the node's or tells others of its
 	// addresses: dial-backs, reservations and the router.
 	LookOnly bool
+	// Lifetime finds out how long NATs keep a mapping that nothing is sent through, up to
+	// so long, at most MaxLifetime; the report comes so much later. 0 does not.
+	Lifetime time.Duration
 	// On is told of what comes in, from several goroutines; nil tells nobody. It
 	// must not block.
 	On func(Event)
@@ -139,6 +142,8 @@ type check struct {
 	sampled  map[string]bool // families
 	evidence map[pathKey]*nat.Evidence
 	r        Result
+	// reflectors are those of a vantage point by family, other than its QUIC port.
+	reflectors map[string]netip.AddrPort
 }
 
 type pathKey struct{ family, transport string }
@@ -154,6 +159,7 @@ func Do(ctx context.Context, n *host.Node, cfg Config) (Result, error) {
 	c := &check{
 		n: n, cfg: cfg,
 		sampled: make(map[string]bool), evidence: make(map[pathKey]*nat.Evidence),
+		reflectors: make(map[string]netip.AddrPort),
 	}
 	for _, a := range n.ListenAddrs() {
 		if ip, ok := addr.IP(a); ok && !slices.Contains(c.own, ip) {
@@ -168,12 +174,17 @@ func Do(ctx context.Context, n *host.Node, cfg Config) (Result, error) {
 	limited, cancel := context.WithTimeout(ctx, cfg.Limit)
 	defer cancel()
 	visits := c.visitAll(limited)
+	var lasting sync.WaitGroup
+	if cfg.Lifetime > 0 {
+		lasting.Go(func() { c.lifetimes(ctx) })
+	}
 	if !cfg.UDPOnly && !cfg.LookOnly {
 		c.verify(limited, visits)
 	}
 	for _, v := range visits {
 		v.close()
 	}
+	lasting.Wait()
 	c.conclude(visits)
 	return c.r, c.outcome(ctx)
 }

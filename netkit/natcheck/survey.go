@@ -115,6 +115,7 @@ func (c *check) surveyUDP(ctx context.Context, l *look, a vantage.Answer) {
 		s.look(sock, netip.AddrPortFrom(hereIP, p))
 	}
 	if len(ports) > 0 {
+		c.reflects(netip.AddrPortFrom(hereIP, ports[0]))
 		s.sample(netip.AddrPortFrom(hereIP, ports[0]))
 	}
 	var others []vantage.Site

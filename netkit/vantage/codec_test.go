@@ -92,6 +92,7 @@ func FuzzDecodeDatagram(f *testing.F) {
 		{kind: kindReflected, id: 2, at: netip.MustParseAddrPort("17.0.0.1:4001")},
 		{kind: kindAsk, id: 3, site: 1, token: make([]byte, tokenLen)},
 		{kind: kindProbe, id: 4, site: 2},
+		{kind: kindLater, id: 5, after: MaxDelay},
 	} {
 		f.Add(d.encode())
 	}
@@ -101,7 +102,7 @@ func FuzzDecodeDatagram(f *testing.F) {
 			return
 		}
 		again, ok := decodeDatagram(d.encode())
-		if !ok || again.kind != d.kind || again.id != d.id || again.at != d.at || again.site != d.site || !bytes.Equal(again.token, d.token) {
+		if !ok || again.kind != d.kind || again.id != d.id || again.at != d.at || again.site != d.site || again.after != d.after || !bytes.Equal(again.token, d.token) {
 			t.Fatalf("%x became %+v, then %+v", data, d, again)
 		}
 		if data[0]&0x40 != 0 {
@@ -121,9 +122,17 @@ func TestDatagramsPayForThemselves(t *testing.T) {
 	if asked := len(datagram{kind: kindAsk, token: make([]byte, maxToken)}.encode()); reflected+probe > asked || asked != askLen {
 		t.Errorf("%d bytes for %d", reflected+probe, asked)
 	}
-	short := datagram{kind: kindReflect}.encode()[:reflectLen-1]
-	if _, ok := decodeDatagram(short); ok {
-		t.Error("a datagram too short to pay for its answer was taken")
+	for _, kind := range []byte{kindReflect, kindLater} {
+		whole := datagram{kind: kind}.encode()
+		if _, ok := decodeDatagram(whole); !ok || len(whole) != reflectLen || reflected > len(whole) {
+			t.Errorf("%d bytes for %d", reflected, len(whole))
+		}
+		if _, ok := decodeDatagram(whole[:reflectLen-1]); ok {
+			t.Error("a datagram too short to pay for its answer was taken")
+		}
+	}
+	if _, ok := decodeDatagram(datagram{kind: kindLater, after: MaxDelay + time.Second}.encode()); ok {
+		t.Error("an answer was put off for too long")
 	}
 }
 

@@ -32,6 +32,7 @@
 //	2 reflected  endpoint
 //	3 ask        site, token, padded to 128 bytes; answered by 2 from where it was sent to and by 4 from the site's probe port
 //	4 probe      site
+//	5 later      seconds in two bytes, padded to 64 bytes; answered by 2 so long after, but for more than 600
 //
 // The first byte is neither QUIC's nor one that RFC 7983 gives to others.
 package vantage

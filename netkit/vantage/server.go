@@ -61,6 +61,7 @@ type Server struct {
 	perNet  *wire.Limiter[netip.Prefix]
 	service *wire.Service
 	sites   []*site
+	late    late
 	ctx     context.Context // until Close
 	cancel  context.CancelFunc
 	running sync.WaitGroup
@@ -115,6 +116,7 @@ func (s *Server) Sites() []Site {
 func (s *Server) Close() error {
 	s.n.RemoveStreamHandler(Protocol)
 	s.cancel()
+	s.late.close()
 	err := errors.Join(s.service.Close(), s.closeSites())
 	s.running.Wait()
 	return err
