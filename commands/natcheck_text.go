@@ -148,6 +148,10 @@ func (d natcheckDoc) renderTables(t *text) {
 	if len(d.Evidence) == 0 {
 		return
 	}
+	d.renderEvidence(t)
+}
+
+func (d natcheckDoc) renderEvidence(t *text) {
 	var rows [][]string
 	for _, e := range d.Evidence {
 		local := e.Local.String()
@@ -158,6 +162,22 @@ func (d natcheckDoc) renderTables(t *text) {
 	}
 	t.gap()
 	t.table([]string{"EVIDENCE", "FROM", "SEEN AS", "BY", "TOLD BY", "RTT MS"}, rows)
+	if len(d.Trials) == 0 {
+		return
+	}
+	rows = nil
+	for _, e := range d.Trials {
+		from, came := "a stranger's address", yesNo(&e.Came)
+		if e.Known {
+			from = "another port of an address written to"
+		}
+		if !e.Sure {
+			came = "unknown"
+		}
+		rows = append(rows, []string{e.Family + " " + e.Transport, from, came, e.Server})
+	}
+	t.gap()
+	t.table([]string{"TRIAL", "FROM", "GOT IN", "BY"}, rows)
 }
 
 // pathLineOf is one path in one line; empty if nothing is known.

@@ -104,6 +104,20 @@ type Sight struct {
 	Sample bool `json:"sample"`
 }
 
+// Trial is an attempt of a server to get in unasked, from an endpoint that the node had
+// not written to.
+type Trial struct {
+	Server    string `json:"server"`
+	Family    string `json:"family"`
+	Transport string `json:"transport"`
+	// Known means that another port of the endpoint's address was written to.
+	Known bool `json:"known"`
+	Came  bool `json:"came"`
+	// Sure means that it would have been noticed. One that did not come and is not sure
+	// counts for nothing.
+	Sure bool `json:"sure"`
+}
+
 // Server is what became of one server.
 type Server struct {
 	Peer peer.ID `json:"peer"`
@@ -126,6 +140,7 @@ type Result struct {
 	CGNAT    *bool          `json:"cgnat"`
 	Relays   []Relay        `json:"relays"`
 	Evidence []Sight        `json:"evidence"`
+	Trials   []Trial        `json:"trials"` // evidence for filtering
 	Forecast []nat.Forecast `json:"forecast"`
 	Advice   []nat.Advice   `json:"advice"`
 	Servers  []Server       `json:"servers"`
@@ -232,6 +247,13 @@ func (c *check) conclude(visits []*visit) {
 			if at, ok := endpoint(a.ma); ok {
 				family := familyOf(at.Addr())
 				a.judge(at, path(family, transport), c.path(family, transport).Trials)
+			}
+		}
+	}
+	for _, family := range []string{IP4, IP6} {
+		for _, transport := range []string{UDP, TCP} {
+			for _, t := range c.path(family, transport).Trials {
+				c.r.Trials = append(c.r.Trials, Trial{t.Server, family, transport, t.Known, t.Came, t.Sure || t.Came})
 			}
 		}
 	}
