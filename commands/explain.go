@@ -74,7 +74,7 @@ the peers of its --allow-peer, and dibber holepunch to the one it calls; name th
 		flags: slices.Concat([]cli.Flag{
 			listFlag("", "server", "look at this host from `SERVER`, an address or @name, not from the target's relays (repeatable)", &o.Servers),
 		}, sourceFlags(&o.Sources), hostFlags(&o.Host)),
-		options: &o, timeout: 30 * time.Second, doc: explainDoc{}, events: reachEvents(),
+		options: &o, timeout: 30 * time.Second, doc: explainDoc{Direct: nat.Unknown, Why: nat.WhyTooLittle}, events: reachEvents(),
 		validate: o.validate,
 		run: func(ctx context.Context, out *output) (any, error) {
 			if o.documents() {
