@@ -19,6 +19,7 @@ import (
 // command beside those of TestScripts:
 //
 //	netlab host NAME                            a host on the internet
+//	netlab vantage NAME                         one with two addresses
 //	netlab nat NAME KIND                        a router of natlab's, of a kind of its grid ('EIM/APDF')
 //	netlab kernel NAME keep|random drop|reject|poison   a router whose NAT is the kernel's
 //	netlab behind ROUTER NAME                   a host behind a router
@@ -53,7 +54,7 @@ type scriptLab struct {
 }
 
 func cmdNetlab(ts *testscript.TestScript, neg bool, args []string) {
-	const usage = "usage: netlab host NAME | nat NAME KIND | kernel NAME keep|random drop|reject|poison | behind ROUTER NAME | part ROUTER ROUTER | join"
+	const usage = "usage: netlab host NAME | vantage NAME | nat NAME KIND | kernel NAME keep|random drop|reject|poison | behind ROUTER NAME | part ROUTER ROUTER | join"
 	s := ts.Value((*scriptLab)(nil)).(*scriptLab)
 	if neg || len(args) == 0 {
 		ts.Fatalf(usage)
@@ -70,6 +71,8 @@ func cmdNetlab(ts *testscript.TestScript, neg bool, args []string) {
 	switch rest := args[2:]; {
 	case args[0] == "host" && len(rest) == 0:
 		ts.Setenv(args[1], s.lab.Host(s.lab.Internet(), args[1], natlab.MachineConfig{}).Path())
+	case args[0] == "vantage" && len(rest) == 0:
+		ts.Setenv(args[1], s.lab.Host(s.lab.Internet(), args[1], natlab.MachineConfig{Addresses: 2}).Path())
 	case args[0] == "nat" && len(rest) == 1:
 		i := slices.IndexFunc(natlab.Grid(), func(n natlab.NAT) bool { return n.String() == rest[0] })
 		if i < 0 {

@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"dibber/netkit/host"
+	"dibber/netkit/nat"
 	"dibber/netkit/natlab"
 	"dibber/netkit/punch"
 )
@@ -84,6 +86,30 @@ func TestDeadDirectConnectionIsNoWay(t *testing.T) {
 		g.call(t)
 		if r := g.target.next(t); r.Outcome != punch.Direct || len(r.Attempts) == 0 {
 			t.Errorf("%+v", r)
+		}
+	})
+}
+
+// TestWhoOnlyAskedMayPunch: a peer that came through the relay without punching, to ask
+// something, is made an offer when it comes to punch, though that is within the minute.
+func TestWhoOnlyAskedMayPunch(t *testing.T) {
+	natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
+		kinds := natlab.Grid()
+		g := newVantageGrid(t, lab, kinds[2], kinds[2], 0)
+		n := lab.Internet().Router("other-router", natlab.RouterConfig{NAT: kinds[5]}).LAN().Machine("other", natlab.MachineConfig{}).Host(host.Config{})
+		g.dialer.Node = n
+		asking := g.call(t)
+		time.Sleep(5 * time.Second)
+		if err := asking.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if r := g.target.next(t); r.Outcome != punch.Failed {
+			t.Fatalf("%+v", r)
+		}
+		g.dialer = punching(t, n)
+		g.call(t)
+		if r := g.target.next(t); r.Outcome != punch.Direct || *r.Method != string(nat.MethodSpray) {
+			t.Errorf("%s %+v", text(r.Detail), r)
 		}
 	})
 }

@@ -54,6 +54,9 @@ func (s *Service) initiate(c network.Conn) (failed bool) {
 		return false
 	}
 	err := s.initiateRun(r)
+	if s.lacks(c, relay.OfferProtocol) {
+		s.offers.Forget(r.peer) // it took none: it only asked something, and may yet punch
+	}
 	s.end(r, err)
 	return errors.Is(err, errNoDirect) || errors.Is(err, errLost)
 }
