@@ -11,15 +11,12 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 )
 
-// path fills in by which path the peer is connected now; it is false when no
-// connection is open, which leaves the last one in place.
-func (d *dialler) path() bool {
-	conns := d.n.Conns(d.peer)
-	if len(conns) == 0 {
-		return false
+// path fills in by which path the peer is connected now. Where no connection is open it
+// leaves the last one in place.
+func (d *dialler) path() {
+	if conns := d.n.Conns(d.peer); len(conns) > 0 {
+		d.describe(conns[0])
 	}
-	d.describe(conns[0])
-	return true
 }
 
 // lost tells that no connection is open any more.

@@ -105,7 +105,8 @@ func TestWhatIsInTheWay(t *testing.T) {
 		},
 		{
 			"another NAT outside the router", double, hard, nat.Unknown, nat.WhySameNAT, "ip4 udp",
-			[2][]nat.Block{{nat.BlockSameNAT}, {nat.BlockSameNAT}}, [2][]nat.Advice{{nat.DialLocal}, {nat.DialLocal}},
+			[2][]nat.Block{{nat.BlockSameNAT}, {nat.BlockSameNAT}},
+			[2][]nat.Advice{{nat.DialLocal}, {nat.DialLocal}},
 		},
 		{
 			"forwarding is no help", double, behind(random, "17.0.0.2"), nat.No, nat.WhyTooMany, "ip4 udp",
@@ -114,7 +115,8 @@ func TestWhatIsInTheWay(t *testing.T) {
 		},
 		{
 			"UDP blocked", blocked, both, nat.No, nat.WhyUDPBlocked, "ip4 udp",
-			[2][]nat.Block{{nat.BlockUDP}, {}}, [2][]nat.Advice{{nat.AllowUDP}, {}},
+			[2][]nat.Block{{nat.BlockUDP}, {}},
+			[2][]nat.Advice{{nat.AllowUDP}, {}},
 		},
 		{"TCP where UDP is blocked", tcp, both, nat.Yes, nat.WhyTogether, "ip4 tcp", [2][]nat.Block{yes, yes}, [2][]nat.Advice{{}, {}}},
 		{
@@ -125,16 +127,19 @@ func TestWhatIsInTheWay(t *testing.T) {
 		{"IPv6 before IPv4", six, sixToo, nat.Yes, nat.WhyTogether, "ip6 udp", [2][]nat.Block{yes, yes}, [2][]nat.Advice{{}, {}}},
 		{
 			"nothing known of one", unseen, behind(easy, "17.0.0.2"), nat.Unknown, nat.WhyTooLittle, "ip4 udp",
-			[2][]nat.Block{{nat.BlockUnknown}, {}}, [2][]nat.Advice{{nat.MoreServers, nat.VantageNeeded}, {}},
+			[2][]nat.Block{{nat.BlockUnknown}, {}},
+			[2][]nat.Advice{{nat.MoreServers, nat.VantageNeeded}, {}},
 		},
 		{"nothing known, but the other is open", unseen, behind(kind(t, "public"), "17.0.0.2"), nat.Yes, nat.WhyPeerOpen, "ip4 udp", [2][]nat.Block{yes, yes}, [2][]nat.Advice{{}, {}}},
 		{
 			"pattern not known", noPattern, sequential, nat.Unknown, nat.WhyNoPattern, "ip4 udp",
-			[2][]nat.Block{{nat.BlockPattern}, {}}, [2][]nat.Advice{{nat.VantageNeeded}, {}},
+			[2][]nat.Block{{nat.BlockPattern}, {}},
+			[2][]nat.Advice{{nat.VantageNeeded}, {}},
 		},
 		{
 			"pattern of the other not known", sequential, noPattern, nat.Unknown, nat.WhyNoPattern, "ip4 udp",
-			[2][]nat.Block{{}, {nat.BlockPattern}}, [2][]nat.Advice{{}, {nat.VantageNeeded}},
+			[2][]nat.Block{{}, {nat.BlockPattern}},
+			[2][]nat.Advice{{}, {nat.VantageNeeded}},
 		},
 		{
 			"pattern that does not matter", noPattern, hard, nat.No, nat.WhyTooMany, "ip4 udp",
@@ -145,7 +150,8 @@ func TestWhatIsInTheWay(t *testing.T) {
 		{"addresses of documentation", masked, masked, nat.Yes, nat.WhyTogether, "ip4 udp", [2][]nat.Block{yes, yes}, [2][]nat.Advice{{}, {}}},
 		{
 			"no common transport", blocked, tcpOnly, nat.Unknown, nat.WhyTooLittle, "",
-			[2][]nat.Block{{nat.BlockNoPath}, {nat.BlockNoPath}}, [2][]nat.Advice{{nat.MoreServers}, {nat.MoreServers}},
+			[2][]nat.Block{{nat.BlockNoPath}, {nat.BlockNoPath}},
+			[2][]nat.Advice{{nat.MoreServers}, {nat.MoreServers}},
 		},
 	}
 	for _, tt := range tests {

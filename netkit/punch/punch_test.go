@@ -52,8 +52,8 @@ func (r *reports) next(t *testing.T) punch.Report {
 	t.Helper()
 	select {
 	case <-r.more:
-	case <-time.After(5 * time.Minute):
-		t.Fatal("no report within 5 minutes")
+	case <-time.After(10 * time.Minute):
+		t.Fatal("no report within 10 minutes")
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
