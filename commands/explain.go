@@ -2,6 +2,7 @@ package commands
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"dibber/netkit/host"
 	"dibber/netkit/nat"
 	"dibber/netkit/natcheck"
+	"dibber/netkit/punch"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -25,6 +27,7 @@ type explainOptions struct {
 	Host    hostOptions
 	Sources sourceOptions
 	Servers []string
+	Punch   string
 	Args    []string
 }
 
@@ -38,6 +41,14 @@ type explainDoc struct {
 	// documents.
 	Path  *string       `json:"path"`
 	Sides []explainSide `json:"sides"`
+	Punch *explainPunch `json:"punch"` // of --punch
+}
+
+// explainPunch is why a punch between the two ended as it did.
+type explainPunch struct {
+	Outcome string  `json:"outcome"`
+	Reason  *string `json:"reason"` // of a failure
+	Cause   *string `json:"cause"`  // of a failure, at the root
 }
 
 // explainSide is one of the two.
@@ -62,6 +73,7 @@ func newExplain(*env) spec {
 		about: `Takes the documents that dibber natcheck --json printed on two hosts, or looks at this host and fetches the natcheck of a
 target, over the relay if that is how it is reached. The answer is what two dibber nodes achieve that do all they can.
 If it is no, each side is shown what is in the way there, and what would be enough to change; one change is enough.
+With --punch a failed dibber holepunch --json of the two is explained by that.
 
 A target that runs dibber holepunch listen, serve or pipe listen tells its natcheck, which holds its addresses, only to
 the peers of its --allow-peer, and dibber holepunch to the one it calls; name this host's there, and give it a lasting
@@ -72,15 +84,21 @@ the peers of its --allow-peer, and dibber holepunch to the one it calls; name th
 			"dibber explain @home --peers @peers.txt --identity my.key --server @vantage --json",
 		},
 		flags: slices.Concat([]cli.Flag{
+			&cli.StringFlag{Name: "punch", Usage: "say why the punch between the two failed of which `FILE` holds the document", Destination: &o.Punch},
 			listFlag("", "server", "look at this host from `SERVER`, an address or @name, not from the target's relays (repeatable)", &o.Servers),
 		}, sourceFlags(&o.Sources), hostFlags(&o.Host)),
 		options: &o, timeout: 30 * time.Second, doc: explainDoc{Direct: nat.Unknown, Why: nat.WhyTooLittle}, events: reachEvents(),
 		validate: o.validate,
 		run: func(ctx context.Context, out *output) (any, error) {
-			if o.documents() {
-				return explainDocuments(out, o.Args)
+			report, err := o.punch()
+			if err != nil {
+				return nil, err
 			}
-			return explainTarget(ctx, out, o)
+			a, b, path, err := o.sides(ctx, out)
+			if err != nil {
+				return nil, err
+			}
+			return between(a, b, path, report)
 		},
 	}
 }
@@ -112,25 +130,52 @@ func (o *explainOptions) validate(args []string) error {
 	return o.Host.needTargets("explain", args, addr.Options{})
 }
 
-// explainDocuments holds two documents against each other.
-func explainDocuments(out *output, files []string) (any, error) {
-	var both []examined
-	for _, f := range files {
-		raw, at, err := readDocument("explain", f, "natcheck/1")
-		if err != nil {
-			return nil, err
-		}
-		s, err := natcheck.ParseStanding(raw)
-		if err != nil {
-			return nil, usagef("explain: %s: %w", f, err)
-		}
-		both = append(both, examined{f, max(0, out.e.start.Sub(at)), s})
+// punch reads the document of --punch; nil without it.
+func (o *explainOptions) punch() (*punch.View, error) {
+	if o.Punch == "" {
+		return nil, nil
 	}
-	return between(both[0], both[1], nil)
+	raw, _, err := readDocument("--punch", o.Punch, "holepunch/1")
+	if err != nil {
+		return nil, err
+	}
+	var v punch.View
+	if err := json.Unmarshal(raw, &v); err != nil {
+		return nil, usagef("--punch: %s: %w", o.Punch, err)
+	}
+	if v.Outcome == "" {
+		return nil, usagef("--punch: %s is of several punches; give one of a single", o.Punch)
+	}
+	return &v, nil
+}
+
+// sides examines the two; path is how the target was asked, nil for documents.
+func (o *explainOptions) sides(ctx context.Context, out *output) (a, b examined, path *string, err error) {
+	if !o.documents() {
+		return explainTarget(ctx, out, *o)
+	}
+	for i, side := range []*examined{&a, &b} {
+		if *side, err = readSide(out, o.Args[i]); err != nil {
+			return a, b, nil, err
+		}
+	}
+	return a, b, nil, nil
+}
+
+func readSide(out *output, file string) (examined, error) {
+	raw, at, err := readDocument("explain", file, "natcheck/1")
+	if err != nil {
+		return examined{}, err
+	}
+	s, err := natcheck.ParseStanding(raw)
+	if err != nil {
+		return examined{}, usagef("explain: %s: %w", file, err)
+	}
+	return examined{file, max(0, out.e.start.Sub(at)), s}, nil
 }
 
 // between is the document for two sides; it is an error where it says nothing.
-func between(a, b examined, path *string) (explainDoc, error) {
+func between(a, b examined, path *string, report *punch.View) (explainDoc, error) {
 	x := natcheck.Expect(a.Standing, b.Standing)
 	if path != nil && *path != addr.PathRelayed {
 		x = nat.Outlook{Direct: nat.Yes, Why: nat.WhyConnected, Sides: []nat.Side{{NAT: x.Sides[0].NAT}, {NAT: x.Sides[1].NAT}}}
@@ -138,6 +183,9 @@ func between(a, b examined, path *string) (explainDoc, error) {
 	d := explainDoc{Direct: x.Direct, Why: x.Why, Family: x.Family, Transport: x.Transport, Path: path}
 	for i, s := range []examined{a, b} {
 		d.Sides = append(d.Sides, explainSide{s.name, s.Verdict, millis(s.age), x.Sides[i]})
+	}
+	if report != nil {
+		d.Punch = &explainPunch{Outcome: report.Outcome, Reason: report.Reason, Cause: known(string(report.Cause(x)))}
 	}
 	if d.Direct == nat.Unknown {
 		f := &failure{
@@ -153,27 +201,27 @@ func between(a, b examined, path *string) (explainDoc, error) {
 }
 
 // explainTarget looks at this host and has the target tell how it stands.
-func explainTarget(ctx context.Context, out *output, o explainOptions) (any, error) {
+func explainTarget(ctx context.Context, out *output, o explainOptions) (own, other examined, path *string, err error) {
 	targets, err := o.Host.oneTarget(out, "explain", o.Args, addr.Options{})
 	if err != nil {
-		return nil, err
+		return own, other, nil, err
 	}
 	t := targets[0]
 	find, err := o.Sources.finder(out, &o.Host, targets)
 	if err != nil {
-		return nil, err
+		return own, other, nil, err
 	}
 	n, err := o.Host.open(out, hostDefaults{})
 	if err != nil {
-		return nil, err
+		return own, other, nil, err
 	}
 	defer n.Close()
 	servers, err := o.Host.infos(out, n.ID(), "--server", o.Servers)
 	if err != nil {
-		return nil, err
+		return own, other, nil, err
 	}
 	if err := find.complete(ctx, n, &t); err != nil {
-		return nil, err
+		return own, other, nil, err
 	}
 	out.status("dialling %s", t.ID)
 	r, err := dial.Do(ctx, n, t.ID, t.Addrs, dial.Config{
@@ -181,21 +229,21 @@ func explainTarget(ctx context.Context, out *output, o explainOptions) (any, err
 		On:        func(e dial.Event) { tellDial(out, t, e, false) },
 	})
 	if err != nil {
-		return nil, err
+		return own, other, nil, err
 	}
 	conns := n.Conns(t.ID)
 	if len(conns) == 0 {
-		return nil, &dial.LostError{Peer: t.ID}
+		return own, other, nil, &dial.LostError{Peer: t.ID}
 	}
 	if len(servers) == 0 {
 		servers = lookFrom(t)
 	}
-	own, other, err := bothSides(ctx, n, conns[0], servers)
+	own, other, err = bothSides(ctx, n, conns[0], servers)
 	if err != nil {
-		return nil, err
+		return own, other, nil, err
 	}
 	own.name, other.name = "this host", t.ID.String()
-	return between(own, other, r.Path)
+	return own, other, r.Path, nil
 }
 
 // lookFrom are those that this host is looked at from: the relays of a target, or the

@@ -1,9 +1,11 @@
 package commands
 
 import (
+	"strings"
 	"time"
 
 	"dibber/netkit/nat"
+	"dibber/netkit/punch"
 )
 
 // whyText is the reason of a forecast for two sides as a part of a sentence.
@@ -64,6 +66,24 @@ func blockText(b nat.Block) string {
 	}
 }
 
+// punchCauseText is why a punch failed.
+func punchCauseText(c punch.Cause) string {
+	switch c {
+	case punch.CauseNATs:
+		return "these two NATs, as was to be expected"
+	case punch.CauseChanged:
+		return "the NATs were others than at the natchecks: look again on both sides"
+	case punch.CauseNoExchange:
+		return "the two did not tell each other their NATs, so that only DCUtR was tried: both need a relay that runs dibber serve --vantage"
+	case punch.CauseUnexplained:
+		return "not known: it was to be expected that it succeeds"
+	case punch.CauseUnforeseen:
+		return "not known: too little is known of both sides"
+	default:
+		return strings.ReplaceAll(string(c), "-", " ")
+	}
+}
+
 func (d explainDoc) quiet() string { return string(d.Direct) }
 
 func (d explainDoc) renderText(t *text) {
@@ -73,6 +93,12 @@ func (d explainDoc) renderText(t *text) {
 	}
 	if d.Path != nil {
 		t.field("asked", "over a connection that is %s", *d.Path)
+	}
+	if p := d.Punch; p != nil {
+		t.field("punch", "%s", plainText(p.Outcome))
+		if p.Cause != nil {
+			t.field("cause", "%s", plainText(punchCauseText(punch.Cause(*p.Cause))))
+		}
 	}
 	for _, s := range d.Sides {
 		t.gap()

@@ -162,6 +162,7 @@ func commandFlagRows() []flagRow {
 		{"natcheck", "lifetime", "Lifetime", "TestNatcheckLifetime"},
 		{"natcheck", "no-history", "NoHistory", "natcheck.txtar"},
 		{"natcheck", "no-portmap", "NoPortMap", "TestNoPortMap"},
+		{"explain", "punch", "Punch", "explain.txtar"},
 		{"explain", "server", "Servers", "explain.txtar"},
 		{"id", "allow-unknown-peer", "AllowUnknown", "id.txtar"},
 
