@@ -127,7 +127,7 @@ func runHolepunchListen(ctx context.Context, out *output, o listenOptions) (doc 
 	ready := readyOf(n)
 	result := listenDoc{Peer: new(n.ID())}
 	ended := make(chan punch.Report, 16)
-	s, err := serve.New(n, serve.Config{Relays: relays, Punch: &punch.Config{Method: o.Method, Every: o.Every, Servers: servers, PortMap: !o.NoPortMap}, Natcheck: &natcheck.ShareConfig{}, On: func(e serve.Event) {
+	s, err := serve.New(n, serve.Config{Relays: relays, Punch: &punch.Config{Method: o.Method, Every: o.Every, Servers: servers, PortMap: !o.NoPortMap}, Natcheck: &natcheck.ShareConfig{Servers: servers}, On: func(e serve.Event) {
 		tellListen(out, n, e)
 		if e.Punch != nil && e.Punch.Report != nil {
 			select {

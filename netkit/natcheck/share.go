@@ -36,7 +36,7 @@ const (
 	askedPerSecond = 0.2
 	askedAtOnce    = 5
 	askers         = 1024
-	// fewPeers are asked where the node has no relay.
+	// fewPeers are enough to look from.
 	fewPeers = 3
 )
 
@@ -83,10 +83,13 @@ type ShareConfig struct {
 	// Chosen are peers that this node wants to punch with; they are told besides those
 	// of host.Access.AllowPeers.
 	Chosen []peer.ID
+	// Servers are looked from besides the relays that the node has a reservation on.
+	Servers []peer.AddrInfo
 }
 
 // Share tells other peers the report of its node, which it makes when asked: as seen from
-// the relays that the node has a reservation on, or else from some of its peers.
+// its servers and the relays that the node has a reservation on, and where these are few
+// from some of its peers.
 type Share struct {
 	n       *host.Node
 	cfg     ShareConfig
@@ -147,11 +150,11 @@ func (s *Share) answer(ctx context.Context, _ wire.Request) ([]byte, error) {
 
 // servers are those to look from.
 func (s *Share) servers() []peer.AddrInfo {
-	var out []peer.AddrInfo
+	out := slices.Clone(s.cfg.Servers)
 	for _, c := range s.n.Circuits() {
 		at, ok := addr.RelayOf(c)
 		if i := slices.IndexFunc(out, func(o peer.AddrInfo) bool { return o.ID == at.ID }); ok && i >= 0 {
-			out[i].Addrs = append(out[i].Addrs, at.Addrs...)
+			out[i].Addrs = slices.Concat(out[i].Addrs, at.Addrs)
 		} else if ok {
 			out = append(out, at)
 		}

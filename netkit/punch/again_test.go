@@ -106,7 +106,7 @@ func TestWhoOnlyAskedMayPunch(t *testing.T) {
 		if r := g.target.next(t); r.Outcome != punch.Failed {
 			t.Fatalf("%+v", r)
 		}
-		g.dialer = punching(t, n)
+		g.dialer = punching(t, n, punch.Config{})
 		g.call(t)
 		if r := g.target.next(t); r.Outcome != punch.Direct || *r.Method != string(nat.MethodSpray) {
 			t.Errorf("%s %+v", text(r.Detail), r)
