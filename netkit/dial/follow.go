@@ -138,6 +138,7 @@ func (d *dialler) lossCause(now time.Time) cause {
 		{host.ErrMoved, CauseMoved},
 		{host.ErrPeerClosed, CausePeerClosed},
 		{host.ErrPeerForgot, CausePeerForgot},
+		{host.ErrCircuitEnded, CauseRelayEnded},
 		{syscall.ECONNRESET, CausePeerClosed}, // its machine did, for a process that is gone
 	} {
 		if errors.Is(err, m.is) {

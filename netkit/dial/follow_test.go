@@ -327,3 +327,18 @@ func TestRelayLimitIsACause(t *testing.T) {
 		v.down(v.next(dial.Relayed, 10*time.Second), 0, 3*time.Second)
 	})
 }
+
+// TestRelayThatEndsACircuitIsACause: as by its operator's word.
+func TestRelayThatEndsACircuitIsACause(t *testing.T) {
+	natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
+		v := newVigil(t, lab)
+		lab.Part(v.peerAt.External(), v.watcher.External())
+		v.watch(dial.Config{})
+		time.Sleep(5 * time.Second)
+		for _, c := range v.relaying.Circuits() {
+			v.relaying.EndCircuit(c.ID, relay.ReasonOperator)
+		}
+		v.is(v.next(dial.None, 10*time.Second), dial.CauseRelayEnded)
+		v.down(v.next(dial.Relayed, 10*time.Second), 0, 3*time.Second)
+	})
+}

@@ -18,6 +18,7 @@ const (
 	CausePeerClosed = "peer-closed" // the peer closed the connection
 	CausePeerForgot = "peer-forgot" // the peer knew nothing of the connection any more, as after a restart
 	CauseRelayLimit = "relay-limit" // the relay's time or bytes were used up
+	CauseRelayEnded = "relay-ended" // the relay ended the connection before, as its operator may
 	CauseError      = "error"       // another error; Detail has its text
 	CauseUpgraded   = "upgraded"    // a direct connection came about beside the relayed one
 	CauseRedialled  = "redialled"   // this host dialled again
