@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // assertion is one term of --assert.
@@ -198,22 +199,23 @@ func same(found any, value string) bool {
 	return written(found) == value
 }
 
-// readDocument reads a document of --json, or the last line of --ndjson.
-func readDocument(file, schema string) ([]byte, error) {
+// readDocument reads a document of --json, or the last line of --ndjson, and tells when it
+// was made. what names in errors who wants it.
+func readDocument(what, file, schema string) (raw []byte, at time.Time, err error) {
 	b, err := os.ReadFile(file)
 	if err != nil {
-		return nil, usagef("--diff: %w", err)
+		return nil, at, usagef("%s: %w", what, err)
 	}
 	var head envelope
 	if json.Unmarshal(b, &head) != nil {
 		lines := bytes.Split(bytes.TrimSpace(b), []byte("\n"))
 		b = lines[len(lines)-1]
 		if err := json.Unmarshal(b, &head); err != nil {
-			return nil, usagef("--diff: %s is no document: %w", file, err)
+			return nil, at, usagef("%s: %s is no document: %w", what, file, err)
 		}
 	}
 	if head.Schema != schema {
-		return nil, usagef("--diff: %s holds a document of %q, not of %s", file, head.Schema, schema)
+		return nil, at, usagef("%s: %s holds a document of %q, not of %s", what, file, head.Schema, schema)
 	}
-	return b, nil
+	return b, head.Time, nil
 }

@@ -29,6 +29,7 @@ func commandList(e *env) []spec {
 		newPing(e),
 		newNatcheck(e),
 		newReplicate(e),
+		newExplain(e),
 		newID(e),
 		newKey(e),
 		newPSK(e),

@@ -52,11 +52,14 @@ func newDial(*env) spec {
 		name: "dial", usage: "reach a peer and say precisely how", args: "<target>...",
 		about: `Every address is tried as real programs do it: QUIC before TCP, direct before relayed, the first that stands wins.
 The table shows each address with its phases, and why one was not tried. With several targets each peer is dialled in turn.
-Nothing but the targets, their relays and their names is contacted, and the sources if a target is a bare peer id.`,
+Nothing but the targets, their relays and their names is contacted, and the sources if a target is a bare peer id.
+
+With --watch a lost path is replaced by whichever there is, over the relay too, and a relayed one is made direct again as
+soon as the way between the two allows it. At the end the changes are summed up, with round trips and loss on each path.`,
 		examples: []string{
 			"dibber dial /ip4/127.0.0.1/udp/4001/quic-v1/p2p/12D3KooWCw68m5CRcV8vD9iuR325oKwJHLYqTYH5mYwD6k2QV4nm",
 			"dibber discover --rendezvous /ip4/127.0.0.1/udp/4001/quic-v1/p2p/12D3KooWCw68m5CRcV8vD9iuR325oKwJHLYqTYH5mYwD6k2QV4nm --namespace chat -o addrs | dibber dial - --each",
-			"dibber dial @home --peers @peers.txt --until-direct --json",
+			"dibber dial @home --peers @peers.txt --until-direct --watch --ndjson",
 		},
 		flags: slices.Concat([]cli.Flag{
 			&cli.IntFlag{Name: "ping", Value: 3, Usage: "send `N` pings once connected; 0 sends none", Destination: &o.Ping},
@@ -67,7 +70,7 @@ Nothing but the targets, their relays and their names is contacted, and the sour
 			&cli.BoolFlag{Name: "until-direct", Usage: "wait for a direct path, or exit 7 at --timeout", Destination: &o.UntilDirect},
 			listFlag("", "require", "exit 5 unless the peer speaks `PROTOCOL` (repeatable)", &o.Require),
 			&cli.DurationFlag{Name: "hold", Usage: "keep the connection for `DURATION` and tell when its path changes", Destination: &o.Hold},
-			&cli.BoolFlag{Name: "watch", Usage: "keep the connection until interrupted and tell when its path changes", Destination: &o.Watch},
+			&cli.BoolFlag{Name: "watch", Usage: "until interrupted, ping once a second, tell each change of path with its cause, and dial again what is lost", Destination: &o.Watch},
 			&cli.BoolFlag{Name: "allow-unknown-peer", Usage: "accept an address without a peer id: ask who is there first", Destination: &o.AllowUnknown},
 		}, sourceFlags(&o.Sources), hostFlags(&o.Host)),
 		options: &o, timeout: 30 * time.Second, doc: dial.Result{}, manyDoc: dialManyDoc{}, events: dialEvents(),
@@ -108,7 +111,7 @@ func (o *dialOptions) holds() bool { return o.Watch || o.Hold != 0 }
 
 // dialEvents are the lines of --ndjson before the summary.
 func dialEvents() []event {
-	return append(reachEvents(), event{"ping", ping.Pong{}}, event{"path.changed", pathLine{}})
+	return append(reachEvents(), event{"ping", ping.Pong{}}, event{"path.changed", changeLine{}})
 }
 
 // reachEvents are those until the peer has introduced itself.
@@ -132,6 +135,24 @@ type pathLine struct{ dial.PathChange }
 
 func (p pathLine) line() string {
 	return fmt.Sprintf("%.0f ms  path %s  %s", p.AtMS, p.Path, p.Addr)
+}
+
+// changeLine is a change of the path.
+type changeLine struct {
+	pathLine
+	From   string   `json:"from"`
+	Cause  *string  `json:"cause"`
+	Detail *string  `json:"detail"`
+	DownMS *float64 `json:"down_ms"`
+}
+
+func changeOf(t addr.Target, c dial.Change) changeLine {
+	now := pathLine{dial.PathChange{Peer: t.ID, Path: c.To, Addr: c.Addr, AtMS: c.AtMS}}
+	return changeLine{now, c.From, c.Cause, c.Detail, c.DownMS}
+}
+
+func (c changeLine) line() string {
+	return c.pathLine.line() + "  " + changeText(c.From, c.Cause, c.Detail, c.DownMS)
 }
 
 func runDial(ctx context.Context, out *output, o dialOptions) (any, error) {
@@ -207,12 +228,9 @@ func dialTarget(ctx context.Context, out *output, n *host.Node, find finder, t a
 	}
 	cfg := dial.Config{
 		NoRelay: o.NoRelay, RelayOnly: o.RelayOnly, UntilDirect: o.UntilDirect,
-		Require: protocol.ConvertFromStrings(o.Require), Hold: o.Hold,
+		Require: protocol.ConvertFromStrings(o.Require), Hold: o.Hold, Watch: o.Watch,
 		Ping: ping.Config{Count: o.Ping, Interval: max(o.Interval, time.Microsecond)},
 		On:   func(e dial.Event) { tellDial(out, t, e, o.holds()) },
-	}
-	if o.Watch {
-		cfg.Hold = -1
 	}
 	if o.Each {
 		return dial.Each(ctx, n, t.ID, t.Addrs, cfg)
@@ -237,7 +255,7 @@ func tellDial(out *output, t addr.Target, e dial.Event, holds bool) {
 	case e.Pong != nil:
 		out.event("ping", *e.Pong)
 	case e.Path != nil:
-		out.event("path.changed", pathLine{*e.Path})
+		out.event("path.changed", changeOf(t, *e.Path))
 	}
 }
 

@@ -25,6 +25,8 @@ func renderDial(t *text, r dial.Result) {
 	switch {
 	case r.Peer == nil:
 		t.line("not connected: nobody told who is there")
+	case r.Path == nil && r.ConnectedMS != nil:
+		t.line("%s  connected in %s, not connected any more", *r.Peer, millisText(r.ConnectedMS))
 	case r.Path == nil:
 		t.line("%s  not connected", *r.Peer)
 	case r.ConnectedMS != nil:
@@ -34,6 +36,7 @@ func renderDial(t *text, r dial.Result) {
 		t.gap()
 		t.table([]string{"ADDRESS", "START", "DNS", "TRANSPORT", "SECURITY", "MUX", "TOTAL", "RESULT"}, attemptRows(r.Attempts))
 	}
+	renderFollowed(t, r)
 	if r.Path == nil {
 		return
 	}
@@ -45,6 +48,65 @@ func renderDial(t *text, r dial.Result) {
 	if r.Ping != nil {
 		t.field("ping", "%s", pingText(*r.Ping))
 	}
+}
+
+// renderFollowed shows what became of the path while it was followed.
+func renderFollowed(t *text, r dial.Result) {
+	if r.Changes == nil || r.Paths == nil {
+		return
+	}
+	if len(*r.Changes) > 0 {
+		var rows [][]string
+		for _, c := range *r.Changes {
+			rows = append(rows, []string{
+				fmt.Sprintf("+%.1f", c.AtMS/1000), c.From, c.To, downText(c.DownMS), causeText(c.Cause, c.Detail), c.Addr,
+			})
+		}
+		t.gap()
+		t.table([]string{"SECONDS", "FROM", "TO", "DOWN", "CAUSE", "ADDRESS"}, rows)
+	}
+	if r.ChangesOmitted > 0 {
+		t.line("%d earlier changes are not shown", r.ChangesOmitted)
+	}
+	var rows [][]string
+	for _, p := range *r.Paths {
+		loss := "–"
+		if p.Loss != nil {
+			loss = fmt.Sprintf("%.1f%%", *p.Loss*100)
+		}
+		rows = append(rows, []string{
+			p.Path, fmt.Sprintf("%.1f s", p.UpMS/1000), fmt.Sprintf("%d/%d", p.Received, p.Sent), loss,
+			phaseText(p.P50), phaseText(p.P95), phaseText(p.Max),
+		})
+	}
+	t.gap()
+	t.table([]string{"PATH", "IN USE", "PINGS", "LOSS", "P50", "P95", "MAX"}, rows)
+}
+
+// changeText says why a path changed and how long none worked.
+func changeText(from string, cause, detail *string, down *float64) string {
+	s := "after " + from + ": " + causeText(cause, detail)
+	if down != nil && *down > 0 {
+		s += ", down " + downText(down)
+	}
+	return s
+}
+
+func causeText(cause, detail *string) string {
+	switch {
+	case cause == nil:
+		return "cause unknown"
+	case detail != nil:
+		return *cause + " (" + oneLine(*detail) + ")"
+	}
+	return strings.ReplaceAll(*cause, "-", " ")
+}
+
+func downText(ms *float64) string {
+	if ms == nil {
+		return "–"
+	}
+	return fmt.Sprintf("%.1f s", *ms/1000)
 }
 
 // pathText is the path in one phrase.

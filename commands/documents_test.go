@@ -5,13 +5,18 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/netip"
+	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"dibber/netkit/nat"
 )
 
 // unset is an environment without variables.
@@ -155,7 +160,7 @@ func TestDocumentsOfHosts(t *testing.T) {
 	goldenDocument(t, "holepunch.failed.json", fails(t, exitUnreachable, "holepunch", "/ip4/127.0.0.1/tcp/1/p2p/"+at.Peer+"/p2p-circuit/p2p/"+peer.Peer, "--listen", quic))
 	goldenDocument(t, "pipe.json", fails(t, exitProtocol, "pipe", at.Addrs[0], "--tcp", "127.0.0.1:1", "--listen", quic))
 	goldenDocument(t, "ping.json", succeeds(t, "ping", at.Addrs[0], "--listen", quic, "-c", "2", "-i", "1ms"))
-	goldenDocument(t, "natcheck.json", fails(t, exitInconclusive, "natcheck", "--server", at.Addrs[0], "--listen", quic))
+	goldenDocument(t, "natcheck.json", fails(t, exitInconclusive, "natcheck", "--server", at.Addrs[0], "--listen", quic, "--no-history"))
 	goldenDocument(t, "id.json", succeeds(t, "id", "--state-dir", filepath.Join(dir, "own"), "--listen", quic))
 	goldenDocument(t, "id.remote.json", succeeds(t, "id", at.Addrs[0], "--listen", quic))
 	goldenDocument(t, "discover.live.json", succeeds(t, "discover", "--rendezvous", at.Addrs[0], "--listen", quic, "--probe"))
@@ -167,7 +172,8 @@ func TestDocumentsOfHosts(t *testing.T) {
 		{"holepunch", at.Addrs[0] + "/p2p-circuit/p2p/" + listens.ready().Peer},
 		{"holepunch", at.Addrs[0] + "/p2p-circuit/p2p/" + listens.ready().Peer, "--count", "2", "--interval", "1ms"},
 		{"id", at.Addrs[0]},
-		{"natcheck", "--server", at.Addrs[0]},
+		{"natcheck", "--server", at.Addrs[0], "--no-history"},
+		{"explain", at.Addrs[0]},
 		{"discover", "--rendezvous", at.Addrs[0], "--register", "--namespace", "chat", "--for", "100ms"},
 	} {
 		documentsFit(t, (session{}).run(t.Context(), append(line, "--ndjson", "--listen", tcp)...).stdout)
@@ -187,6 +193,29 @@ func TestDocumentsOfHosts(t *testing.T) {
 func oneCircuit(doc string) string {
 	totals := regexp.MustCompile(`"relay":\{"reservations":\d+,"renewals":\d+,"circuits":\d+,"bytes":\d+,"refused":\{\},"closed":\{[^}]+\}\}`)
 	return totals.ReplaceAllString(doc, `"relay":{"reservations":1,"renewals":0,"circuits":1,"bytes":1,"refused":{},"closed":{"source-gone":1}}`)
+}
+
+// TestDocumentOfExplain pins what explain prints of two hosts that cannot connect directly.
+func TestDocumentOfExplain(t *testing.T) {
+	t.Parallel()
+	d := document()
+	d.Verdict, d.Families.IP4.UDP.Filtering, d.Families.IP4.UDP.PortPattern = nat.Hard, new(nat.APDF), new(nat.Random)
+	d.Families.IP4.UDP.Mapping, d.Families.IP4.UDP.MappingVaries, d.Families.IP4.UDP.LetsOtherPort = new(nat.APDM), new(true), new(false)
+	dir := t.TempDir()
+	var files []string
+	for name, at := range map[string]string{"a.json": "17.0.0.1:4001", "b.json": "17.0.0.2:4001"} {
+		d.Families.IP4.UDP.Observed = []netip.AddrPort{netip.MustParseAddrPort(at)}
+		raw, err := encode(envelope{Schema: "natcheck/1"}, d)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, name), raw, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, filepath.Join(dir, name))
+	}
+	slices.Sort(files)
+	goldenDocument(t, "explain.json", strings.ReplaceAll(succeeds(t, "explain", files[0], files[1]), dir, "<dir>"))
 }
 
 // lastDocument is the document that the last line of --ndjson stands for.

@@ -106,7 +106,7 @@ func hostFlags(o *hostOptions) []cli.Flag {
 		text("tls-key", "private key `FILE` for wss", &o.TLSKey),
 		text("identity", "key `FILE`, made if missing, or ephemeral", &o.Identity),
 		text("psk-file", "join the private network of this pre-shared key `FILE`; TCP transports only", &o.PSKFile),
-		list("allow-peer", "let only this `PEER` in (repeatable)", &o.AllowPeers),
+		list("allow-peer", "let only this `PEER` in, and tell it this host's natcheck if it asks (repeatable)", &o.AllowPeers),
 		list("deny-peer", "never talk to this `PEER` (repeatable)", &o.DenyPeers),
 		list("allow-cidr", "let only addresses of this `RANGE` in (repeatable)", &o.AllowCIDRs),
 		list("deny-cidr", "never talk to addresses of this `RANGE` (repeatable)", &o.DenyCIDRs),

@@ -9,19 +9,24 @@ import (
 
 	"dibber/netkit/addr"
 	"dibber/netkit/host"
+	"dibber/netkit/natcheck"
 	"dibber/netkit/punch"
 
+	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 	"github.com/urfave/cli/v2"
 )
 
 // holepunchOptions are the flags and arguments of holepunch.
 type holepunchOptions struct {
-	Host     hostOptions
-	Target   []string
-	Count    int
-	Interval time.Duration
-	Hold     time.Duration
+	Host      hostOptions
+	Target    []string
+	Count     int
+	Interval  time.Duration
+	Hold      time.Duration
+	Method    string
+	Servers   []string
+	NoPortMap bool
 }
 
 // holepunchDoc is the document of holepunch: the report itself for one punch, a list
@@ -55,6 +60,9 @@ relayed one. If the other side has no reservation yet, it is waited for until --
 			&cli.IntFlag{Name: "count", Value: 1, Usage: "punch `N` times, each from a new relayed connection, and sum up", Destination: &o.Count},
 			&cli.DurationFlag{Name: "interval", Aliases: []string{"i"}, Value: time.Second, Usage: "wait `DURATION` from punch to punch", Destination: &o.Interval},
 			&cli.DurationFlag{Name: "hold", Usage: "keep the direct connection for `DURATION`, pinging it once a second", Destination: &o.Hold},
+			methodFlag(&o.Method),
+			serverFlag(&o.Servers),
+			noPortMapFlag(&o.NoPortMap),
 		}, hostFlags(&o.Host)),
 		options: &o, timeout: 30 * time.Second, doc: punch.Report{}, manyDoc: holepunchManyDoc{}, events: holepunchEvents(),
 		extra: func() time.Duration {
@@ -64,6 +72,22 @@ relayed one. If the other side has no reservation yet, it is waited for until --
 		run:         func(ctx context.Context, out *output) (any, error) { return runHolepunch(ctx, out, o) },
 		subcommands: []spec{newHolepunchListen(e)},
 	}
+}
+
+// methodFlag is --method of both sides.
+func methodFlag(dest *string) cli.Flag {
+	*dest = punch.MethodAuto
+	return choiceFlag("", "method", "punch by `METHOD`: all that gets through these NATs, or DCUtR and no more", dest, punch.MethodAuto, punch.MethodDCUtR)
+}
+
+// serverFlag is --server of both sides.
+func serverFlag(dest *[]string) cli.Flag {
+	return listFlag("", "server", "look at the own NAT from `VANTAGE` where the relay is no vantage point; both sides need the same (repeatable)", dest)
+}
+
+// noPortMapFlag is --no-portmap of both sides.
+func noPortMapFlag(dest *bool) cli.Flag {
+	return &cli.BoolFlag{Name: "no-portmap", Usage: "do not ask the router to forward a port while the command runs", Destination: dest}
 }
 
 func (o *holepunchOptions) validate(args []string) error {
@@ -113,8 +137,14 @@ func runHolepunch(ctx context.Context, out *output, o holepunchOptions) (any, er
 		return nil, err
 	}
 	defer n.Close()
+	cfg := punch.DoConfig{Hold: o.Hold, Config: punch.Config{Method: o.Method, PortMap: !o.NoPortMap}}
+	if cfg.Servers, err = o.Host.infos(out, n.ID(), "--server", o.Servers); err != nil {
+		return nil, err
+	}
+	share := natcheck.NewShare(n, natcheck.ShareConfig{Chosen: []peer.ID{t.ID}})
+	defer func() { _ = share.Close() }() // returns nil always
 	if o.Count == 1 {
-		r, err := punchOnce(ctx, out, n, t, o)
+		r, err := punchOnce(ctx, out, n, t, cfg)
 		return holepunchDoc{Report: &r}, err
 	}
 	var runs []punch.Report
@@ -124,7 +154,7 @@ func runHolepunch(ctx context.Context, out *output, o holepunchOptions) (any, er
 			n.Forget(t.ID)
 			host.Pause(ctx, o.Interval)
 		}
-		r, err := punchOnce(ctx, out, n, t, o)
+		r, err := punchOnce(ctx, out, n, t, cfg)
 		if ctx.Err() != nil {
 			failed = append(failed, ctx.Err())
 			break // cut off, neither punched nor failed
@@ -143,14 +173,15 @@ type endedLine struct{ punch.Report }
 
 func (l endedLine) line() string { return punchLine(l).line() }
 
-func punchOnce(ctx context.Context, out *output, n *host.Node, t addr.Target, o holepunchOptions) (punch.Report, error) {
+func punchOnce(ctx context.Context, out *output, n *host.Node, t addr.Target, cfg punch.DoConfig) (punch.Report, error) {
 	out.status("calling %s through the relay", t.ID)
-	return punch.Do(ctx, n, t.ID, resolved(ctx, n, t), punch.DoConfig{Hold: o.Hold, Config: punch.Config{On: func(e punch.Event) {
+	cfg.On = func(e punch.Event) {
 		if e.Step != nil {
 			out.event("step", stepOf(e))
 			out.status("%s", e.Step.Event)
 		}
-	}}})
+	}
+	return punch.Do(ctx, n, t.ID, resolved(ctx, n, t), cfg)
 }
 
 // resolved are the addresses of t with names looked up.
@@ -184,6 +215,9 @@ func punchFailure(err error) (failure, bool) {
 		f.Hint = "the relay did not see the other side at an address that could be dialled"
 	case punch.ReasonAttemptsEnded:
 		f.Hint = "both NATs refuse: one of the two needs an open port, IPv6, or stays relayed"
+		if errors.Is(err, punch.ErrImpossible) {
+			f.Retryable, f.Hint = false, "the two NATs let nothing through: give one side an open port or IPv6, or stay relayed"
+		}
 	case punch.ReasonLost:
 		f.Exit = exitUnreachable
 	}

@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"dibber/netkit/host"
+	"dibber/netkit/natcheck"
 	"dibber/netkit/punch"
 	"dibber/netkit/serve"
 
@@ -18,6 +20,10 @@ type listenOptions struct {
 	Host      hostOptions
 	Relays    []string
 	ReadyFile string
+	Method    string
+	Every     time.Duration
+	Servers   []string
+	NoPortMap bool
 }
 
 // listenReady is the ready event of holepunch listen and pipe listen.
@@ -73,6 +79,10 @@ is connected directly if the NATs allow it; each punch is reported as both ends 
 		},
 		flags: slices.Concat([]cli.Flag{
 			listFlag("", "relay", "keep a reservation on `RELAY` (repeatable)", &o.Relays),
+			methodFlag(&o.Method),
+			serverFlag(&o.Servers),
+			noPortMapFlag(&o.NoPortMap),
+			&cli.DurationFlag{Name: "every", Value: time.Minute, Usage: "do more than DCUtR with the same peer at most once in `DURATION`", Destination: &o.Every},
 			readyFileFlag(&o.ReadyFile),
 		}, hostFlags(&o.Host)),
 		options: &o, doc: listenDoc{}, events: listenEvents(), longLived: always,
@@ -87,6 +97,8 @@ func (o *listenOptions) validate(args []string) error {
 		return usagef("holepunch listen takes no arguments, but got %q; name relays by --relay", args[0])
 	case len(o.Relays) == 0:
 		return usagef("holepunch listen needs --relay")
+	case o.Every <= 0:
+		return usagef("--every must be more than 0")
 	case o.Host.NoDiscovery:
 		return usagef("--no-discovery announces nothing: it excludes holepunch listen")
 	}
@@ -108,10 +120,14 @@ func runHolepunchListen(ctx context.Context, out *output, o listenOptions) (doc 
 	if err != nil {
 		return nil, err
 	}
+	servers, err := o.Host.infos(out, n.ID(), "--server", o.Servers)
+	if err != nil {
+		return nil, err
+	}
 	ready := readyOf(n)
 	result := listenDoc{Peer: new(n.ID())}
 	ended := make(chan punch.Report, 16)
-	s, err := serve.New(n, serve.Config{Relays: relays, Punch: &punch.Config{}, On: func(e serve.Event) {
+	s, err := serve.New(n, serve.Config{Relays: relays, Punch: &punch.Config{Method: o.Method, Every: o.Every, Servers: servers, PortMap: !o.NoPortMap}, Natcheck: &natcheck.ShareConfig{Servers: servers}, On: func(e serve.Event) {
 		tellListen(out, n, e)
 		if e.Punch != nil && e.Punch.Report != nil {
 			select {

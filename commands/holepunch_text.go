@@ -42,10 +42,13 @@ func (d holepunchDoc) renderText(t *text) {
 func renderPunch(t *text, r punch.Report) {
 	t.line("%s", punchSentence(r))
 	renderSteps(t, r)
-	if r.RTTRelayedMS == nil && r.Verified == nil {
+	if r.RTTRelayedMS == nil && r.Verified == nil && r.Plan == nil {
 		return
 	}
 	t.gap()
+	if p := r.Plan; p != nil {
+		t.field("plan", "%s (%s): %s here, %s there", p.Method, strings.ReplaceAll(string(p.Why), "-", " "), natText(r.LocalNAT), natText(r.RemoteNAT))
+	}
 	if r.RTTRelayedMS != nil {
 		t.field("relayed", "%s a round trip", millisText(r.RTTRelayedMS))
 	}
@@ -59,6 +62,14 @@ func renderPunch(t *text, r punch.Report) {
 	if r.HeldMS != nil {
 		t.field("held", "%s", millisText(r.HeldMS))
 	}
+}
+
+// natText is a kind of NAT, as far as it is known.
+func natText(kind *string) string {
+	if kind == nil {
+		return "a NAT that is not known in full"
+	}
+	return *kind
 }
 
 // punchSentence is the outcome in plain words.

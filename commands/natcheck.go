@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -26,6 +27,8 @@ type natcheckOptions struct {
 	Every     time.Duration
 	Redact    bool
 	NoPortMap bool
+	NoHistory bool
+	Lifetime  time.Duration
 }
 
 // natcheckDoc is the document of natcheck.
@@ -34,6 +37,7 @@ type natcheckDoc struct {
 	Asserts []assertion  `json:"asserts"` // the terms of --assert
 	Diff    []difference `json:"diff"`    // to the document of --diff
 	Looks   int          `json:"looks"`   // with --every, how many there were
+	History *historyDoc  `json:"history"` // what static rests on; null: nothing came of this look
 }
 
 func newNatcheck(*env) spec {
@@ -44,6 +48,7 @@ func newNatcheck(*env) spec {
 as --server tells where it sees this host; one that runs "dibber serve --vantage" shows as well how the NAT maps and
 filters, best with two addresses. Servers of AutoNAT v2 dial back, relays are asked for a reservation, and a router
 with a NAT is asked to forward a port for that long. The report comes after 5 s at the latest. What is not known is null.
+Whether the address is static is known from the second look on: where this host was seen is kept in the state folder.
 
 --assert compares values of the document, terms joined by &&: 'families.ip4.udp.mapping == EIM && verdict != hard'. The
 operators are == != < > <= >= and has (a list contains it). --diff compares with an earlier document what does not change
@@ -59,6 +64,8 @@ them an inconclusive report is no failure by itself.`,
 			&cli.StringFlag{Name: "assert", Usage: "exit 10 unless `'PATH OP VALUE && ...'` holds for the document", Destination: &o.Assert},
 			&cli.StringFlag{Name: "diff", Usage: "exit 10 if anything differs from the document in `FILE`", Destination: &o.Diff},
 			&cli.DurationFlag{Name: "every", Usage: "look again after `DURATION`, until interrupted", Destination: &o.Every},
+			&cli.DurationFlag{Name: "lifetime", Usage: "find out for how long the NAT keeps a mapping that is not used, up to `DURATION`, which the report takes longer", Destination: &o.Lifetime},
+			&cli.BoolFlag{Name: "no-history", Usage: "neither use nor keep the looks of other runs, which tell whether the address is static", Destination: &o.NoHistory},
 			&cli.BoolFlag{Name: "no-portmap", Usage: "do not ask the router to forward a port while the check lasts", Destination: &o.NoPortMap},
 			&cli.BoolFlag{Name: "redact", Usage: "replace IP addresses, names and peer ids, the same always by the same", Destination: &o.Redact},
 		}, hostFlags(&o.Host)),
@@ -74,7 +81,7 @@ them an inconclusive report is no failure by itself.`,
 			if o.Every > 0 {
 				return -1
 			}
-			return 0
+			return o.Lifetime
 		},
 		validate: func(args []string) error { return o.validate(args) },
 		run:      func(ctx context.Context, out *output) (any, error) { return runNatcheck(ctx, out, o) },
@@ -92,6 +99,8 @@ func (o *natcheckOptions) validate(args []string) error {
 		}
 	case o.Every < 0:
 		return usagef("--every: %s is negative", o.Every)
+	case o.Lifetime < 0 || o.Lifetime > natcheck.MaxLifetime || o.Lifetime > 0 && o.Lifetime < time.Second:
+		return usagef("--lifetime: %s is not between 1s and %s", o.Lifetime, durationText(natcheck.MaxLifetime))
 	}
 	if _, err := parseAsserts(o.Assert); err != nil {
 		return err
@@ -109,11 +118,15 @@ func runNatcheck(ctx context.Context, out *output, o natcheckOptions) (any, erro
 	}
 	var before []byte
 	if o.Diff != "" {
-		if before, err = readDocument(o.Diff, out.spec.schemaName()); err != nil {
+		if before, _, err = readDocument("--diff", o.Diff, out.spec.schemaName()); err != nil {
 			return nil, err
 		}
 	}
 	servers, err := o.servers(out)
+	if err != nil {
+		return nil, err
+	}
+	past, err := loadHistory(o.historyFile(out.e), out.e.start)
 	if err != nil {
 		return nil, err
 	}
@@ -126,11 +139,13 @@ func runNatcheck(ctx context.Context, out *output, o natcheckOptions) (any, erro
 	defer n.Close()
 	var doc natcheckDoc
 	for {
-		looks, earlier := doc.Looks+1, doc.Families
-		doc = natcheckDoc{Looks: looks}
+		doc = natcheckDoc{Looks: doc.Looks + 1}
 		doc.Result, err = natcheck.Do(ctx, n, cfg)
-		if looks > 1 {
-			doc.Families = doc.Families.After(earlier)
+		if err == nil || errors.Is(err, natcheck.ErrInconclusive) {
+			doc.History = new(past.take(time.Now(), &doc.Families))
+			if failed := past.save(); failed != nil {
+				out.notice("%v", failed)
+			}
 		}
 		if ctx.Err() == nil {
 			err = doc.compare(err, terms, before)
@@ -148,7 +163,15 @@ func runNatcheck(ctx context.Context, out *output, o natcheckOptions) (any, erro
 
 // config is what the options make of a check.
 func (o *natcheckOptions) config(servers []peer.AddrInfo) natcheck.Config {
-	return natcheck.Config{Servers: servers, PortMap: !o.NoPortMap}
+	return natcheck.Config{Servers: servers, PortMap: !o.NoPortMap, Lifetime: o.Lifetime}
+}
+
+// historyFile is where looks are kept; empty where they are not.
+func (o *natcheckOptions) historyFile(e *env) string {
+	if o.NoHistory {
+		return ""
+	}
+	return filepath.Join(o.Host.stateDir(e), historyFile)
 }
 
 // servers reads --server; each needs an address.

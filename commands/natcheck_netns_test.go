@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"dibber/netkit/nat"
 	"dibber/netkit/natlab"
@@ -121,6 +122,9 @@ func TestNatcheckMapsPorts(t *testing.T) {
 		m.Verified == nil || !*m.Verified || m.DoubleNAT == nil || *m.DoubleNAT {
 		t.Errorf("port map %+v", m)
 	}
+	if doc.CGNAT == nil || *doc.CGNAT {
+		t.Errorf("a provider's NAT: %v", doc.CGNAT)
+	}
 	if rules := home.Run("nft", "list", "table", "inet", "mapper"); strings.Contains(rules, node.Addr().String()) {
 		t.Errorf("the mapping is still there:\n%s", rules)
 	}
@@ -144,5 +148,24 @@ func TestNatcheckWithoutUDP(t *testing.T) {
 	}
 	if p := doc.Families.IP4.TCP; p.Mapping == nil || *p.Mapping != nat.EIM {
 		t.Errorf("TCP mapping %v", p.Mapping)
+	}
+}
+
+// TestNatcheckLifetime: whether an unused mapping lives as long as was asked for.
+func TestNatcheckLifetime(t *testing.T) {
+	t.Parallel()
+	lab := netns.New(t, natlab.Config{})
+	server := vantageAt(t, lab, natlab.LinkConfig{})
+	for lives, want := range map[time.Duration]nat.Lifetime{
+		2 * time.Second: {LessThanS: new(5.0)}, time.Minute: {AtLeastS: new(5.0)},
+	} {
+		t.Run(lives.String(), func(t *testing.T) {
+			t.Parallel()
+			node := lab.Behind("node", natlab.RouterConfig{NAT: natlab.NAT{Timeout: lives}})
+			doc, code := checked(t, node, server, "--lifetime", "5s", "--no-portmap")
+			if diff := cmp.Diff(&want, doc.Families.IP4.UDP.Lifetime); diff != "" || code != 0 {
+				t.Errorf("exit %d: %s", code, diff)
+			}
+		})
 	}
 }

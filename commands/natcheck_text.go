@@ -60,6 +60,10 @@ func adviceText(a nat.Advice) string {
 		return "there is another NAT outside the router, perhaps the provider's: forwarding a port at the router does not help"
 	case nat.ServerDisputed:
 		return "a server contradicts the others; what it says is left out"
+	case nat.AllowUDP:
+		return "let UDP out at the firewall"
+	case nat.DialLocal:
+		return "dial the other side's address in the local network"
 	default:
 		return string(a)
 	}
@@ -76,6 +80,9 @@ func (d natcheckDoc) renderText(t *text) {
 	d.renderForecast(t)
 	if m := d.PortMap; m != nil {
 		t.field("port map", "%s", portMapText(*m))
+	}
+	if d.CGNAT != nil && *d.CGNAT {
+		t.field("provider", "has a NAT of its own, outside the router (CGNAT)")
 	}
 	for i, a := range d.Advice {
 		t.field(labelOnce(i, "advice"), "%s", adviceText(a))
@@ -141,6 +148,10 @@ func (d natcheckDoc) renderTables(t *text) {
 	if len(d.Evidence) == 0 {
 		return
 	}
+	d.renderEvidence(t)
+}
+
+func (d natcheckDoc) renderEvidence(t *text) {
 	var rows [][]string
 	for _, e := range d.Evidence {
 		local := e.Local.String()
@@ -151,6 +162,22 @@ func (d natcheckDoc) renderTables(t *text) {
 	}
 	t.gap()
 	t.table([]string{"EVIDENCE", "FROM", "SEEN AS", "BY", "TOLD BY", "RTT MS"}, rows)
+	if len(d.Trials) == 0 {
+		return
+	}
+	rows = nil
+	for _, e := range d.Trials {
+		from, came := "a stranger's address", yesNo(&e.Came)
+		if e.Known {
+			from = "another port of an address written to"
+		}
+		if !e.Sure {
+			came = "unknown"
+		}
+		rows = append(rows, []string{e.Family + " " + e.Transport, from, came, e.Server})
+	}
+	t.gap()
+	t.table([]string{"TRIAL", "FROM", "GOT IN", "BY"}, rows)
 }
 
 // pathLineOf is one path in one line; empty if nothing is known.
@@ -177,10 +204,26 @@ func pathLineOf(p nat.Path) string {
 	if len(p.Observed) > 0 {
 		parts = append(parts, "seen at "+p.Observed[0].String())
 	}
+	if p.Lifetime != nil {
+		parts = append(parts, "unused mappings live "+lifetimeText(*p.Lifetime))
+	}
 	if p.Static != nil {
 		add("static", true, func() string { return yesNo(p.Static) })
 	}
 	return strings.Join(parts, "  ")
+}
+
+// lifetimeText is how long mappings live.
+func lifetimeText(l nat.Lifetime) string {
+	seconds := func(s *float64) string { return durationText(time.Duration(*s * float64(time.Second))) }
+	switch {
+	case l.AtLeastS == nil:
+		return "less than " + seconds(l.LessThanS)
+	case l.LessThanS == nil:
+		return "at least " + seconds(l.AtLeastS)
+	default:
+		return seconds(l.AtLeastS) + " to " + seconds(l.LessThanS)
+	}
 }
 
 func yesNo(b *bool) string {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"dibber/netkit/host"
+	"dibber/netkit/natcheck"
 	"dibber/netkit/pipe"
 	"dibber/netkit/punch"
 	"dibber/netkit/serve"
@@ -104,7 +105,7 @@ func runPipeListen(ctx context.Context, out *output, o pipeListenOptions) (doc a
 	defer closing(&err, l.Close)
 	roles := serve.Config{Relays: relays, On: func(e serve.Event) { t.reserved(n, e) }}
 	if !o.Host.NoDiscovery {
-		roles.Punch = &punch.Config{}
+		roles.Punch, roles.Natcheck = &punch.Config{}, &natcheck.ShareConfig{}
 	}
 	s, err := serve.New(n, roles)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"dibber/netkit/dialback"
 	"dibber/netkit/host"
+	"dibber/netkit/natcheck"
 	"dibber/netkit/punch"
 	"dibber/netkit/relay"
 	"dibber/netkit/rendezvous"
@@ -193,7 +194,7 @@ func runServe(ctx context.Context, out *output, o serveOptions) (doc any, err er
 		return nil, err
 	}
 	if !o.Host.NoDiscovery {
-		roles.Punch = &punch.Config{}
+		roles.Punch, roles.Natcheck = &punch.Config{}, &natcheck.ShareConfig{}
 	}
 	roles.On = func(e serve.Event) { tellServe(out, e) }
 	s, err := serve.New(n, roles)

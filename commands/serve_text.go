@@ -110,6 +110,9 @@ func (r readyEvent) reveals() []string {
 		out = append(out, fmt.Sprintf("each --register, and whoever asks it for %s: circuit addresses, public ones, and those of the network it is reached over", strings.Join(r.o.Namespaces, ", ")))
 	}
 	out = append(out, r.o.fullReveals()...)
+	if len(r.o.Host.AllowPeers) > 0 {
+		out = append(out, "the peers of --allow-peer, when they ask (dibber explain): this node's natcheck, which has its addresses")
+	}
 	if r.o.MDNS {
 		out = append(out, "everybody on the local network: the peer id and the addresses there")
 	}

@@ -46,7 +46,7 @@ func ScopeOf(a ma.Multiaddr) Scope {
 		return ScopeLoopback
 	case ip.IsLinkLocalUnicast():
 		return ScopeLinkLocal
-	case ip.IsPrivate() || isCGNAT(ip):
+	case ip.IsPrivate() || IsCGNAT(ip):
 		return ScopePrivate
 	case manet.IsPublicAddr(a):
 		return ScopePublic
@@ -54,8 +54,9 @@ func ScopeOf(a ma.Multiaddr) Scope {
 	return ScopeUnknown
 }
 
-// isCGNAT reports whether ip is in the shared address space of RFC 6598.
-func isCGNAT(ip netip.Addr) bool {
+// IsCGNAT reports whether ip is in the shared address space between a provider's NAT and
+// its customers (RFC 6598).
+func IsCGNAT(ip netip.Addr) bool {
 	return netip.PrefixFrom(netip.AddrFrom4([4]byte{100, 64, 0, 0}), 10).Contains(ip)
 }
 

@@ -13,6 +13,7 @@ import (
 	"dibber/netkit/addr"
 	"dibber/netkit/host"
 	"dibber/netkit/ping"
+	"dibber/netkit/retry"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -32,9 +33,12 @@ type Config struct {
 	Ping ping.Config
 	// UntilDirect waits, until the context ends, for a direct connection.
 	UntilDirect bool
-	// Hold keeps the connection for so long and watches its path; 0 does not,
-	// negative holds until the context ends.
+	// Hold keeps the connection for so long and tells when its path changes; 0 does
+	// not.
 	Hold time.Duration
+	// Watch holds until the context ends, pings once a second, and dials again when
+	// the connection is lost. Hold is of no effect then.
+	Watch bool
 	// IdentifyTimeout is how long to wait for identify; 0 means 5 s.
 	IdentifyTimeout time.Duration
 	// On is told what happens as it happens, from several goroutines; nil tells
@@ -49,7 +53,7 @@ type Event struct {
 	Connected *PathChange
 	Identify  *Identify
 	Pong      *ping.Pong
-	Path      *PathChange // another path than before
+	Path      *Change // another path than before
 }
 
 // Resolved is what a name became.
@@ -86,6 +90,9 @@ func Do(ctx context.Context, n *host.Node, p peer.ID, addrs []ma.Multiaddr, cfg 
 	}
 	defer ids.close()
 
+	if cfg.Watch {
+		defer d.keepAlive(addrs)()
+	}
 	c, err := d.connect(ctx, addrs)
 	if err != nil {
 		return d.r, err
@@ -103,8 +110,7 @@ func Do(ctx context.Context, n *host.Node, p peer.ID, addrs []ma.Multiaddr, cfg 
 	if err := d.untilDirect(ctx); err != nil {
 		return d.r, err
 	}
-	err = d.hold(ctx)
-	d.path()
+	err = d.follow(ctx, addrs)
 	return d.r, err
 }
 
@@ -116,11 +122,14 @@ type dialler struct {
 	start time.Time
 	r     Result
 
+	dialled   time.Time // when the dial began that gave the connection
 	connected time.Time
-	first     network.Conn   // the connection that was dialled
-	last      []network.Conn // those that were open at the last look
-	won       ma.Multiaddr   // the address that gave it
+	first     network.Conn // the connection that was dialled
+	won       ma.Multiaddr // the address that gave it
 	wasRelay  bool
+	ladder    *ladder
+	last      []network.Conn // those of the last look, the one in use first
+	again     retry.Schedule // of dialling again
 }
 
 // tell hands an event on.
@@ -148,6 +157,7 @@ func (d *dialler) connect(ctx context.Context, addrs []ma.Multiaddr) (network.Co
 		return nil, unreachable(d.peer, d.r.Attempts, nil)
 	}
 	began := time.Now()
+	d.dialled = began
 	trace := d.n.TraceDial(d.peer, func(t host.Attempt) {
 		for _, a := range waterfall(began, pick(cands, t.Addr), []host.Attempt{t}, nil, nil, false) {
 			if t.Err == nil {
@@ -174,6 +184,7 @@ func (d *dialler) connect(ctx context.Context, addrs []ma.Multiaddr) (network.Co
 	d.r.ConnectedMS = ms(began, d.connected)
 	d.wasRelay = addr.IsRelayed(c.RemoteMultiaddr())
 	d.describe(c)
+	d.ladder, d.last = newLadder(d.start, d.connected, *d.r.Path, *d.r.Addr), []network.Conn{c}
 	d.tell(Event{Connected: &PathChange{d.peer, *d.r.Path, *d.r.Addr, *d.r.ConnectedMS}})
 	return c, nil
 }

@@ -381,7 +381,7 @@ func TestDialsAtOnceHoldTheirStreamsTogether(t *testing.T) {
 
 func TestHoldTellsOfALostConnection(t *testing.T) {
 	a, b := node(t, host.Config{}, quicAddr), node(t, host.Config{}, quicAddr)
-	_, err := dial.Do(t.Context(), a, b.ID(), b.ListenAddrs(), dial.Config{Hold: -1, On: func(e dial.Event) {
+	_, err := dial.Do(t.Context(), a, b.ID(), b.ListenAddrs(), dial.Config{Hold: time.Minute, On: func(e dial.Event) {
 		if e.Identify != nil {
 			go func() { _ = b.Network().ClosePeer(a.ID()) }()
 		}

@@ -11,16 +11,12 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 )
 
-// path fills in by which path the peer is connected now; it is false when no
-// connection is open, which leaves the last one in place.
-func (d *dialler) path() bool {
-	conns := d.n.Conns(d.peer)
-	if len(conns) == 0 {
-		return false
+// path fills in by which path the peer is connected now. Where no connection is open it
+// leaves the last one in place.
+func (d *dialler) path() {
+	if conns := d.n.Conns(d.peer); len(conns) > 0 {
+		d.describe(conns[0])
 	}
-	d.last = conns
-	d.describe(conns[0])
-	return true
 }
 
 // lost tells that no connection is open any more.
@@ -100,10 +96,10 @@ func (d *dialler) untilDirect(ctx context.Context) error {
 	changed, stop := d.n.Changes(d.peer)
 	defer stop()
 	for {
-		if d.path() && *d.r.Path != Relayed {
-			if d.wasRelay {
-				d.tell(Event{Path: d.change()})
-			}
+		switch {
+		case !d.look(cause{}):
+			return d.lost()
+		case *d.r.Path != Relayed:
 			return nil
 		}
 		select {
@@ -113,49 +109,6 @@ func (d *dialler) untilDirect(ctx context.Context) error {
 			}
 			return ctx.Err()
 		case <-changed:
-			if len(d.n.Conns(d.peer)) == 0 {
-				return d.lost()
-			}
 		}
 	}
-}
-
-// hold keeps the connection and tells each change of its path. Its end by time or
-// by the context is the goal, not an error, when it was to last until then.
-func (d *dialler) hold(ctx context.Context) error {
-	if d.cfg.Hold == 0 {
-		return nil
-	}
-	hold, cancel := ctx, context.CancelFunc(func() {})
-	if d.cfg.Hold > 0 {
-		hold, cancel = context.WithTimeout(ctx, d.cfg.Hold)
-	}
-	defer cancel()
-	changed, stop := d.n.Changes(d.peer)
-	defer stop()
-	d.path()
-	last := *d.r.Addr
-	for {
-		select {
-		case <-hold.Done():
-			if d.cfg.Hold > 0 {
-				return ctx.Err() // nil when only the hold is over
-			}
-			return nil
-		case <-changed:
-			if !d.path() {
-				d.tell(Event{Path: &PathChange{d.peer, "none", last, *ms(d.start, time.Now())}})
-				return d.lost()
-			}
-			if *d.r.Addr != last {
-				last = *d.r.Addr
-				d.tell(Event{Path: d.change()})
-			}
-		}
-	}
-}
-
-// change is the path of now as an event.
-func (d *dialler) change() *PathChange {
-	return &PathChange{d.peer, *d.r.Path, *d.r.Addr, *ms(d.start, time.Now())}
 }

@@ -35,6 +35,12 @@ type Result struct {
 	Ping     *ping.Result `json:"ping"`     // null: no pings were sent
 	Pongs    []ping.Pong  `json:"pongs"`
 	Upgrade  *Upgrade     `json:"upgrade"` // null: never relayed
+
+	// Changes and Paths are null when the path was not followed, by Config.Hold or
+	// Config.Watch. Only the last 1000 changes are kept.
+	Changes        *[]Change    `json:"changes"`
+	ChangesOmitted int          `json:"changes_omitted"`
+	Paths          *[]PathStats `json:"paths"`
 }
 
 // Limits are what a relay grants the connection and what is left of it.

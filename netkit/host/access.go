@@ -33,6 +33,11 @@ func (a Access) admitsPeer(p peer.ID) bool {
 		(len(a.AllowPeers) == 0 || slices.Contains(a.AllowPeers, p))
 }
 
+// AllowListed reports whether a peer is named in the list of those that may connect.
+func (n *Node) AllowListed(p peer.ID) bool {
+	return slices.Contains(n.gater.access.Load().AllowPeers, p)
+}
+
 // admitsAddr reports whether the lists let a connection come in from m. A
 // relayed address is judged where the circuit's first hop has an IP.
 func (a Access) admitsAddr(m ma.Multiaddr) bool {
@@ -85,6 +90,9 @@ func (g *gater) admits(p peer.ID, m ma.Multiaddr) bool {
 	known := g.known.Load()
 	return known == nil || slices.ContainsFunc(*known, func(k peer.AddrInfo) bool { return k.ID == p })
 }
+
+// Admits reports whether p may come in from an address.
+func (n *Node) Admits(p peer.ID, from ma.Multiaddr) bool { return n.gater.admits(p, from) }
 
 // allows reports whether a connection may stay.
 func (g *gater) allows(c network.Conn) bool {

@@ -11,7 +11,6 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
-	libp2pping "github.com/libp2p/go-libp2p/p2p/protocol/ping"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 )
@@ -124,8 +123,8 @@ func (w *watch) look(ctx context.Context, moved bool) {
 		}
 		w.sources[c] = now
 		done.Go(func() {
-			// A refusal is an answer, and a connection that is closed has a reason of its own.
-			if _, err := w.n.Supports(within, c, libp2pping.ID); err != nil && within.Err() != nil && ctx.Err() == nil && !c.IsClosed() {
+			// A connection that is closed has a reason of its own.
+			if err := w.n.Responds(within, c); err != nil && within.Err() != nil && ctx.Err() == nil && !c.IsClosed() {
 				mu.Lock()
 				defer mu.Unlock()
 				gone[c] = ErrSilent

@@ -98,6 +98,17 @@ func (n *Node) ListenAddrs() []ma.Multiaddr {
 	return out
 }
 
+// QUICPort is the port at which the host listens for QUIC over IPv4, beyond loopback; 0 if
+// it does not.
+func (n *Node) QUICPort() uint16 {
+	for _, a := range n.Network().ListenAddresses() {
+		if at, ok := addr.UDP(a); ok && at.Addr().Is4() && !at.Addr().IsLoopback() && addr.Transport(a) == addr.TransportQUIC {
+			return at.Port()
+		}
+	}
+	return 0
+}
+
 // interfaces are the addresses of the machine that Config.Sockets stands for; nil
 // means the machine's own.
 func (n *Node) interfaces() []ma.Multiaddr {

@@ -44,11 +44,11 @@ func (n *Node) LossCause(conns ...network.Conn) error {
 }
 
 func (n *Node) lossCause(c network.Conn) error {
+	if why := n.watches.why(c); why != nil {
+		return why // it may be closing still
+	}
 	if !c.IsClosed() {
 		return nil
-	}
-	if why := n.watches.why(c); why != nil {
-		return why
 	}
 	// A closed connection refuses a stream at once, and says why it was closed.
 	ctx, cancel := context.WithTimeout(network.WithAllowLimitedConn(context.Background(), "cause"), time.Second)

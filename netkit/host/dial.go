@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 
+	"dibber/netkit/addr"
+
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/peerstore"
@@ -17,9 +19,15 @@ import (
 
 // Dial connects to p over the best of addrs and of those known from before, or
 // returns a connection that is open already. Back-off left from earlier failures
-// does not stop it: somebody asked. It does not wait for identify.
+// does not stop it, nor that from a relay on the way: somebody asked. It does not wait
+// for identify.
 func (n *Node) Dial(ctx context.Context, p peer.ID, addrs []ma.Multiaddr) (network.Conn, error) {
 	n.swarm().Backoff().Clear(p)
+	for _, a := range addrs {
+		if relay, ok := addr.RelayOf(a); ok {
+			n.swarm().Backoff().Clear(relay.ID)
+		}
+	}
 	n.Remember(p, addrs, peerstore.TempAddrTTL)
 	c, err := n.Network().DialPeer(ctx, p)
 	if err != nil {
@@ -69,10 +77,18 @@ func (n *Node) DialAddr(ctx context.Context, p peer.ID, a ma.Multiaddr) (transpo
 	if t == nil {
 		return nil, fmt.Errorf("dial %s: %w", a, swarm.ErrNoTransport)
 	}
-	if !n.gater.InterceptPeerDial(p) || !n.gater.InterceptAddrDial(p, a) {
-		return nil, fmt.Errorf("dial %s: %w", a, swarm.ErrGaterDisallowedConnection)
+	if err := n.gated(p, a); err != nil {
+		return nil, err
 	}
 	return t.Dial(ctx, a, p)
+}
+
+// gated is why a peer may not be dialled at an address; nil if it may.
+func (n *Node) gated(p peer.ID, a ma.Multiaddr) error {
+	if !n.gater.InterceptPeerDial(p) || !n.gater.InterceptAddrDial(p, a) {
+		return fmt.Errorf("dial %s: %w", a, swarm.ErrGaterDisallowedConnection)
+	}
+	return nil
 }
 
 // Identified is closed when identify on c has succeeded or failed. libp2p tells

@@ -54,9 +54,12 @@ type Node struct {
 	held     heldStreams
 	adoption *adoption
 	watches  watches
+	looks    looks
 	known    atomic.Pointer[[]peer.AddrInfo]
 	quic     *quicreuse.ConnManager // nil without a transport on QUIC
-	close    func() error           // once
+	shared   sharedSockets
+	probes   probeBudget
+	close    func() error // once
 }
 
 // New starts a host for cfg. It fails with a *ListenError when an address of

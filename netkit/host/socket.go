@@ -23,9 +23,8 @@ var ErrSharedPort = errors.New("webrtc-direct has the UDP port of a quic listene
 // SharedUDP opens the sockets of the QUIC listeners for datagrams that are not
 // QUIC, those whose first byte is without the bit 0x40 (RFC 9000 section 17.2).
 // They leave from, and arrive at, the port that the node is reached at. There is
-// none without QUIC. Each is read by one reader at most and queues 32 datagrams;
-// the caller closes them, which leaves the listeners alone. Write deadlines have
-// no effect.
+// none without QUIC. Whoever else shares them reads the same datagrams; 256 wait.
+// The caller closes them, which leaves the listeners alone. They have no deadlines.
 func (n *Node) SharedUDP() ([]net.PacketConn, error) {
 	if n.quic == nil {
 		return nil, nil
@@ -36,7 +35,9 @@ func (n *Node) SharedUDP() ([]net.PacketConn, error) {
 		if slices.ContainsFunc(udpListeners(listening, ma.P_WEBRTC_DIRECT), func(w netip.AddrPort) bool { return w.Port() == at.Port() }) {
 			return nil, errors.Join(ErrSharedPort, closeAll(out))
 		}
-		c, err := n.quic.SharedNonQUICPacketConn("", net.UDPAddrFromAddrPort(at))
+		c, err := n.shared.join(at, func() (net.PacketConn, error) {
+			return n.quic.SharedNonQUICPacketConn("", net.UDPAddrFromAddrPort(at))
+		})
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("share the socket of %s: %w", at, err), closeAll(out))
 		}

@@ -79,6 +79,13 @@ func (n *Node) Answers(ctx context.Context, c transport.CapableConn) error {
 	return nil
 }
 
+// Responds proposes a protocol on an open connection. It returns nil if the peer
+// answers at all.
+func (n *Node) Responds(ctx context.Context, c network.Conn) error {
+	_, err := n.Supports(ctx, c, unspoken)
+	return err
+}
+
 // NotSupported reports whether err means that the peer does not speak the protocol
 // that a stream was opened for.
 func NotSupported(err error) bool {

@@ -90,22 +90,7 @@ func webSocketOption(conf *tls.Config, tr *dialTracer) libp2p.Option {
 // manager before they cost anything, as libp2p's own default does.
 func quicReuse(sockets Sockets, tr *dialTracer, keep func(*quicreuse.ConnManager)) libp2p.Option {
 	return libp2p.QUICReuse(func(l fx.Lifecycle, srk quic.StatelessResetKey, tk quic.TokenGeneratorKey, rm network.ResourceManager) (*quicreuse.ConnManager, error) {
-		opts := []quicreuse.Option{
-			quicreuse.ConnContext(func(ctx context.Context, info *quic.ClientInfo) (context.Context, error) {
-				from, err := quicreuse.ToQuicMultiaddr(info.RemoteAddr, quic.Version1)
-				if err != nil {
-					from = nil // the resource manager decides about a nil address, too
-				}
-				scope, err := rm.OpenConnection(network.DirInbound, false, from)
-				if err != nil {
-					return ctx, err
-				}
-				ctx = network.WithConnManagementScope(ctx, scope)
-				context.AfterFunc(ctx, scope.Done)
-				return ctx, nil
-			}),
-			quicreuse.VerifySourceAddress(rm.VerifySourceAddress),
-		}
+		opts := countedQUIC(rm)
 		if sockets != nil {
 			opts = append(opts,
 				quicreuse.OverrideListenUDP(sockets.ListenUDP),
@@ -124,6 +109,26 @@ func quicReuse(sockets Sockets, tr *dialTracer, keep func(*quicreuse.ConnManager
 		l.Append(fx.StopHook(cm.Close)) // the host does not close a manager it did not make
 		return cm, nil
 	})
+}
+
+// countedQUIC has inbound handshakes counted against the resource manager.
+func countedQUIC(rm network.ResourceManager) []quicreuse.Option {
+	return []quicreuse.Option{
+		quicreuse.ConnContext(func(ctx context.Context, info *quic.ClientInfo) (context.Context, error) {
+			from, err := quicreuse.ToQuicMultiaddr(info.RemoteAddr, quic.Version1)
+			if err != nil {
+				from = nil // the resource manager decides about a nil address, too
+			}
+			scope, err := rm.OpenConnection(network.DirInbound, false, from)
+			if err != nil {
+				return ctx, err
+			}
+			ctx = network.WithConnManagementScope(ctx, scope)
+			context.AfterFunc(ctx, scope.Done)
+			return ctx, nil
+		}),
+		quicreuse.VerifySourceAddress(rm.VerifySourceAddress),
+	}
 }
 
 // sourceIP lends Sockets the name that quicreuse asks for.

@@ -1,6 +1,10 @@
 package nat
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"dibber/netkit/addr"
+)
 
 // Advice is something to do, in one word; commands put it in sentences.
 type Advice string
@@ -20,6 +24,8 @@ const (
 	LocalOnly      Advice = "local-only"       // the servers are in the same network
 	DoubleNAT      Advice = "double-nat"       // the router itself is behind a NAT
 	ServerDisputed Advice = "server-disputed"  // servers contradict each other
+	AllowUDP       Advice = "allow-udp"        // let UDP out at the firewall
+	DialLocal      Advice = "dial-local"       // try the other's address in the local network
 )
 
 // Advice is what follows for the node.
@@ -54,8 +60,7 @@ func (f Families) Advice() []Advice {
 
 // publicly reports whether an address is none of those of local networks.
 func publicly(ip netip.Addr) bool {
-	shared := netip.PrefixFrom(netip.AddrFrom4([4]byte{100, 64}), 10) // RFC 6598
-	return ip.IsGlobalUnicast() && !ip.IsPrivate() && !shared.Contains(ip)
+	return ip.IsGlobalUnicast() && !ip.IsPrivate() && !addr.IsCGNAT(ip)
 }
 
 // best is the UDP path that the verdict is drawn from.

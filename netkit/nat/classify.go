@@ -47,6 +47,15 @@ type Evidence struct {
 	// Hairpin says whether what was sent to the outside address came back in; nil if
 	// that is not known.
 	Hairpin *bool
+	// Lifetime is what was found out about unused mappings; nil if nothing was.
+	Lifetime *Lifetime
+}
+
+// Lifetime bounds how long a mapping lives that nothing is sent through, in seconds. A
+// bound that was not found is nil.
+type Lifetime struct {
+	AtLeastS  *float64 `json:"at_least_s"`
+	LessThanS *float64 `json:"less_than_s"`
 }
 
 // Path is what is known of one transport of one family.
@@ -69,6 +78,9 @@ type Path struct {
 	// ADF. LetsAnybody says whether an unknown address does: EIF.
 	LetsOtherPort *bool `json:"lets_other_port"`
 	LetsAnybody   *bool `json:"lets_anybody"`
+	// Lifetime is how long an unused mapping lives; nil if that was not asked for, or is
+	// not known.
+	Lifetime *Lifetime `json:"mapping_lifetime"`
 	// Static says whether the outside address was the same at every look; nil at one.
 	Static *bool `json:"static"`
 	// Disputed are servers that contradict the others; what they saw is not used.
@@ -77,7 +89,7 @@ type Path struct {
 
 // Classify draws the conclusions.
 func Classify(e Evidence) Path {
-	p := Path{Works: e.Works, Hairpin: e.Hairpin}
+	p := Path{Works: e.Works, Hairpin: e.Hairpin, Lifetime: e.Lifetime}
 	sights, disputed := undisputed(e.Sights)
 	p.Disputed, p.Observed = disputed, endpoints(sights)
 	if len(sights) > 0 {
@@ -199,6 +211,11 @@ func (p *Path) filter(trials []Trial) {
 		return out
 	}
 	p.LetsOtherPort, p.LetsAnybody = judge(true), judge(false)
+	p.judgeFilter()
+}
+
+// judgeFilter names the filter after who gets in.
+func (p *Path) judgeFilter() {
 	is := func(b *bool, want bool) bool { return b != nil && *b == want }
 	switch {
 	case is(p.LetsAnybody, true):

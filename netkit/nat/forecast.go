@@ -21,9 +21,12 @@ const (
 	WhySpray      Why = "many-ports"        // one side has to try many ports of the other
 	WhyPredict    Why = "predict-ports"     // both sides' next ports can be told in advance
 	WhyTooMany    Why = "too-many-ports"    // neither side's port can be found in time
-	WhyUDPBlocked Why = "udp-blocked"       // no UDP here
+	WhyUDPBlocked Why = "udp-blocked"       // no UDP on one side
 	WhyTooLittle  Why = "too-little-known"  // of this node
-	WhyNoPattern  Why = "pattern-not-known" // of this node's ports
+	WhyNoPattern  Why = "pattern-not-known" // of the ports of one side
+	WhyTCPBlocked Why = "tcp-blocked"       // no TCP on one side
+	WhyConnected  Why = "connected"         // they are connected directly
+	WhySameNAT    Why = "same-nat"          // both are behind one outside address
 )
 
 // Kind is what matters of a peer's NAT.
@@ -34,6 +37,20 @@ type Kind struct {
 	Mapping   Mapping
 	Filtering Filtering
 	Pattern   Pattern // of outside ports; empty where it is not known
+}
+
+// String describes the kind by what it is, not by its name.
+func (k Kind) String() string {
+	switch {
+	case !k.NAT && k.Filtering == EIF:
+		return string(Public)
+	case !k.NAT:
+		return string(Firewalled)
+	case k.Mapping == EIM || k.Pattern == "":
+		return string(k.Mapping) + "/" + string(k.Filtering)
+	default:
+		return string(k.Mapping) + "/" + string(k.Filtering) + " " + string(k.Pattern)
+	}
 }
 
 // Kinds are the situations of peers that a forecast is made against.
@@ -60,7 +77,7 @@ type Forecast struct {
 // Forecasts are those of a node against every kind.
 func (p Path) Forecasts() []Forecast {
 	var out []Forecast
-	own, known := p.kind()
+	own, known := p.Kind()
 	for _, peer := range Kinds() {
 		f := Forecast{Peer: peer.Name}
 		switch {
@@ -78,8 +95,8 @@ func (p Path) Forecasts() []Forecast {
 	return out
 }
 
-// kind is the path's own kind, false where too little is known of it.
-func (p Path) kind() (Kind, bool) {
+// Kind is the path's own kind, without a name; false where too little is known of it.
+func (p Path) Kind() (Kind, bool) {
 	k := Kind{Mapping: EIM, Filtering: APDF}
 	if p.NAT == nil || p.MappingVaries == nil || p.LetsOtherPort == nil {
 		return k, false
@@ -118,12 +135,12 @@ func Between(own, peer Kind) (Direct, Why) {
 		return Yes, WhyTogether
 	case sprays(own, peer), sprays(peer, own):
 		return Yes, WhySpray
-	case own.Pattern == "":
-		return Unknown, WhyNoPattern
-	case own.Pattern != Random && peer.Pattern != Random:
-		return Yes, WhyPredict
-	default:
+	case own.Pattern == Random, peer.Pattern == Random:
 		return No, WhyTooMany
+	case own.Pattern == "", peer.Pattern == "":
+		return Unknown, WhyNoPattern
+	default:
+		return Yes, WhyPredict
 	}
 }
 

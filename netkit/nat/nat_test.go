@@ -276,6 +276,33 @@ func TestStatic(t *testing.T) {
 	}
 }
 
+// TestWhoGotInBefore: whether strangers get in is taken from an earlier look where the node
+// is seen at the same address and nothing speaks against it.
+func TestWhoGotInBefore(t *testing.T) {
+	look := func(f nat.Filtering, at string) nat.Path {
+		p := path(true, nat.EIM, f)
+		p.Observed = []netip.AddrPort{netip.AddrPortFrom(netip.MustParseAddr(at), 1)}
+		return p
+	}
+	for _, tt := range []struct {
+		name string
+		was  nat.Path
+		want *nat.Filtering
+	}{
+		{"the same", look(nat.ADF, "17.0.0.1"), new(nat.ADF)},
+		{"everybody", look(nat.EIF, "17.0.0.1"), new(nat.EIF)},
+		{"at another address", look(nat.ADF, "17.0.0.2"), nil},
+		{"stricter than now", look(nat.APDF, "17.0.0.1"), nil},
+	} {
+		now := look(nat.ADF, "17.0.0.1")
+		now.LetsAnybody, now.Filtering = nil, nil
+		got := nat.Families{IP4: nat.Transports{UDP: now}}.After(nat.Families{IP4: nat.Transports{UDP: tt.was}})
+		if diff := cmp.Diff(tt.want, got.IP4.UDP.Filtering); diff != "" {
+			t.Errorf("%s: %s", tt.name, diff)
+		}
+	}
+}
+
 func TestAdvice(t *testing.T) {
 	tests := []struct {
 		name string

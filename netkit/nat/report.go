@@ -65,7 +65,8 @@ func (f Families) Verdict() Verdict {
 }
 
 // After is f with what an earlier look adds: whether the outside addresses stayed the
-// same. Where one of the two saw none it is nil, or what it was.
+// same, and whether strangers get in, which shows only before they are written to. Where
+// one of the two looks saw no outside address, only what was said of it remains.
 func (f Families) After(earlier Families) Families {
 	f.IP4.UDP.after(earlier.IP4.UDP)
 	f.IP4.TCP.after(earlier.IP4.TCP)
@@ -81,4 +82,23 @@ func (p *Path) after(earlier Path) {
 	}
 	same := p.Observed[0].Addr() == earlier.Observed[0].Addr()
 	p.Static = new(same && (earlier.Static == nil || *earlier.Static))
+	alike := p.LetsOtherPort != nil && earlier.LetsOtherPort != nil && *p.LetsOtherPort == *earlier.LetsOtherPort
+	if same && alike && p.LetsAnybody == nil {
+		p.LetsAnybody = earlier.LetsAnybody
+		p.judgeFilter()
+	}
+}
+
+// Or is f with the paths of other in the place of those on which f saw no outside address.
+func (f Families) Or(other Families) Families {
+	f.IP4.UDP, f.IP4.TCP = f.IP4.UDP.or(other.IP4.UDP), f.IP4.TCP.or(other.IP4.TCP)
+	f.IP6.UDP, f.IP6.TCP = f.IP6.UDP.or(other.IP6.UDP), f.IP6.TCP.or(other.IP6.TCP)
+	return f
+}
+
+func (p Path) or(other Path) Path {
+	if len(p.Observed) == 0 {
+		return other
+	}
+	return p
 }

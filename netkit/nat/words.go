@@ -7,6 +7,12 @@
 // What is not known is nil, never a guess.
 package nat
 
+import (
+	"errors"
+	"fmt"
+	"slices"
+)
+
 // Mapping says which remote endpoints share an outside port (RFC 4787 section 4.1).
 type Mapping string
 
@@ -51,3 +57,31 @@ const (
 	Offline        Verdict = "offline"         // nothing gets out
 	Inconclusive   Verdict = "inconclusive"    // too little is known
 )
+
+// ErrWord means that a report has a word that this package does not know.
+var ErrWord = errors.New("unknown word")
+
+// Check fails with ErrWord unless v is one of the verdicts.
+func (v Verdict) Check() error {
+	return oneOf(&v, Public, Firewalled, Easy, PortRestricted, Hard, UDPBlocked, Offline, Inconclusive)
+}
+
+// Check fails with ErrWord if f, which somebody else may have written, has a mapping,
+// filtering or pattern that is none.
+func (f Families) Check() error {
+	for _, p := range []Path{f.IP4.UDP, f.IP4.TCP, f.IP6.UDP, f.IP6.TCP} {
+		err := errors.Join(
+			oneOf(p.Mapping, EIM, ADM, APDM), oneOf(p.Filtering, EIF, ADF, APDF), oneOf(p.PortPattern, Preserved, Sequential, Random))
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func oneOf[T ~string](word *T, words ...T) error {
+	if word == nil || slices.Contains(words, *word) {
+		return nil
+	}
+	return fmt.Errorf("%w %q", ErrWord, *word)
+}

@@ -198,7 +198,7 @@ func compose(at netip.AddrPort, transport, suffix string) ma.Multiaddr {
 
 // kindOf is from where an address could be reached.
 func kindOf(a ma.Multiaddr) string {
-	if ip, ok := addr.IP(a); ok && netip.PrefixFrom(netip.AddrFrom4([4]byte{100, 64}), 10).Contains(ip) {
+	if ip, ok := addr.IP(a); ok && addr.IsCGNAT(ip) {
 		return "cgnat"
 	}
 	return string(addr.ScopeOf(a))
@@ -244,7 +244,7 @@ func (c *check) letIn(v *visit, a *Address, from ma.Multiaddr) {
 	if ok {
 		c.path(key.family, key.transport)
 		e := c.evidence[key]
-		e.Trials = append(e.Trials, nat.Trial{Server: v.server.ID.String(), Known: c.reached[ip] || key.transport == TCP, Came: true})
+		e.Trials = append(e.Trials, nat.Trial{Server: v.server.ID.String(), Known: c.n.Contacted(UDP, ip) || key.transport == TCP, Came: true})
 	}
 }
 

@@ -44,6 +44,15 @@ type Config struct {
 	// PortMap has the router forward a port while the check lasts, if there is a NAT,
 	// to see whether it does.
 	PortMap bool
+	// UDPOnly looks at UDP and nothing else: there are no dial-backs and no reservations
+	// either.
+	UDPOnly bool
+	// LookOnly leaves out what takes a connection of the node's or tells others of its
+	// addresses: dial-backs, reservations and the router.
+	LookOnly bool
+	// Lifetime finds out how long NATs keep a mapping that nothing is sent through, up to
+	// so long, at most MaxLifetime; the report comes so much later. 0 does not.
+	Lifetime time.Duration
 	// On is told of what comes in, from several goroutines; nil tells nobody. It
 	// must not block.
 	On func(Event)
@@ -95,6 +104,20 @@ type Sight struct {
 	Sample bool `json:"sample"`
 }
 
+// Trial is an attempt of a server to get in unasked, from an endpoint that the node had
+// not written to.
+type Trial struct {
+	Server    string `json:"server"`
+	Family    string `json:"family"`
+	Transport string `json:"transport"`
+	// Known means that another port of the endpoint's address was written to.
+	Known bool `json:"known"`
+	Came  bool `json:"came"`
+	// Sure means that it would have been noticed. One that did not come and is not sure
+	// counts for nothing.
+	Sure bool `json:"sure"`
+}
+
 // Server is what became of one server.
 type Server struct {
 	Peer peer.ID `json:"peer"`
@@ -108,15 +131,19 @@ type Server struct {
 
 // Result is the report.
 type Result struct {
-	Verdict   nat.Verdict    `json:"verdict"`
-	Families  nat.Families   `json:"families"`
-	Addresses []Address      `json:"addresses"`
-	PortMap   *PortMap       `json:"portmap"` // nil if it was not tried: no NAT, or not to be
-	Relays    []Relay        `json:"relays"`
-	Evidence  []Sight        `json:"evidence"`
-	Forecast  []nat.Forecast `json:"forecast"`
-	Advice    []nat.Advice   `json:"advice"`
-	Servers   []Server       `json:"servers"`
+	Verdict   nat.Verdict  `json:"verdict"`
+	Families  nat.Families `json:"families"`
+	Addresses []Address    `json:"addresses"`
+	PortMap   *PortMap     `json:"portmap"` // nil if it was not tried: no NAT, or not to be
+	// CGNAT says whether the outside address belongs to a provider's NAT (RFC 6598): by
+	// the addresses of the machine or the one that the router knows as its own.
+	CGNAT    *bool          `json:"cgnat"`
+	Relays   []Relay        `json:"relays"`
+	Evidence []Sight        `json:"evidence"`
+	Trials   []Trial        `json:"trials"` // evidence for filtering
+	Forecast []nat.Forecast `json:"forecast"`
+	Advice   []nat.Advice   `json:"advice"`
+	Servers  []Server       `json:"servers"`
 }
 
 // check is one run.
@@ -126,16 +153,19 @@ type check struct {
 	own   []netip.Addr
 	socks []*socket
 
-	mu       sync.Mutex // guards following
-	reached  map[netip.Addr]bool
+	mu       sync.Mutex      // guards following
 	sampled  map[string]bool // families
 	evidence map[pathKey]*nat.Evidence
 	r        Result
+	// reflectors are those of a vantage point by family, other than its QUIC port.
+	reflectors map[string]netip.AddrPort
 }
 
 type pathKey struct{ family, transport string }
 
-// Do asks every server and reports at the latest after Config.Limit. The Result is
+// Do asks every server and reports at the latest after Config.Limit. From the looks at the
+// node before is taken what cannot be found out twice: whether strangers get in, as long
+// as the node is seen at the same address. The Result is
 // filled whatever the error: ErrUnreachable, ErrInconclusive, or ctx's.
 func Do(ctx context.Context, n *host.Node, cfg Config) (Result, error) {
 	if cfg.Limit == 0 {
@@ -143,8 +173,8 @@ func Do(ctx context.Context, n *host.Node, cfg Config) (Result, error) {
 	}
 	c := &check{
 		n: n, cfg: cfg,
-		reached: make(map[netip.Addr]bool), sampled: make(map[string]bool),
-		evidence: make(map[pathKey]*nat.Evidence),
+		sampled: make(map[string]bool), evidence: make(map[pathKey]*nat.Evidence),
+		reflectors: make(map[string]netip.AddrPort),
 	}
 	for _, a := range n.ListenAddrs() {
 		if ip, ok := addr.IP(a); ok && !slices.Contains(c.own, ip) {
@@ -155,13 +185,21 @@ func Do(ctx context.Context, n *host.Node, cfg Config) (Result, error) {
 		return c.r, err
 	}
 	defer c.closeSockets()
+	contactPeers(n)
 	limited, cancel := context.WithTimeout(ctx, cfg.Limit)
 	defer cancel()
 	visits := c.visitAll(limited)
-	c.verify(limited, visits)
+	var lasting sync.WaitGroup
+	if cfg.Lifetime > 0 {
+		lasting.Go(func() { c.lifetimes(ctx) })
+	}
+	if !cfg.UDPOnly && !cfg.LookOnly {
+		c.verify(limited, visits)
+	}
 	for _, v := range visits {
 		v.close()
 	}
+	lasting.Wait()
 	c.conclude(visits)
 	return c.r, c.outcome(ctx)
 }
@@ -199,16 +237,23 @@ func (c *check) conclude(visits []*visit) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	path := func(family, transport string) nat.Path { return nat.Classify(c.path(family, transport)) }
-	c.r.Families = nat.Families{
+	c.r.Families = c.n.Looked(nat.Families{
 		IP4: nat.Transports{UDP: path(IP4, UDP), TCP: path(IP4, TCP)},
 		IP6: nat.Transports{UDP: path(IP6, UDP), TCP: path(IP6, TCP)},
-	}
+	})
 	for i := range c.r.Addresses {
 		a := &c.r.Addresses[i]
 		for transport, endpoint := range map[string]func(ma.Multiaddr) (netip.AddrPort, bool){UDP: addr.UDP, TCP: addr.TCP} {
 			if at, ok := endpoint(a.ma); ok {
 				family := familyOf(at.Addr())
 				a.judge(at, path(family, transport), c.path(family, transport).Trials)
+			}
+		}
+	}
+	for _, family := range []string{IP4, IP6} {
+		for _, transport := range []string{UDP, TCP} {
+			for _, t := range c.path(family, transport).Trials {
+				c.r.Trials = append(c.r.Trials, Trial{t.Server, family, transport, t.Known, t.Came, t.Sure || t.Came})
 			}
 		}
 	}
@@ -222,6 +267,7 @@ func (c *check) conclude(visits []*visit) {
 			c.r.Verdict = nat.Offline
 		}
 	}
+	c.r.CGNAT = c.cgnat()
 	c.r.Forecast = c.r.Families.Forecasts()
 	c.r.Advice = c.r.Families.Advice()
 	if c.r.PortMap != nil && c.r.PortMap.DoubleNAT != nil && *c.r.PortMap.DoubleNAT {
@@ -233,6 +279,22 @@ func (c *check) conclude(visits []*visit) {
 			cmp.Compare(a.Server, b.Server), cmp.Compare(a.By, b.By)) // samples stay in the order of opening
 	})
 	slices.SortStableFunc(c.r.Addresses, func(a, b Address) int { return addr.Compare(a.ma, b.ma) })
+}
+
+// cgnat says whether a provider's NAT is on the way out over IPv4; nil where nobody knows
+// what is outside the router.
+func (c *check) cgnat() *bool {
+	p := c.r.Families.IP4.UDP
+	if p.NAT == nil {
+		p = c.r.Families.IP4.TCP
+	}
+	switch m := c.r.PortMap; {
+	case slices.ContainsFunc(c.own, addr.IsCGNAT), m != nil && m.External != nil && addr.IsCGNAT(m.External.Addr()):
+		return new(true)
+	case p.NAT != nil && !*p.NAT, m != nil && m.DoubleNAT != nil && !*m.DoubleNAT:
+		return new(false)
+	}
+	return nil
 }
 
 // path is the evidence for one path. The caller holds c.mu.

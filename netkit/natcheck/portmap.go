@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"time"
 
-	"dibber/netkit/addr"
 	"dibber/netkit/nat"
 	"dibber/netkit/portmap"
 
@@ -40,7 +39,7 @@ func (c *check) mapPort(ctx context.Context) (remove func()) {
 	if !c.cfg.PortMap || p.NAT == nil || !*p.NAT || len(p.Observed) == 0 {
 		return remove
 	}
-	port := c.udpPort()
+	port := c.n.QUICPort()
 	if port == 0 {
 		return remove
 	}
@@ -65,16 +64,6 @@ func (c *check) mapPort(ctx context.Context) (remove func()) {
 		defer cancel()
 		_ = r.Remove(ctx) // it ends by itself before long
 	}
-}
-
-// udpPort is the node's port for QUIC over IPv4; 0 if there is none.
-func (c *check) udpPort() uint16 {
-	for _, a := range c.n.Network().ListenAddresses() {
-		if at, ok := addr.UDP(a); ok && at.Addr().Is4() && !at.Addr().IsLoopback() && addr.Transport(a) == addr.TransportQUIC {
-			return at.Port()
-		}
-	}
-	return 0
 }
 
 // mapped is the address that a mapping makes; nil without one.

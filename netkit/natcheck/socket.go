@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"sync"
 
+	"dibber/netkit/addr"
+	"dibber/netkit/host"
 	"dibber/netkit/vantage"
 )
 
@@ -89,16 +91,19 @@ func (c *check) socketOf(local netip.AddrPort) *socket {
 	return nil
 }
 
-// contact notes that something is sent to an address by UDP.
-func (c *check) contact(ip netip.Addr) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.reached[ip] = true
-}
-
-// untouched reports whether nothing was sent to an address by UDP.
-func (c *check) untouched(ip netip.Addr) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return !c.reached[ip]
+// contactPeers notes the connections that stand: packets go there for as long as they
+// do.
+func contactPeers(n *host.Node) {
+	for _, c := range n.Network().Conns() {
+		at := c.RemoteMultiaddr()
+		if addr.IsRelayed(at) {
+			continue
+		}
+		if to, ok := addr.UDP(at); ok {
+			n.Contact(UDP, to.Addr())
+		}
+		if to, ok := addr.TCP(at); ok {
+			n.Contact(TCP, to.Addr())
+		}
+	}
 }

@@ -115,21 +115,22 @@ func (c *check) surveyUDP(ctx context.Context, l *look, a vantage.Answer) {
 		s.look(sock, netip.AddrPortFrom(hereIP, p))
 	}
 	if len(ports) > 0 {
+		c.reflects(netip.AddrPortFrom(hereIP, ports[0]))
 		s.sample(netip.AddrPortFrom(hereIP, ports[0]))
 	}
 	var others []vantage.Site
 	for j, site := range a.Sites {
-		if j == i || len(others) == otherSites || len(site.Ports) == 0 || familyOf(site.IP) != l.key.family {
+		if j == i || len(others) == otherSites || len(site.Ports) == 0 || !l.reaches(site, a.Sites[i]) {
 			continue
 		}
 		others = append(others, site)
-		if len(a.Token) > 0 && c.untouched(site.IP) {
+		if len(a.Token) > 0 && !c.n.Contacted(UDP, site.IP) {
 			s.trial(sock, byte(j), site.IP, false)
 		}
 	}
 	s.run(ctx, func(q *question) bool { return q.probe != nil })
 	for _, site := range others {
-		c.contact(site.IP)
+		c.n.Contact(UDP, site.IP)
 		for _, p := range site.Ports[:min(len(site.Ports), 2)] {
 			s.look(sock, netip.AddrPortFrom(site.IP, p))
 		}
@@ -290,7 +291,7 @@ func (s *survey) take(a arrival) {
 		s.hairpin = new(true)
 	case a.Probe():
 		// Only from where nothing was sent to, as was asked for.
-		if q.probe != nil && a.From.Addr() == q.source && a.From != q.remote && (q.probe.Known || s.c.untouched(q.source)) {
+		if q.probe != nil && a.From.Addr() == q.source && a.From != q.remote && (q.probe.Known || !s.c.n.Contacted(UDP, q.source)) {
 			q.probe.Came = true
 		}
 	case a.at == q.from && a.From == q.remote:

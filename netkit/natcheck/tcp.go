@@ -15,6 +15,12 @@ import (
 // gets out at all.
 const udpHeadStart = time.Second
 
+// reaches reports whether another address of a server can be the same server's to this
+// host: of the same family, and loopback only where the server is reached over that.
+func (l *look) reaches(site, here vantage.Site) bool {
+	return familyOf(site.IP) == l.key.family && site.IP.IsLoopback() == here.IP.IsLoopback()
+}
+
 // surveyTCP asks l's server for all that it can tell about TCP, and about UDP if no
 // QUIC connection comes about.
 func (c *check) surveyTCP(ctx context.Context, l *look, a vantage.Answer) {
@@ -28,16 +34,21 @@ func (c *check) surveyTCP(ctx context.Context, l *look, a vantage.Answer) {
 	if !l.ownPort() {
 		return // what the server sees is not how the node is reached
 	}
+	known := map[netip.Addr]bool{}
+	for j, site := range a.Sites {
+		known[site.IP] = j == i || c.n.Contacted(TCP, site.IP)
+	}
 	attempts := l.askConnect(ctx)
 	answered := map[netip.Addr]bool{a.Sites[i].IP: true}
 	for j, site := range a.Sites {
-		if site.TCP == 0 || familyOf(site.IP) != l.key.family {
+		if site.TCP == 0 || !l.reaches(site, a.Sites[i]) {
 			continue
 		}
 		at := site.IP
 		if j == i {
 			at = l.remote.Addr() // the server may not know the address that it is known by
 		}
+		c.n.Contact(TCP, at)
 		if c.askTCP(ctx, l, netip.AddrPortFrom(at, site.TCP)) {
 			answered[site.IP] = true
 		}
@@ -45,15 +56,15 @@ func (c *check) surveyTCP(ctx context.Context, l *look, a vantage.Answer) {
 	c.add(l.key.family, TCP, func(e *nat.Evidence) {
 		for _, at := range attempts {
 			e.Trials = append(e.Trials, nat.Trial{
-				Server: l.v.server.ID.String(), Known: at.From == a.Sites[i].IP,
+				Server: l.v.server.ID.String(), Known: known[at.From],
 				Came: at.Connected, Sure: answered[at.From],
 			})
 		}
 	})
 }
 
-// askConnect has the server try to connect; nothing was sent by TCP to its other
-// addresses before. What is told of the filter is what gets a connection: one that is
+// askConnect has the server try to connect; by this look nothing was sent by TCP to its
+// other addresses before. What is told of the filter is what gets a connection: one that is
 // let in is answered by another outside port where the mapping depends on the remote
 // and the NAT does not keep sessions.
 func (l *look) askConnect(ctx context.Context) []vantage.Attempt {
@@ -109,7 +120,7 @@ func (c *check) udpBlocked(ctx context.Context, l *look, site vantage.Site) {
 	if len(s.asked) == 0 {
 		return
 	}
-	c.contact(l.remote.Addr())
+	c.n.Contact(UDP, l.remote.Addr())
 	s.run(ctx, func(*question) bool { return true })
 	s.report()
 	if ctx.Err() == nil && !slices.ContainsFunc(s.asked, func(q *question) bool { return q.seen.IsValid() }) {

@@ -105,7 +105,7 @@ func (v *visit) begin(a ma.Multiaddr) *look {
 	if v.tried == nil {
 		v.tried = make(map[pathKey]bool)
 	}
-	if v.tried[l.key] || v.c.n.Excludes(a) {
+	if v.tried[l.key] || v.c.n.Excludes(a) || v.c.cfg.UDPOnly && l.key.transport != UDP {
 		return nil
 	}
 	v.tried[l.key] = true
@@ -161,9 +161,7 @@ func (v *visit) report() Server {
 // offers.
 func (l *look) run(ctx context.Context) error {
 	c := l.v.c
-	if l.key.transport == UDP {
-		c.contact(l.remote.Addr())
-	}
+	c.n.Contact(l.key.transport, l.remote.Addr())
 	began := time.Now()
 	conn, err := c.n.DialAddr(ctx, l.v.server.ID, l.addr)
 	if err != nil {

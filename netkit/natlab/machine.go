@@ -44,6 +44,7 @@ type Machine struct {
 	sockets map[uint16][]*socket // by port
 	next    uint16               // ephemeral port to try
 	stack   func(raw []byte)     // see Attach; nil for a machine with sockets
+	tap     func(Arrival)        // see Tap; nil for none
 }
 
 // Machine puts a machine into n.
@@ -127,9 +128,27 @@ func (m *Machine) source(dst netip.Addr) netip.Addr {
 	return netip.Addr{}
 }
 
+// Arrival is a packet that came to a machine.
+type Arrival struct {
+	At       time.Time // virtual
+	From, To netip.AddrPort
+	Bytes    int // of payload
+}
+
+// Tap has every packet that comes to the machine told to f, whether or not anybody there
+// is to hear it. f must not call the lab.
+func (m *Machine) Tap(f func(Arrival)) {
+	m.lab.mu.Lock()
+	defer m.lab.mu.Unlock()
+	m.tap = f
+}
+
 // receive gives a packet to the socket it is for, or to the attached stack. The
 // caller holds lab.mu.
 func (m *Machine) receive(now time.Time, p packet) {
+	if m.tap != nil {
+		m.tap(Arrival{now, p.src, p.dst, p.bytes})
+	}
 	var to *socket
 	for _, s := range m.sockets[p.dst.Port()] {
 		if s.bound.Addr() == p.dst.Addr() || to == nil && s.hearsAll(p.dst.Addr()) {

@@ -10,10 +10,10 @@ import (
 	"dibber/netkit/addr"
 	"dibber/netkit/host"
 	"dibber/netkit/ping"
+	"dibber/netkit/relay"
 	"dibber/netkit/wire"
 
 	"github.com/libp2p/go-libp2p/core/network"
-	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/protocol/holepunch"
 	"github.com/libp2p/go-libp2p/p2p/protocol/holepunch/pb"
 	ma "github.com/multiformats/go-multiaddr"
@@ -29,6 +29,8 @@ const (
 	notYet = 2 * time.Second
 	// notYetPause is the time between two looks at such a peer.
 	notYetPause = 250 * time.Millisecond
+	// vainTimeout bounds the attempt between NATs that let nothing through.
+	vainTimeout = time.Second
 	// nextTimeout is how long to wait for the peer's next attempt: it gives this one
 	// up at the same time, and asks again.
 	nextTimeout = 2 * time.Second
@@ -44,34 +46,43 @@ var (
 	errNoDirect    = errors.New("no direct connection came about")
 )
 
-// initiate punches for the relayed connection c, which came in.
-func (s *Service) initiate(c network.Conn) {
-	r, ok := s.begin(c, Initiator)
+// initiate punches for the relayed connection c, which came in. It reports whether
+// no direct connection came about, or none that lasted.
+func (s *Service) initiate(c network.Conn) (failed bool) {
+	r, ok := s.beginAfter(c)
 	if !ok {
-		return
+		return false
 	}
-	s.end(r, s.initiateRun(r))
+	err := s.initiateRun(r)
+	if s.lacks(c, relay.OfferProtocol) {
+		s.offers.Forget(r.peer) // it took none: it only asked something, and may yet punch
+	}
+	s.end(r, err)
+	return errors.Is(err, errNoDirect) || errors.Is(err, errLost)
 }
 
 func (s *Service) initiateRun(r *run) error {
-	if _, ok := s.direct(r.peer); ok {
+	if s.standsDirect(r.peer) {
 		r.report.Outcome = AlreadyDirect
 		return nil
 	}
-	var err error
-	for range s.cfg.Attempts {
-		if err = s.initiateOnce(r); err == nil {
+	err := s.offer(r)
+	for tries := len(r.own().Attempts); ; tries++ {
+		switch {
+		case err == nil:
 			return s.prove(r)
+		case tries >= s.cfg.Attempts || !r.goesOn(err) || r.relayed.IsClosed() || s.ctx.Err() != nil:
+			return err
 		}
-		if !errors.Is(err, errNoDirect) || r.relayed.IsClosed() || s.ctx.Err() != nil {
-			break
-		}
+		err = s.initiateOnce(r, tries%2 == 1)
 	}
-	return err
 }
 
-// initiateOnce is one exchange and the attempt that follows it.
-func (s *Service) initiateOnce(r *run) error {
+// initiateOnce is one exchange and the attempt that follows it. client says which side
+// this end is of a TCP connection; the other end is the client of one that both open.
+// Where this end's NAT shows another port to the other than to the relay, this end's
+// packets alone arrive, at a listener, and it must be the client: every other time.
+func (s *Service) initiateOnce(r *run, client bool) error {
 	own, err := s.own(r)
 	if err != nil {
 		return err
@@ -83,7 +94,7 @@ func (s *Service) initiateOnce(r *run) error {
 	// SYNC is with the peer half a round trip from now: both dial at that moment,
 	// and the packets cross between the two NATs.
 	host.Pause(s.ctx, rtt/2)
-	return s.attempt(r, own, rtt, false)
+	return s.attempt(r, MethodDCUtR, own, rtt, client, s.cfg.Timeout)
 }
 
 // exchange sends and takes a CONNECT, sends SYNC, and returns the round trip time
@@ -108,7 +119,7 @@ func (s *Service) exchangeOnce(ctx context.Context, r *run, own []ma.Multiaddr) 
 	}
 	stop := context.AfterFunc(ctx, func() { _ = st.Reset() })
 	defer stop()
-	release, err := s.reserve(st)
+	release, err := s.reserve(st, maxMessage)
 	if err != nil {
 		_ = st.Reset() // the first error is the one to tell
 		return 0, err
@@ -163,7 +174,7 @@ func (s *Service) answer(st network.Stream) {
 		return
 	}
 	s.goRun(func() {
-		r, ok := s.begin(c, Responder)
+		r, ok := s.beginRelayed(c, Responder)
 		if ok {
 			s.end(r, s.answerRun(r, st))
 			return
@@ -183,7 +194,7 @@ func (s *Service) answerRun(r *run, st network.Stream) error {
 		if err == nil {
 			return s.prove(r)
 		}
-		if !errors.Is(err, errNoDirect) {
+		if !r.goesOn(err) {
 			return err
 		}
 		select {
@@ -200,13 +211,16 @@ func (s *Service) answerRun(r *run, st network.Stream) error {
 func (s *Service) answerOnce(r *run, st network.Stream) error {
 	stop := context.AfterFunc(s.ctx, func() { _ = st.Reset() })
 	defer stop()
+	if st.Protocol() == relay.OfferProtocol {
+		return s.answerOffer(r, st)
+	}
 	own, rtt, err := s.answerExchange(r, st)
 	if err != nil {
 		_ = st.Reset() // the first error is the one to tell
 		return err
 	}
 	_ = st.Close() // all was said
-	return s.attempt(r, own, rtt, true)
+	return s.attempt(r, MethodDCUtR, own, rtt, true, s.cfg.Timeout)
 }
 
 // answerExchange takes the CONNECT, answers it and waits for SYNC.
@@ -214,7 +228,7 @@ func (s *Service) answerExchange(r *run, st network.Stream) (own []ma.Multiaddr,
 	if err := st.SetDeadline(time.Now().Add(exchangeTimeout)); err != nil {
 		return nil, 0, fmt.Errorf("%w: %w", errNoStream, err)
 	}
-	release, err := s.reserve(st)
+	release, err := s.reserve(st, maxMessage)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -247,15 +261,15 @@ func (s *Service) answerExchange(r *run, st network.Stream) (own []ma.Multiaddr,
 }
 
 // reserve accounts for the memory of a stream.
-func (s *Service) reserve(st network.Stream) (release func(), err error) {
+func (s *Service) reserve(st network.Stream, bytes int) (release func(), err error) {
 	scope := st.Scope()
 	if err := scope.SetService(serviceName); err != nil {
 		return nil, fmt.Errorf("%w: %w", errNoStream, err)
 	}
-	if err := scope.ReserveMemory(maxMessage, network.ReservationPriorityAlways); err != nil {
+	if err := scope.ReserveMemory(bytes, network.ReservationPriorityAlways); err != nil {
 		return nil, fmt.Errorf("%w: %w", errNoStream, err)
 	}
-	return func() { scope.ReleaseMemory(maxMessage) }, nil
+	return func() { scope.ReleaseMemory(bytes) }, nil
 }
 
 // own are the addresses to offer. A host that has just begun has to be told by the
@@ -264,14 +278,10 @@ func (s *Service) reserve(st network.Stream) (release func(), err error) {
 func (s *Service) own(r *run) ([]ma.Multiaddr, error) {
 	ctx, cancel := context.WithTimeout(s.ctx, ownTimeout)
 	defer cancel()
-	var relay peer.ID
-	if at, ok := addr.RelayOf(r.relayed.RemoteMultiaddr()); ok {
-		relay = at.ID
-	}
 	for {
 		more := s.n.Observed()
 		var out []ma.Multiaddr
-		for _, a := range s.n.AddrsFor(relay) {
+		for _, a := range s.n.AddrsFor(r.via.ID) {
 			if unfit(a) == "" && len(out) < maxAddrs {
 				out = append(out, a)
 			}
@@ -298,12 +308,12 @@ func meet(a, b []ma.Multiaddr) bool {
 }
 
 // attempt dials together and notes what came of it.
-func (s *Service) attempt(r *run, own []ma.Multiaddr, rtt time.Duration, client bool) error {
+func (s *Service) attempt(r *run, method string, own []ma.Multiaddr, rtt time.Duration, client bool, most time.Duration) error {
 	began := time.Now()
 	r.tell(Step{Event: "attempt.started", Addrs: texts(r.remote)})
-	err := s.together(s.ctx, r, client)
+	err := s.together(s.ctx, r, client, most)
 	r.attempted(Attempt{
-		Method: MethodDCUtR, RTTms: ping.Milliseconds(rtt), Local: texts(own), Remote: texts(r.remote),
+		Method: method, RTTms: ping.Milliseconds(rtt), Local: texts(own), Remote: texts(r.remote),
 		Outcome: outcomeOf(err), MS: ping.Milliseconds(time.Since(began)),
 	}, err)
 	return err

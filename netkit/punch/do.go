@@ -9,6 +9,7 @@ import (
 
 	"dibber/netkit/addr"
 	"dibber/netkit/host"
+	"dibber/netkit/nat"
 	"dibber/netkit/ping"
 	"dibber/netkit/relay"
 
@@ -72,6 +73,12 @@ func Do(ctx context.Context, n *host.Node, p peer.ID, circuits []ma.Multiaddr, c
 	}
 	s := New(n, cfg.Config)
 	defer s.Close()
+	switch report, err := s.introduced(ctx, p, circuits); {
+	case err == nil:
+		return s.keep(ctx, p, report, cfg.Hold)
+	case !errors.Is(err, errPlain):
+		return failed(p, err)
+	}
 	began := time.Now()
 	c, err := call(ctx, n, p, circuits)
 	if err != nil {
@@ -87,10 +94,61 @@ func Do(ctx context.Context, n *host.Node, p peer.ID, circuits []ma.Multiaddr, c
 	report, err := s.await(ctx, c, ended)
 	report.RelayedMS = new(ping.Milliseconds(relayed.Sub(began)))
 	if err == nil && report.Outcome == Failed {
-		err = &FailedError{Peer: p, Reason: *report.Reason}
+		failed := &FailedError{Peer: p, Reason: *report.Reason}
+		if report.Plan != nil && report.Plan.Method == nat.MethodNone {
+			failed.Err = fmt.Errorf("%w: %s", ErrImpossible, report.Plan.Why)
+		}
+		err = failed
 	}
-	if err == nil && cfg.Hold > 0 {
-		report.HeldMS, err = s.hold(ctx, p, cfg.Hold)
+	if err != nil {
+		return report, err
+	}
+	return s.keep(ctx, p, report, cfg.Hold)
+}
+
+// introduced tries to do without a relayed connection. It fails with errPlain if that is
+// not possible, and otherwise if no relay can be dialled.
+func (s *Service) introduced(ctx context.Context, p peer.ID, circuits []ma.Multiaddr) (Report, error) {
+	relays := relaysOf(circuits)
+	if _, ok := s.direct(p); ok || len(relays) == 0 {
+		return Report{}, errPlain
+	}
+	var last error
+	for _, via := range relays {
+		report, err := s.introduce(ctx, p, via)
+		if err == nil {
+			return report, nil
+		}
+		if dialled, ok := errors.AsType[*host.DialError](err); !ok || dialled.Peer != via.ID {
+			return report, errPlain // the relayed connection shows what is wrong
+		}
+		last = err
+	}
+	return Report{}, last
+}
+
+// relaysOf are the relays of circuits, each with all its addresses.
+func relaysOf(circuits []ma.Multiaddr) (out []peer.AddrInfo) {
+	for _, c := range circuits {
+		via, ok := addr.RelayOf(c)
+		if !ok {
+			continue
+		}
+		i := slices.IndexFunc(out, func(o peer.AddrInfo) bool { return o.ID == via.ID })
+		if i < 0 {
+			out = append(out, via)
+		} else {
+			out[i].Addrs = append(out[i].Addrs, via.Addrs...)
+		}
+	}
+	return out
+}
+
+// keep holds the direct connection that a report tells of.
+func (s *Service) keep(ctx context.Context, p peer.ID, report Report, most time.Duration) (Report, error) {
+	var err error
+	if most > 0 {
+		report.HeldMS, err = s.hold(ctx, p, most)
 	}
 	return report, err
 }

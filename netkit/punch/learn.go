@@ -27,17 +27,28 @@ func (s *Service) watchRelays() {
 		return // the host is closing
 	}
 	defer sub.Close()
+	again := time.NewTicker(freshFor)
+	defer again.Stop()
 	for {
 		for _, c := range s.n.Circuits() {
 			if at, ok := addr.RelayOf(c); ok {
 				s.learn(at.ID)
+				s.prepare(at)
 			}
 		}
 		select {
 		case <-sub.Out():
+		case <-again.C:
 		case <-s.ctx.Done():
 			return
 		}
+	}
+}
+
+// prepare looks at the own NAT from a relay, before that is needed.
+func (s *Service) prepare(relay peer.AddrInfo) {
+	if s.cfg.Method != MethodDCUtR {
+		s.goRun(func() { s.known(s.ctx, relay, "") })
 	}
 }
 

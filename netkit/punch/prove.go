@@ -46,8 +46,8 @@ func (s *Service) prove(r *run) error {
 	if err != nil {
 		return err
 	}
-	r.proved(pings, false)
-	if s.cfg.KeepRelayed {
+	r.proved(pings, r.relayed == nil)
+	if r.relayed == nil || s.cfg.KeepRelayed {
 		return nil
 	}
 	if !s.retire(r.relayed, shortly) {

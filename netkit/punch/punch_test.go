@@ -52,8 +52,8 @@ func (r *reports) next(t *testing.T) punch.Report {
 	t.Helper()
 	select {
 	case <-r.more:
-	case <-time.After(time.Minute):
-		t.Fatal("no report within a minute")
+	case <-time.After(10 * time.Minute):
+		t.Fatal("no report within 10 minutes")
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -66,35 +66,57 @@ func (r *reports) next(t *testing.T) punch.Report {
 type side struct {
 	*host.Node
 	*reports
+	service *punch.Service
 }
 
 // grid is a relay and two hosts behind NATs.
 type grid struct {
-	relay          *host.Node
-	target, dialer side
+	relay              *host.Node
+	via                peer.AddrInfo   // the relay, which may be another host
+	servers            []peer.AddrInfo // vantage points, where the relay is none
+	target, dialer     side
+	targetAt, dialerAt *natlab.Router
 }
 
 func newGrid(t *testing.T, lab *natlab.Lab, target, dialer natlab.NAT) grid {
 	t.Helper()
+	return newGridWith(t, lab, target, dialer, relay.Config{})
+}
+
+// unlimited is a relay whose circuits last.
+func unlimited() relay.Config { return relay.Config{Limits: relay.Limits{Duration: -1, Bytes: -1}} }
+
+func newGridWith(t *testing.T, lab *natlab.Lab, target, dialer natlab.NAT, by relay.Config) grid {
+	t.Helper()
 	far := natlab.LinkConfig{Latency: delay}
 	g := grid{relay: lab.Internet().Machine("relay", natlab.MachineConfig{Link: far}).Host(host.Config{})}
-	r, err := relay.New(g.relay, relay.Config{})
+	r, err := relay.New(g.relay, by)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = r.Close() })
-	behind := func(name string, nat natlab.NAT) side {
-		m := lab.Internet().Router(name+"-router", natlab.RouterConfig{NAT: nat, Link: far}).LAN().Machine(name, natlab.MachineConfig{})
-		s := side{m.Host(host.Config{}), newReports()}
-		p := punch.New(s.Node, punch.Config{On: s.on})
-		t.Cleanup(func() { _ = p.Close() })
-		return s
+	g.via = info(g.relay)
+	behind := func(name string, nat natlab.NAT) (side, *natlab.Router) {
+		router := lab.Internet().Router(name+"-router", natlab.RouterConfig{NAT: nat, Link: far})
+		m := router.LAN().Machine(name, natlab.MachineConfig{})
+		return punching(t, m.Host(host.Config{}), punch.Config{}), router
 	}
-	g.target, g.dialer = behind("target", target), behind("dialer", dialer)
+	g.target, g.targetAt = behind("target", target)
+	g.dialer, g.dialerAt = behind("dialer", dialer)
 	if _, err := relay.Reserve(t.Context(), g.target.Node, info(g.relay)); err != nil {
 		t.Fatal(err)
 	}
 	return g
+}
+
+// punching starts a service on n.
+func punching(t *testing.T, n *host.Node, cfg punch.Config) side {
+	t.Helper()
+	s := side{Node: n, reports: newReports()}
+	cfg.On = s.on
+	s.service = punch.New(n, cfg)
+	t.Cleanup(func() { _ = s.service.Close() })
+	return s
 }
 
 func info(n *host.Node) peer.AddrInfo { return peer.AddrInfo{ID: n.ID(), Addrs: n.ListenAddrs()} }
@@ -102,7 +124,7 @@ func info(n *host.Node) peer.AddrInfo { return peer.AddrInfo{ID: n.ID(), Addrs: 
 // call connects the dialer to the target through the relay.
 func (g grid) call(t *testing.T) network.Conn {
 	t.Helper()
-	circuit := info(g.relay).Addrs[0].Encapsulate(circuitOf(g.relay.ID()))
+	circuit := g.via.Addrs[0].Encapsulate(circuitOf(g.via.ID))
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	c, err := g.dialer.Dial(ctx, g.target.ID(), []maddr{circuit})

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"dibber/netkit/addr"
+	"dibber/netkit/nat"
 	"dibber/netkit/ping"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -21,8 +22,8 @@ type Role string
 
 // The roles of DCUtR.
 const (
-	Initiator Role = "initiator" // was called through the relay, and asks
-	Responder Role = "responder" // called through the relay, and answers
+	Initiator Role = "initiator" // asks: it was called through the relay, or makes an offer by way of it
+	Responder Role = "responder" // answers
 )
 
 // The words of Report.Outcome.
@@ -54,10 +55,16 @@ const (
 	DroppedName      = "not-an-ip-address"
 	DroppedTransport = "transport"
 	DroppedTooMany   = "too-many"
+	DroppedElsewhere = "not-attested" // by the relay, to be the peer's
+	DroppedSpent     = "budget-spent" // for that IP address within the minute
 )
 
-// MethodDCUtR is both ends dialling what DCUtR told them of each other.
-const MethodDCUtR = "dcutr"
+// The words of Config.Method, and the first also of Report.Method: both ends dialling
+// what DCUtR told them of each other. The other methods are those of nat.Method.
+const (
+	MethodDCUtR = "dcutr"
+	MethodAuto  = "auto"
+)
 
 // Report is what became of one punch: as this end saw it, and as the other did.
 type Report struct {
@@ -83,16 +90,25 @@ type View struct {
 	Dropped  []Dropped `json:"dropped"` // addresses the peer named that were not dialled
 	Timeline []Step    `json:"timeline"`
 
-	RelayedMS    *float64  `json:"relayed_ms"`     // to the relayed connection; null: this end did not call
-	DirectMS     *float64  `json:"direct_ms"`      // from the relayed connection to the direct one
+	RelayedMS    *float64  `json:"relayed_ms"`     // to the relayed connection; null: this end did not call, or there was none
+	DirectMS     *float64  `json:"direct_ms"`      // from the relayed connection, or from the offer where there was none, to the direct one
 	RTTRelayedMS *float64  `json:"rtt_relayed_ms"` // of the last exchange
 	RTTDirectMS  *float64  `json:"rtt_direct_ms"`
 	Verified     *Verified `json:"verified"` // null: the direct connection carried nothing
 
 	HeldMS *float64 `json:"held_ms"` // how long it lasted after that; null: it was not held
 
-	LocalNAT  *string `json:"local_nat"` // null: not known
+	LocalNAT  *string `json:"local_nat"` // null: not known, or not in full
 	RemoteNAT *string `json:"remote_nat"`
+	Plan      *Plan   `json:"plan"` // null: one end does not know its NAT, or wanted no more than DCUtR
+}
+
+// Plan is what the two ends agreed to do, of what is known of both NATs.
+type Plan struct {
+	Method nat.Method `json:"method"` // none: no packet of either would reach the other
+	Why    nat.Why    `json:"why"`
+	Family string     `json:"family"` // ip4 or ip6
+	Acts   bool       `json:"acts"`   // this end dials or sprays; the other one waits, or opens ports
 }
 
 // Attempt is both ends dialling each other once.
@@ -116,7 +132,7 @@ type Dropped struct {
 // Step is one thing that happened.
 type Step struct {
 	Side  Role     `json:"side"`  // whose step it is
-	AtMS  float64  `json:"at_ms"` // after the relayed connection stood
+	AtMS  float64  `json:"at_ms"` // after the relayed connection stood, or the offer was made where there was none
 	Event string   `json:"event"`
 	Addrs []string `json:"addrs,omitempty"`
 	Error *string  `json:"error,omitempty"`
@@ -126,8 +142,8 @@ type Step struct {
 type Verified struct {
 	Bytes int     `json:"bytes"` // each way, in pings
 	RTTms float64 `json:"rtt_ms"`
-	// RelayClosed tells that the last ping came back when the relayed connection was
-	// closed.
+	// RelayClosed tells that the last ping came back when there was no relayed
+	// connection any more, or never was one.
 	RelayClosed bool `json:"relay_closed"`
 }
 
@@ -143,11 +159,15 @@ type Event struct {
 type run struct {
 	peer    peer.ID
 	role    Role
-	relayed network.Conn
+	relayed network.Conn  // nil: the two meet by offer alone
+	via     peer.AddrInfo // the relay between the two
+	began   time.Time
 	on      func(Event)
 	remote  []ma.Multiaddr      // where the peer was seen; only its own goroutine looks at it
+	probed  bool                // more than DCUtR was tried in vain, and DCUtR would be too; as remote
 	next    chan network.Stream // further attempts of the peer
 	settled chan struct{}       // closed when this end's own report stands
+	ended   chan struct{}       // closed when another run with the peer may begin
 	theirs  chan View           // the other end's
 
 	mu     sync.Mutex // guards following
@@ -156,14 +176,23 @@ type run struct {
 	report Report
 }
 
-func newRun(c network.Conn, role Role, on func(Event)) *run {
+func newRun(p peer.ID, via peer.AddrInfo, role Role, on func(Event)) *run {
+	now := time.Now()
 	return &run{
-		peer: c.RemotePeer(), role: role, relayed: c, on: on, next: make(chan network.Stream, 1),
-		settled: make(chan struct{}), theirs: make(chan View, 1), report: Report{View: View{
-			Run: newRunID(), Peer: c.RemotePeer(), Role: role, Started: time.Now(),
+		peer: p, via: via, role: role, began: now, on: on, next: make(chan network.Stream, 1),
+		settled: make(chan struct{}), ended: make(chan struct{}), theirs: make(chan View, 1), report: Report{View: View{
+			Run: newRunID(), Peer: p, Role: role, Started: now,
 			Attempts: []Attempt{}, Dropped: []Dropped{}, Timeline: []Step{},
 		}},
 	}
+}
+
+// relayedRun is a run for a relayed connection.
+func relayedRun(c network.Conn, role Role, on func(Event)) *run {
+	via, _ := addr.RelayOf(c.RemoteMultiaddr()) // it is relayed
+	r := newRun(c.RemotePeer(), via, role, on)
+	r.relayed, r.began = c, c.Stat().Opened
+	return r
 }
 
 // again hands the run a further attempt of the peer; false when it takes none.
@@ -227,7 +256,7 @@ func (r *run) own() Report {
 func (r *run) tell(step Step) {
 	r.mu.Lock()
 	step.Side = r.role
-	step.AtMS = ping.Milliseconds(time.Since(r.relayed.Stat().Opened))
+	step.AtMS = ping.Milliseconds(time.Since(r.began))
 	r.report.Timeline = append(r.report.Timeline, step)
 	e := Event{Run: r.report.Run, Peer: r.peer, Step: &step}
 	r.mu.Unlock()
@@ -249,6 +278,32 @@ func (r *run) took(remote []ma.Multiaddr, dropped []Dropped) error {
 	return nil
 }
 
+// goesOn reports whether there may be a further attempt after one that ended so.
+func (r *run) goesOn(err error) bool {
+	return !r.probed && (errors.Is(err, errNoDirect) || errors.Is(err, errPlain))
+}
+
+// nat is the kind of NAT; nil where it is not known in full.
+func (p path) nat() *string {
+	if p.assumed {
+		return nil
+	}
+	return new(p.kind.String())
+}
+
+// agreed notes the NATs of both ends, and what is to be done with them.
+func (r *run) agreed(p pairing) {
+	family := "ip4"
+	if p.own.observed.Addr().Is6() {
+		family = "ip6"
+	}
+	r.mu.Lock()
+	r.report.LocalNAT, r.report.RemoteNAT = p.own.nat(), p.peer.nat()
+	r.report.Plan = &Plan{Method: p.Method, Why: p.Why, Family: family, Acts: p.Own}
+	r.mu.Unlock()
+	r.tell(Step{Event: "plan." + string(p.Method)})
+}
+
 // attempted notes one attempt.
 func (r *run) attempted(a Attempt, err error) {
 	if err != nil {
@@ -256,6 +311,10 @@ func (r *run) attempted(a Attempt, err error) {
 	}
 	r.mu.Lock()
 	a.N = len(r.report.Attempts) + 1
+	r.report.Method = nil
+	if err == nil {
+		r.report.Method = &a.Method
+	}
 	r.report.Attempts = append(r.report.Attempts, a)
 	r.report.RTTRelayedMS = &a.RTTms
 	r.mu.Unlock()
@@ -266,9 +325,8 @@ func (r *run) attempted(a Attempt, err error) {
 func (r *run) directNow(c network.Conn) {
 	at := c.RemoteMultiaddr()
 	r.mu.Lock()
-	r.report.Method = new(MethodDCUtR)
 	r.report.Transport, r.report.Addr = new(addr.Transport(at)), new(at.String())
-	r.report.DirectMS = new(ping.Milliseconds(c.Stat().Opened.Sub(r.relayed.Stat().Opened)))
+	r.report.DirectMS = new(ping.Milliseconds(c.Stat().Opened.Sub(r.began)))
 	r.mu.Unlock()
 }
 

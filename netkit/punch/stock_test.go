@@ -29,7 +29,15 @@ type pairing struct{ stockTarget, stockDialer bool }
 // came within 40 s.
 func upgradeTime(t *testing.T, lab *natlab.Lab, who pairing, target, dialer natlab.NAT) (time.Duration, bool) {
 	t.Helper()
-	far := natlab.LinkConfig{Latency: delay}
+	_, upgrade, ok := stockTimes(t, lab, who, target, dialer, 0)
+	return upgrade, ok
+}
+
+// stockTimes is upgradeTime, with a share of packets lost, and with the time that the
+// relayed connection took before that.
+func stockTimes(t *testing.T, lab *natlab.Lab, who pairing, target, dialer natlab.NAT, loss float64) (relayed, upgrade time.Duration, ok bool) {
+	t.Helper()
+	far := natlab.LinkConfig{Latency: delay, Loss: loss}
 	at := lab.Internet().Machine("relay", natlab.MachineConfig{Link: far}).Host(host.Config{})
 	r, err := relay.New(at, relay.Config{})
 	if err != nil {
@@ -57,6 +65,7 @@ func upgradeTime(t *testing.T, lab *natlab.Lab, who pairing, target, dialer natl
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	circuit := info(at).Addrs[0].Encapsulate(circuitOf(at.ID()))
+	called := time.Now()
 	if err := b.Connect(ctx, peer.AddrInfo{ID: a.ID(), Addrs: []maddr{circuit}}); err != nil {
 		t.Fatal(err)
 	}
@@ -67,12 +76,12 @@ func upgradeTime(t *testing.T, lab *natlab.Lab, who pairing, target, dialer natl
 	began := conns[0].Stat().Opened
 	for range 4000 {
 		if i := slices.IndexFunc(b.Network().ConnsToPeer(a.ID()), func(c network.Conn) bool { return !addr.IsRelayed(c.RemoteMultiaddr()) }); i >= 0 {
-			return b.Network().ConnsToPeer(a.ID())[i].Stat().Opened.Sub(began), true
+			return began.Sub(called), b.Network().ConnsToPeer(a.ID())[i].Stat().Opened.Sub(began), true
 		}
 		time.Sleep(10 * time.Millisecond)
 		synctest.Wait()
 	}
-	return 0, false
+	return began.Sub(called), 0, false
 }
 
 // TestWithStockPeers holds that with a stock peer at the other end, in either role,

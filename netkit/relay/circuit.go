@@ -8,6 +8,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	pb "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
 	"golang.org/x/time/rate"
 )
 
@@ -61,7 +62,7 @@ func (c *circuit) open(st network.Stream, dst peer.ID) (why Reason) {
 // been the one that died.
 func (c *circuit) ask(src, dst peer.ID, limit *pb.Limit) (stop network.Stream, why Reason) {
 	for range 2 {
-		if stop, why = c.s.reach(c.ctx, dst); why != "" {
+		if stop, why = c.s.reach(c.ctx, dst, proto.ProtoIDv2Stop); why != "" {
 			return nil, why
 		}
 		if why = c.s.invite(stop, src, limit); why == "" {

@@ -59,6 +59,7 @@ func (s *Server) Close() error {
 	s.mu.Unlock()
 
 	s.host.RemoveStreamHandler(proto.ProtoIDv2Hop)
+	s.host.RemoveStreamHandler(IntroProtocol)
 	s.host.Network().StopNotify(s.notifiee)
 	s.cancel()
 	for _, c := range s.open() {
@@ -69,6 +70,9 @@ func (s *Server) Close() error {
 		_ = st.SetDeadline(past())
 	}
 	s.running.Wait()
+	if err := s.intros.Close(); err != nil {
+		return err
+	}
 
 	s.mu.Lock()
 	for p := range s.table.slots {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
 	pb "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/util"
@@ -109,11 +110,10 @@ func (s *Server) dismiss(src, dst peer.ID) {
 // is preferred.
 const fillEvenly = 8
 
-// reach opens a stream to dst for the stop protocol, on a direct connection that
-// takes one. The newest comes first as long as it is not much fuller than others:
+// reach opens a stream to dst for a protocol, on a direct connection that takes one. The newest comes first as long as it is not much fuller than others:
 // a peer whose network or address has changed leaves behind connections on which
 // nobody answers, and which last another 30 s.
-func (s *Server) reach(ctx context.Context, dst peer.ID) (network.Stream, Reason) {
+func (s *Server) reach(ctx context.Context, dst peer.ID, p protocol.ID) (network.Stream, Reason) {
 	conns := s.direct(dst)
 	stats := make(map[network.Conn]network.ConnStats, len(conns))
 	for _, c := range conns {
@@ -124,7 +124,7 @@ func (s *Server) reach(ctx context.Context, dst peer.ID) (network.Stream, Reason
 	})
 	why := ReasonUnreachable
 	for _, c := range conns {
-		st, err := openOn(ctx, c, openPatience/time.Duration(len(conns)))
+		st, err := openOn(ctx, c, p, openPatience/time.Duration(len(conns)))
 		switch {
 		case err == nil:
 			return st, ""
@@ -138,14 +138,14 @@ func (s *Server) reach(ctx context.Context, dst peer.ID) (network.Stream, Reason
 }
 
 // openOn opens a stream on c, within the patience.
-func openOn(ctx context.Context, c network.Conn, patience time.Duration) (network.Stream, error) {
+func openOn(ctx context.Context, c network.Conn, p protocol.ID, patience time.Duration) (network.Stream, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	st, err := c.NewStream(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := st.SetProtocol(proto.ProtoIDv2Stop); err != nil {
+	if err := st.SetProtocol(p); err != nil {
 		_ = st.Reset()
 		return nil, err
 	}

@@ -36,6 +36,7 @@ type Server struct {
 	rate     *wire.Limiter[peer.ID]
 	buffers  sync.Pool // of *[]byte
 	notifiee *network.NotifyBundle
+	intros   *wire.Service
 	ctx      context.Context // until Close
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
@@ -80,6 +81,8 @@ func New(h corehost.Host, cfg Config) (*Server, error) {
 	s.notifiee = &network.NotifyBundle{DisconnectedF: func(_ network.Network, c network.Conn) { s.disconnected(c.RemotePeer()) }}
 	h.Network().Notify(s.notifiee)
 	h.SetStreamHandler(proto.ProtoIDv2Hop, s.handle)
+	s.intros = s.introService()
+	h.SetStreamHandler(IntroProtocol, s.intros.Handle)
 	s.running.Go(s.watch)
 	return s, nil
 }

@@ -1,6 +1,7 @@
 package serve_test
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"dibber/netkit/relay"
 	"dibber/netkit/serve"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 )
@@ -268,6 +270,36 @@ func TestLostRelayIsReplaced(t *testing.T) {
 		took := node.await(t, "third reservation", on)
 		if first == lost || took > 10*time.Second {
 			t.Errorf("reserved on %s after %s, lost %s", first, took, lost)
+		}
+	})
+}
+
+// TestRelaysAreChosen: a private node reserves on those relays that are near and whose
+// circuits carry something, as long as there are enough of them.
+func TestRelaysAreChosen(t *testing.T) {
+	natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
+		var all []stands
+		start := func(name string, latency time.Duration, limits relay.Limits) peer.ID {
+			m := lab.Internet().Machine(name, natlab.MachineConfig{Link: natlab.LinkConfig{Latency: latency}})
+			all = append(all, run(t, m.Host(host.Config{}), serve.Config{Relay: &relay.Config{Limits: limits}}))
+			return all[len(all)-1].n.ID()
+		}
+		const near, far = 5 * time.Millisecond, 100 * time.Millisecond
+		good := map[peer.ID]bool{start("near 1", near, relay.Limits{}): true, start("near 2", near, relay.Limits{}): true}
+		for i := range 3 {
+			start(fmt.Sprint("far ", i), far, relay.Limits{})
+			start(fmt.Sprint("short ", i), near, relay.Limits{Duration: 10 * time.Second})
+		}
+		node := run(t, behind(lab, "node", natlab.NAT{}), serve.Config{Full: &serve.Full{Fixed: reach.Private}, Peers: infos(all...)})
+		defer func() { end(t, append(all, node)...) }()
+		time.Sleep(time.Minute)
+		held := make(map[peer.ID]bool)
+		for _, c := range node.n.Circuits() {
+			at, _ := addr.RelayOf(c)
+			held[at.ID] = true
+		}
+		if diff := cmp.Diff(good, held); diff != "" {
+			t.Error(diff)
 		}
 	})
 }

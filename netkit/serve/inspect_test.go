@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"testing"
+	"time"
 
 	"dibber/netkit/dial"
 	"dibber/netkit/dialback"
@@ -59,7 +60,7 @@ func TestOperatorEnds(t *testing.T) {
 		far.await(t, "reservation", reservation("reserved"))
 		held := func(how func(id uint64)) {
 			t.Helper()
-			_, err := dial.Do(t.Context(), near, far.n.ID(), far.n.Circuits(), dial.Config{RelayOnly: true, Hold: -1, On: func(e dial.Event) {
+			_, err := dial.Do(t.Context(), near, far.n.ID(), far.n.Circuits(), dial.Config{RelayOnly: true, Hold: time.Hour, On: func(e dial.Event) {
 				if e.Identify == nil {
 					return
 				}

@@ -32,16 +32,22 @@ type seeker struct {
 	held    map[peer.ID]*holding
 	resting map[peer.ID]time.Time // until when it is not asked
 	visited map[peer.ID]time.Time // known peers: when they were dialled
+	rtts    map[peer.ID]measured
+	poor    map[peer.ID]bool // those whose limits turned out to be too low
 }
 
 // holding is a reservation, or the attempt to get it.
 type holding struct {
 	client *relay.Client
 	bad    atomic.Bool // the last word was a loss or failure
+	poor   atomic.Bool // its limits are too low
 }
 
 func newSeeker() seeker {
-	return seeker{held: make(map[peer.ID]*holding), resting: make(map[peer.ID]time.Time), visited: make(map[peer.ID]time.Time)}
+	return seeker{
+		held: make(map[peer.ID]*holding), resting: make(map[peer.ID]time.Time), visited: make(map[peer.ID]time.Time),
+		rtts: make(map[peer.ID]measured), poor: make(map[peer.ID]bool),
+	}
 }
 
 // fitReservations keeps as many as there should be, and reports whether more relays
@@ -66,8 +72,8 @@ func (f *full) fitReservations(ctx context.Context) (lacking bool) {
 		return false
 	}
 	want := f.cfg.Reservations - len(f.others)
-	pool := f.pool()
-	f.dropBad(len(pool))
+	pool := f.pool(ctx, want-len(f.seeker.held)+len(f.unfit()))
+	f.dropBad(pool)
 	for _, p := range pool[:max(0, min(len(pool), want-len(f.seeker.held)))] {
 		f.hold(p)
 	}
@@ -75,12 +81,15 @@ func (f *full) fitReservations(ctx context.Context) (lacking bool) {
 		f.visit(ctx)
 		return true
 	}
-	return slices.ContainsFunc(f.holdings(), func(h *holding) bool { return h.bad.Load() })
+	return slices.ContainsFunc(f.unfit(), func(h *holding) bool { return h.bad.Load() })
 }
 
-func (f *full) holdings() (out []*holding) {
+// unfit are the holdings that another relay could do better than.
+func (f *full) unfit() (out []*holding) {
 	for _, h := range f.seeker.held {
-		out = append(out, h)
+		if h.bad.Load() || h.poor.Load() {
+			out = append(out, h)
+		}
 	}
 	return out
 }
@@ -88,11 +97,16 @@ func (f *full) holdings() (out []*holding) {
 // hold keeps a reservation on p.
 func (f *full) hold(p peer.ID) {
 	h := new(holding)
+	h.poor.Store(f.seeker.poor[p])
 	h.client = relay.NewClient(f.n, relay.ClientConfig{
 		Relay: peer.AddrInfo{ID: p}, MaxBackoff: f.retry,
 		On: func(e relay.ClientEvent) {
 			f.tell(Event{Relay: &e})
-			if bad := e.Err != nil; h.bad.Swap(bad) != bad {
+			bad, poor := e.Err != nil, h.poor.Load()
+			if !bad {
+				poor = scanty(e.Reservation)
+			}
+			if h.bad.Swap(bad) != bad || h.poor.Swap(poor) != poor {
 				poke(f.wake)
 			}
 		},
@@ -100,15 +114,20 @@ func (f *full) hold(p peer.ID) {
 	f.seeker.held[p] = h
 }
 
-// dropBad gives up relays that relay no more, and of those that were lost or refuse
-// as many as there are others for.
-func (f *full) dropBad(spare int) {
+// dropBad gives up relays that relay no more, and as many as there are others for: of
+// those that were lost or refuse, and, where the others may do better, of those whose
+// limits are too low.
+func (f *full) dropBad(pool []peer.ID) {
 	for p, h := range f.seeker.held {
+		f.seeker.poor[p] = h.poor.Load()
+		better := len(pool) > 0 && !f.seeker.poor[pool[0]] && (f.open(pool[0]) || !f.open(p))
 		switch {
 		case f.at(p) != nil && !f.relays(p): // it is in the pool again as soon as it does
-		case h.bad.Load() && spare > 0:
-			spare--
+		case h.bad.Load() && len(pool) > 0:
 			f.seeker.resting[p] = time.Now().Add(unwanted)
+			pool = pool[1:]
+		case h.poor.Load() && better:
+			pool = pool[1:]
 		default:
 			continue
 		}
@@ -130,36 +149,18 @@ func (f *full) release() {
 	}
 }
 
-// pool are the relays that may be asked besides those held, at random, so that each
-// carries a small part; those that strangers can reach first.
-func (f *full) pool() []peer.ID {
-	now := time.Now()
-	var open, local []peer.ID
-	for _, p := range f.n.Network().Peers() {
-		kept := slices.ContainsFunc(f.others, func(o peer.AddrInfo) bool { return o.ID == p })
-		if f.seeker.held[p] != nil || kept || now.Before(f.seeker.resting[p]) || !f.relays(p) {
-			continue
-		}
-		switch at := f.at(p); {
-		case at == nil:
-		case addr.ScopeOf(at) == addr.ScopePublic:
-			open = append(open, p)
-		default:
-			local = append(local, p)
-		}
-	}
-	for _, list := range [][]peer.ID{open, local} {
-		rand.Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
-	}
-	return append(open, local...)
-}
-
 // at is where p is connected, past relays; nil where it is not.
 func (f *full) at(p peer.ID) ma.Multiaddr {
 	if conns := f.n.Conns(p); len(conns) > 0 && !addr.IsRelayed(conns[0].RemoteMultiaddr()) {
 		return conns[0].RemoteMultiaddr()
 	}
 	return nil
+}
+
+// open reports whether strangers can reach p.
+func (f *full) open(p peer.ID) bool {
+	at := f.at(p)
+	return at != nil && addr.ScopeOf(at) == addr.ScopePublic
 }
 
 // relays reports whether p says that it relays.

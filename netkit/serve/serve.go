@@ -14,6 +14,7 @@ import (
 	"dibber/netkit/dialback"
 	"dibber/netkit/host"
 	"dibber/netkit/mdns"
+	"dibber/netkit/natcheck"
 	"dibber/netkit/peering"
 	"dibber/netkit/punch"
 	"dibber/netkit/reach"
@@ -56,6 +57,9 @@ type Config struct {
 
 	// Punch makes relayed connections direct; nil does not. Its On is ignored.
 	Punch *punch.Config
+
+	// Natcheck tells the node's natcheck to whom it allows; nil tells nobody.
+	Natcheck *natcheck.ShareConfig
 
 	// Full lets the node take further roles by itself, as it can be reached or not;
 	// nil takes only those named here. It excludes Relay.
@@ -125,15 +129,6 @@ type Server struct {
 	forAll []func() error // ends what it does for others, in the order of starting
 }
 
-// Limits are those of the roles that have some; nil where the role is off.
-type Limits struct {
-	Relay      *relay.Limits
-	Rendezvous *rendezvous.Limits
-	AutoNAT    *dialback.Config
-	Peering    *peering.Limits
-	Vantage    *vantage.Config
-}
-
 // New starts every role of cfg on n. Roles for others are up when it returns;
 // reservations, registrations and connections come later and are told by On.
 func New(n *host.Node, cfg Config) (*Server, error) {
@@ -143,7 +138,7 @@ func New(n *host.Node, cfg Config) (*Server, error) {
 	s := &Server{n: n, cfg: cfg}
 	release := n.HoldStreams() // an aquadoggo node stays with those alone, server or peer, that take its stream
 	s.forAll = append(s.forAll, func() error { release(); return nil })
-	for _, start := range []func() error{s.startServers, s.startMDNS, s.startPunch, s.startClients, s.startPeering, s.startFull} {
+	for _, start := range []func() error{s.startServers, s.startMDNS, s.startPunch, s.startNatcheck, s.startClients, s.startPeering, s.startFull} {
 		if err := start(); err != nil {
 			return nil, errors.Join(err, s.Close())
 		}
@@ -212,6 +207,13 @@ func (s *Server) startPunch() error {
 	cfg := *s.cfg.Punch
 	cfg.On = func(e punch.Event) { s.tell(Event{Punch: &e}) }
 	s.forUs = append(s.forUs, punch.New(s.n, cfg).Close)
+	return nil
+}
+
+func (s *Server) startNatcheck() error {
+	if s.cfg.Natcheck != nil {
+		s.forUs = append(s.forUs, natcheck.NewShare(s.n, *s.cfg.Natcheck).Close)
+	}
 	return nil
 }
 
@@ -292,45 +294,6 @@ func (s *Server) Reachability() reach.State {
 		return reach.Undecided
 	}
 	return s.full.reachability()
-}
-
-// Limits are the limits in force.
-func (s *Server) Limits() (l Limits) {
-	if r := s.relaying(); r != nil {
-		l.Relay = new(r.Limits())
-	}
-	if s.point != nil {
-		l.Rendezvous = new(s.point.Limits())
-	}
-	if s.dialback != nil {
-		l.AutoNAT = new(s.dialback.Limits())
-	}
-	if s.peering != nil {
-		l.Peering = new(s.peering.Limits())
-	}
-	if s.vantage != nil {
-		l.Vantage = new(s.vantage.Limits())
-	}
-	return l
-}
-
-// SetLimits replaces the limits of relay and rendezvous, where l has them and the
-// node was given the role. What stands stays. An error leaves all as it was.
-func (s *Server) SetLimits(l Limits) error {
-	if l.Relay != nil {
-		if _, err := l.Relay.WithDefaults(); err != nil {
-			return err
-		}
-	}
-	if s.point != nil && l.Rendezvous != nil {
-		if err := s.point.SetLimits(*l.Rendezvous); err != nil {
-			return err
-		}
-	}
-	if s.relay != nil && l.Relay != nil {
-		return s.relay.SetLimits(*l.Relay)
-	}
-	return nil
 }
 
 // Stats counts what the rendezvous role holds; nil without it.

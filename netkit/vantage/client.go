@@ -95,6 +95,12 @@ func (c *Client) Reflect(id uint64, to netip.AddrPort) error {
 	return c.send(datagram{kind: kindReflect, id: id}, to)
 }
 
+// ReflectLater asks a reflector to answer as to Reflect, so many whole seconds later; at
+// most MaxDelay.
+func (c *Client) ReflectLater(id uint64, to netip.AddrPort, after time.Duration) error {
+	return c.send(datagram{kind: kindLater, id: id, after: after}, to)
+}
+
 // AskProbe asks the reflector, which answers as to Reflect, for a probe by one of
 // the sites in a.
 func (c *Client) AskProbe(id uint64, to netip.AddrPort, site byte, token []byte) error {

@@ -15,7 +15,7 @@ const Protocol = "/dibber/vantage/1.0.0"
 const (
 	// maxRequest and maxAnswer bound the frames in bytes.
 	maxRequest = 64
-	maxAnswer  = 4096
+	maxAnswer  = 8192
 	// maxSites bounds how many sites an answer names, maxPorts how many ports of a
 	// kind each of them has.
 	maxSites = 16
@@ -28,6 +28,7 @@ const (
 const (
 	askSites uint64 = iota
 	askConnect
+	askAttestation
 )
 
 // errMalformed is a message that is not of the protocol.
@@ -63,6 +64,8 @@ type Answer struct {
 	Sites []Site
 	// Attempts answer a request to connect.
 	Attempts []Attempt
+	// Attestation is a signed Attestation of Observed; nil unless it was asked for.
+	Attestation []byte
 }
 
 func encodeRequest(kind uint64) []byte {
@@ -100,6 +103,9 @@ func (a Answer) encode() []byte {
 	for _, at := range a.Attempts {
 		out = appendBytes(out, 4, appendUint(appendBytes(nil, 1, at.From.AsSlice()), 2, at.Connected))
 	}
+	if a.Attestation != nil {
+		out = appendBytes(out, 5, a.Attestation)
+	}
 	return out
 }
 
@@ -129,6 +135,11 @@ func decodeAnswer(data []byte) (a Answer, err error) {
 			if at, err = decodeAttempt(v); err == nil {
 				a.Attempts = append(a.Attempts, at)
 			}
+		case 5:
+			if len(v.data) > attestationMax {
+				return fmt.Errorf("%w: attestation of %d bytes", errMalformed, len(v.data))
+			}
+			a.Attestation, err = v.bytes()
 		default: // of a later version
 		}
 		return err

@@ -16,7 +16,8 @@ func wholeAnswer() Answer {
 			{IP: netip.MustParseAddr("17.0.0.2"), Here: true, Ports: []uint16{4001, 4002}, Probe: 4003, TCP: 4004},
 			{IP: netip.MustParseAddr("3fff::1"), Ports: []uint16{1}},
 		},
-		Attempts: []Attempt{{From: netip.MustParseAddr("17.0.0.2"), Connected: true}, {From: netip.MustParseAddr("::1")}},
+		Attempts:    []Attempt{{From: netip.MustParseAddr("17.0.0.2"), Connected: true}, {From: netip.MustParseAddr("::1")}},
+		Attestation: []byte("signed"),
 	}
 }
 
@@ -34,7 +35,7 @@ func TestAnswerSurvivesTheWire(t *testing.T) {
 			t.Error(diff)
 		}
 	}
-	for _, kind := range []uint64{askSites, askConnect, 1 << 40} {
+	for _, kind := range []uint64{askSites, askConnect, askAttestation, 1 << 40} {
 		if got, err := decodeRequest(encodeRequest(kind)); err != nil || got != kind {
 			t.Errorf("request %d became %d, %v", kind, got, err)
 		}
@@ -57,7 +58,7 @@ func TestAnswerIsBounded(t *testing.T) {
 		attempts.Attempts[i].From = netip.MustParseAddr("17.0.0.1")
 	}
 	for name, a := range map[string]Answer{
-		"sites": many, "ports": ports, "attempts": attempts, "token": {Token: make([]byte, maxToken+1)},
+		"sites": many, "ports": ports, "attempts": attempts, "token": {Token: make([]byte, maxToken+1)}, "attestation": {Attestation: make([]byte, attestationMax+1)},
 		"address": {Sites: []Site{{Probe: 1}}},
 	} {
 		if got, err := decodeAnswer(a.encode()); err == nil {
@@ -91,6 +92,7 @@ func FuzzDecodeDatagram(f *testing.F) {
 		{kind: kindReflected, id: 2, at: netip.MustParseAddrPort("17.0.0.1:4001")},
 		{kind: kindAsk, id: 3, site: 1, token: make([]byte, tokenLen)},
 		{kind: kindProbe, id: 4, site: 2},
+		{kind: kindLater, id: 5, after: MaxDelay},
 	} {
 		f.Add(d.encode())
 	}
@@ -100,7 +102,7 @@ func FuzzDecodeDatagram(f *testing.F) {
 			return
 		}
 		again, ok := decodeDatagram(d.encode())
-		if !ok || again.kind != d.kind || again.id != d.id || again.at != d.at || again.site != d.site || !bytes.Equal(again.token, d.token) {
+		if !ok || again.kind != d.kind || again.id != d.id || again.at != d.at || again.site != d.site || again.after != d.after || !bytes.Equal(again.token, d.token) {
 			t.Fatalf("%x became %+v, then %+v", data, d, again)
 		}
 		if data[0]&0x40 != 0 {
@@ -120,9 +122,17 @@ func TestDatagramsPayForThemselves(t *testing.T) {
 	if asked := len(datagram{kind: kindAsk, token: make([]byte, maxToken)}.encode()); reflected+probe > asked || asked != askLen {
 		t.Errorf("%d bytes for %d", reflected+probe, asked)
 	}
-	short := datagram{kind: kindReflect}.encode()[:reflectLen-1]
-	if _, ok := decodeDatagram(short); ok {
-		t.Error("a datagram too short to pay for its answer was taken")
+	for _, kind := range []byte{kindReflect, kindLater} {
+		whole := datagram{kind: kind}.encode()
+		if _, ok := decodeDatagram(whole); !ok || len(whole) != reflectLen || reflected > len(whole) {
+			t.Errorf("%d bytes for %d", reflected, len(whole))
+		}
+		if _, ok := decodeDatagram(whole[:reflectLen-1]); ok {
+			t.Error("a datagram too short to pay for its answer was taken")
+		}
+	}
+	if _, ok := decodeDatagram(datagram{kind: kindLater, after: MaxDelay + time.Second}.encode()); ok {
+		t.Error("an answer was put off for too long")
 	}
 }
 

@@ -3,7 +3,11 @@ package vantage
 import (
 	"encoding/binary"
 	"net/netip"
+	"time"
 )
+
+// MaxDelay is the longest that a reflector waits with an answer.
+const MaxDelay = 10 * time.Minute
 
 // The kinds of datagram.
 const (
@@ -11,6 +15,7 @@ const (
 	kindReflected
 	kindAsk
 	kindProbe
+	kindLater
 )
 
 const (
@@ -32,6 +37,7 @@ type datagram struct {
 	id    uint64
 	at    netip.AddrPort // of reflected
 	site  byte           // of ask and probe
+	after time.Duration  // of later, in whole seconds
 	token []byte         // of ask
 }
 
@@ -43,6 +49,8 @@ func (d datagram) encode() []byte {
 		return out[:reflectLen]
 	case kindReflected:
 		return appendEndpoint(out, d.at)
+	case kindLater:
+		return binary.BigEndian.AppendUint16(out, uint16(d.after/time.Second))[:reflectLen]
 	case kindAsk:
 		out = append(out, d.site, byte(len(d.token)))
 		return append(out, d.token...)[:askLen]
@@ -62,6 +70,12 @@ func decodeDatagram(b []byte) (d datagram, ok bool) {
 	switch d.kind {
 	case kindReflect:
 		return d, len(b) >= reflectLen
+	case kindLater:
+		if len(b) < reflectLen {
+			return d, false
+		}
+		d.after = time.Duration(binary.BigEndian.Uint16(body)) * time.Second
+		return d, d.after <= MaxDelay
 	case kindReflected:
 		var err error
 		d.at, err = decodeEndpoint(body)

@@ -17,10 +17,13 @@
 //
 // The stream carries one frame each way, of protobuf:
 //
-//	Request  { kind = 1 }                       // 0: the answer; 1: try to connect to the asker by TCP
-//	Answer   { observed = 1, token = 2, sites = 3, attempts = 4 }
+//	Request  { kind = 1 }                       // 0: the answer; 1: try to connect to the asker by TCP; 2: the answer, attested
+//	Answer   { observed = 1, token = 2, sites = 3, attempts = 4, attestation = 5 }
 //	Site     { ip = 1, here = 2, ports = 3, probe = 4, tcp = 5 }
 //	Attempt  { from = 1, connected = 2 }
+//
+// An attestation is the server's signed word where it sees the asker (see
+// [Attestation]), which the asker can show to others.
 //
 // Endpoints are the bytes of the IP address and two of the port. Datagrams begin
 // with 0x0d 'd' 'v' and a kind, then eight bytes by which the asker knows them again:
@@ -29,6 +32,7 @@
 //	2 reflected  endpoint
 //	3 ask        site, token, padded to 128 bytes; answered by 2 from where it was sent to and by 4 from the site's probe port
 //	4 probe      site
+//	5 later      seconds in two bytes, padded to 64 bytes; answered by 2 so long after, but for more than 600
 //
 // The first byte is neither QUIC's nor one that RFC 7983 gives to others.
 package vantage

@@ -32,6 +32,10 @@ func (s *Server) reflect(c net.PacketConn) {
 		case !ok:
 		case d.kind == kindReflect:
 			_, _ = c.WriteTo(datagram{kind: kindReflected, id: d.id, at: src}.encode(), from)
+		case d.kind == kindLater:
+			s.late.after(d.after, func() {
+				_, _ = c.WriteTo(datagram{kind: kindReflected, id: d.id, at: src}.encode(), from)
+			})
 		case d.kind == kindAsk && s.tokens.valid(time.Now(), d.token, src):
 			_, _ = c.WriteTo(datagram{kind: kindReflected, id: d.id, at: src}.encode(), from)
 			if at := s.site(d.site, src.Addr(), endpointOf(c.LocalAddr()).Addr()); at != nil {

@@ -61,6 +61,7 @@ type Server struct {
 	perNet  *wire.Limiter[netip.Prefix]
 	service *wire.Service
 	sites   []*site
+	late    late
 	ctx     context.Context // until Close
 	cancel  context.CancelFunc
 	running sync.WaitGroup
@@ -115,6 +116,7 @@ func (s *Server) Sites() []Site {
 func (s *Server) Close() error {
 	s.n.RemoveStreamHandler(Protocol)
 	s.cancel()
+	s.late.close()
 	err := errors.Join(s.service.Close(), s.closeSites())
 	s.running.Wait()
 	return err
@@ -220,10 +222,16 @@ func (s *Server) answer(_ context.Context, req wire.Request) ([]byte, error) {
 	switch {
 	case kind == askConnect && !udp && s.allow(from):
 		a.Attempts = s.connect(from, here)
-	case kind == askSites:
+	case kind == askSites, kind == askAttestation:
 		a.Sites = s.sitesFor(here)
 		if udp {
 			a.Token = s.tokens.issue(time.Now(), from)
+		}
+	}
+	if kind == askAttestation {
+		said := Attestation{Peer: req.Peer, Observed: from, At: time.Now()}
+		if a.Attestation, err = said.Sign(s.n.Peerstore().PrivKey(s.n.ID())); err != nil {
+			return nil, err
 		}
 	}
 	return a.encode(), nil

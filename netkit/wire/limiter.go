@@ -55,3 +55,13 @@ func (l *Limiter[K]) Allow(key K, now time.Time) bool {
 	l.recent.MoveToFront(el)
 	return el.Value.(*bucket[K]).tokens.AllowN(now, 1)
 }
+
+// Forget takes back what key has used of its rate.
+func (l *Limiter[K]) Forget(key K) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if el, ok := l.buckets[key]; ok {
+		l.recent.Remove(el)
+		delete(l.buckets, key)
+	}
+}

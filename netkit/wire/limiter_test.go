@@ -36,3 +36,16 @@ func TestLimiterForgetsTheSilent(t *testing.T) {
 		t.Errorf("%d buckets, %d in order, want 3", len(l.buckets), l.recent.Len())
 	}
 }
+
+// TestLimiterForget gives one key back what it used, and no other.
+func TestLimiterForget(t *testing.T) {
+	now := time.Unix(1_000_000, 0)
+	l := NewLimiter[peer.ID](1e-9, 1, 3)
+	l.Allow("a", now)
+	l.Allow("b", now)
+	l.Forget("a")
+	l.Forget("nobody")
+	if !l.Allow("a", now) || l.Allow("b", now) || l.recent.Len() != len(l.buckets) {
+		t.Error("not the rate of one key was taken back")
+	}
+}

@@ -9,8 +9,12 @@
 //
 // Rows of a table are the kinds of the target, which has a reservation on the
 // relay, columns those of the dialler. A number is the median of milliseconds from
-// relayed to direct of the runs in which it came to that; "-" means none did. The
-// last line is the result as JSON.
+// having a connection with the relay alone to a direct one, of the runs in which it
+// came to that; "-" means none did. Then follow the limits, and whether they are met.
+// The last line is the result as JSON.
+//
+// go test ./netkit/punch -run TestFigures -v does the same in virtual time, and
+// PUNCH_RUNS=N many times over.
 package main
 
 import (
@@ -40,6 +44,7 @@ type options struct {
 	transport string
 	who       string
 	kinds     string
+	beds      string
 	runs      int
 	parallel  int
 	loss      float64
@@ -54,6 +59,7 @@ func main() {
 	flag.StringVar(&o.transport, "transport", "quic,tcp", "measure over these `TRANSPORTS`")
 	flag.StringVar(&o.who, "who", "stock,dibber", "measure these `PEERS`")
 	flag.StringVar(&o.kinds, "kinds", "", "only kinds whose names contain one of these `WORDS`, separated by commas")
+	flag.StringVar(&o.beds, "beds", "tun,nft", "measure on these `BEDS`: natlab's NATs on TUN devices, the kernel's NATs by nftables")
 	flag.IntVar(&o.runs, "runs", 1, "how often each pair is measured")
 	flag.IntVar(&o.parallel, "parallel", 4, "how many pairs are measured at the same time")
 	flag.Float64Var(&o.loss, "loss", 0, "share of packets lost in each direction of each peer's link, 0 to 1")
@@ -90,29 +96,42 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	var all []table
-	for transport := range strings.SplitSeq(o.transport, ",") {
-		for who := range strings.SplitSeq(o.who, ",") {
-			t, err := measure(ctx, o, pair{who: who, transport: transport, self: self, dibber: dibber})
-			if err != nil {
-				return err
+	for bed := range strings.SplitSeq(o.beds, ",") {
+		if bed != "tun" && bed != "nft" {
+			return fmt.Errorf("no bed is named %q: there are tun and nft", bed)
+		}
+		for transport := range strings.SplitSeq(o.transport, ",") {
+			for who := range strings.SplitSeq(o.who, ",") {
+				t, err := measure(ctx, o, pair{who: who, transport: transport, nft: bed == "nft", self: self, dibber: dibber})
+				if err != nil {
+					return err
+				}
+				fmt.Print(t)
+				all = append(all, t)
 			}
-			fmt.Print(t)
-			all = append(all, t)
 		}
 	}
+	missed := 0
 	for _, t := range all {
 		for _, base := range all {
-			if t.Who != base.Who && base.Who == "stock" && t.Transport == base.Transport {
+			if t.Who != base.Who && base.Who == "stock" && t.Transport == base.Transport && t.Bed == base.Bed {
 				fmt.Println(t.against(base))
+				text, n := t.verdicts(base, o.loss)
+				fmt.Print(text)
+				missed += n
 			}
 		}
 	}
-	return json.NewEncoder(os.Stdout).Encode(struct {
+	err = json.NewEncoder(os.Stdout).Encode(struct {
 		CPUs   int     `json:"cpus"`
 		Runs   int     `json:"runs"`
 		Loss   float64 `json:"loss"`
 		Tables []table `json:"tables"`
 	}{runtime.NumCPU(), o.runs, o.loss, all})
+	if err == nil && missed > 0 {
+		err = fmt.Errorf("%d limits were missed", missed)
+	}
+	return err
 }
 
 // grid is the part of natlab.Grid that was asked for.
@@ -123,11 +142,21 @@ func (o options) grid() []natlab.NAT {
 	})
 }
 
+// byKernel reports whether nftables makes a kind of NAT.
+func byKernel(n natlab.NAT) bool {
+	return n.Filtering == natlab.AddressAndPortDependent && n.Ports != natlab.Sequential
+}
+
 // measure fills the table of one sort of peers over one transport.
 func measure(ctx context.Context, o options, p pair) (table, error) {
-	t := table{Who: p.who, Transport: p.transport}
-	for _, target := range o.grid() {
-		for _, dialer := range o.grid() {
+	t := table{Who: p.who, Transport: p.transport, Bed: "tun"}
+	kinds := o.grid()
+	if p.nft {
+		t.Bed = "nft"
+		kinds = slices.DeleteFunc(kinds, func(n natlab.NAT) bool { return !byKernel(n) })
+	}
+	for _, target := range kinds {
+		for _, dialer := range kinds {
 			t.Cells = append(t.Cells, cell{Target: target.String(), Dialer: dialer.String(), target: target, dialer: dialer})
 		}
 	}

@@ -29,19 +29,27 @@ const (
 // pair is what runs in the namespaces.
 type pair struct {
 	who, transport string
+	nft            bool   // behind NATs of the kernel
 	self, dibber   string // programs
 }
+
+// fresh is how long a peer has to look at its NAT before it is called.
+const fresh = 3 * time.Second
 
 // punch runs one pair once. It returns 0 when the pair stayed relayed.
 func (p pair) punch(ctx context.Context, o options, c cell, seed uint64) (ms float64, err error) {
 	err = inLab(ctx, func(t testing.TB) {
 		lab := netns.New(t, natlab.Config{Seed: seed})
-		link := func(latency time.Duration) natlab.LinkConfig {
-			return natlab.LinkConfig{Latency: latency, Loss: o.loss}
+		behind := func(name string, kind natlab.NAT, latency time.Duration) *netns.Host {
+			if p.nft {
+				random := kind.Mapping != natlab.EndpointIndependent
+				return lab.Router(lab.Internet(), name+"-router", netns.RouterConfig{RandomPorts: random}).Inside(name)
+			}
+			return lab.Behind(name, natlab.RouterConfig{NAT: kind, Link: natlab.LinkConfig{Latency: latency, Loss: o.loss}})
 		}
-		relay := lab.Host(lab.Internet(), "relay", natlab.MachineConfig{Link: natlab.LinkConfig{Latency: relayLatency}})
-		target := lab.Behind("target", natlab.RouterConfig{NAT: c.target, Link: link(targetLatency)})
-		dialer := lab.Behind("dialer", natlab.RouterConfig{NAT: c.dialer, Link: link(dialerLatency)})
+		relay := lab.Host(lab.Internet(), "relay", natlab.MachineConfig{Link: natlab.LinkConfig{Latency: relayLatency}, Addresses: 2})
+		target := behind("target", c.target, targetLatency)
+		dialer := behind("dialer", c.dialer, dialerLatency)
 		if p.who == "stock" {
 			ms = p.stock(o, relay, target, dialer)
 		} else {
@@ -58,30 +66,40 @@ func (p pair) stock(o options, relay, target, dialer *netns.Host) float64 {
 	common = append(common, "-relay", via)
 	circuit := target.Start(p.self, append(common, "-role", "target")...).Event("ready")["addr"].(string)
 	done := dialer.Start(p.self, append(common, "-role", "dialer", "-target", circuit)...).Event("summary")
-	ms, _ := done["direct_ms"].(float64) // null when it stayed relayed
-	return ms
+	return total(done)
+}
+
+// total is the time from the relay alone to direct; 0 when it stayed relayed.
+func total(done map[string]any) float64 {
+	direct, _ := done["direct_ms"].(float64)   // null when it stayed relayed
+	relayed, _ := done["relayed_ms"].(float64) // null when there was no relayed connection
+	if direct == 0 {
+		return 0
+	}
+	return relayed + direct
 }
 
 // ours has three processes of dibber.
 func (p pair) ours(t testing.TB, o options, relay, target, dialer *netns.Host) float64 {
 	common := []string{"--ndjson", "--transport", p.transport, "--state-dir", t.TempDir()}
-	ready := relay.Start(p.dibber, append([]string{"serve", "--relay"}, common...)...).Event("ready")
-	via := publicAddr(ready, relay)
+	ready := relay.Start(p.dibber, "serve", "--relay", "--vantage", "--ndjson", "--state-dir", t.TempDir()).Event("ready")
+	via := publicAddr(ready, relay, p.transport)
 	waiting := target.Start(p.dibber, append([]string{"holepunch", "listen", "--relay", via}, common...)...)
 	id := waiting.Event("ready")["peer"]
 	waiting.Event("reservation.reserved")
+	time.Sleep(fresh)
 	done := dialer.Start(p.dibber, append([]string{
 		"holepunch", "--timeout", o.patience.String(), fmt.Sprintf("%s/p2p-circuit/p2p/%s", via, id),
 	}, common...)...).Event("summary")
-	ms, _ := done["direct_ms"].(float64) // null when it stayed relayed
-	return ms
+	return total(done)
 }
 
-// publicAddr is the first address in a ready event that is the host's in the lab.
-func publicAddr(ready map[string]any, h *netns.Host) string {
+// publicAddr is the first address in a ready event that is the host's in the lab, of a
+// transport.
+func publicAddr(ready map[string]any, h *netns.Host, transport string) string {
 	addrs, _ := ready["addrs"].([]any)
 	for _, a := range addrs {
-		if s, _ := a.(string); strings.Contains(s, "/"+h.Addr().String()+"/") {
+		if s, _ := a.(string); strings.Contains(s, "/"+h.Addr().String()+"/") && strings.Contains(s, "/"+transport) {
 			return s
 		}
 	}

@@ -94,13 +94,16 @@ func dialStock(ctx context.Context, o options, h host.Host) error {
 			}
 		}
 	}})
+	called := time.Now()
 	if err := h.Connect(ctx, *target); err != nil {
 		return fmt.Errorf("connect through the relay: %w", err)
 	}
 	result := map[string]any{"event": "summary", "direct_ms": nil}
 	select {
 	case at := <-direct:
-		result["direct_ms"] = float64(at.Sub(<-relayed).Microseconds()) / 1000
+		stood := <-relayed
+		result["relayed_ms"] = float64(stood.Sub(called).Microseconds()) / 1000
+		result["direct_ms"] = float64(at.Sub(stood).Microseconds()) / 1000
 	case <-time.After(o.patience):
 	case <-ctx.Done():
 		return ctx.Err()

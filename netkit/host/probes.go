@@ -1,0 +1,111 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+const (
+	// ProbesPerMinute is how many packets a node sends within a minute to ports of one
+	// address where it does not know anybody to listen (an IPv6 /56 counts as one).
+	ProbesPerMinute = 2048
+	// ProbesPerSecond is how many of them it sends to all addresses together.
+	ProbesPerSecond = 1000
+	// probesAtOnce is how many may leave together.
+	probesAtOnce = 8
+	// probedKeys is how many addresses may be probed within a minute.
+	probedKeys = 256
+)
+
+// ErrProbesSpent means that an address has been sent as many probes as it may.
+var ErrProbesSpent = errors.New("no more probes for this address within the minute")
+
+// probeBudget counts the probes of one node, whoever sends them.
+type probeBudget struct {
+	once sync.Once
+	rate *rate.Limiter
+
+	mu   sync.Mutex // guards following
+	sent map[netip.Prefix]*probesSent
+}
+
+// probesSent counts by second, each in the place of its number modulo their count: one
+// more than a minute has, since the first and the last are not whole.
+type probesSent [61]struct {
+	second int64
+	count  int
+}
+
+func (p *probesSent) total(now time.Time) (n int) {
+	for _, s := range p {
+		if s.second > now.Unix()-int64(len(p)) {
+			n += s.count
+		}
+	}
+	return n
+}
+
+// AwaitProbe returns when one more probe may be sent to an address. It fails with
+// ErrProbesSpent, or as ctx does.
+func (n *Node) AwaitProbe(ctx context.Context, to netip.Addr) error {
+	b := &n.probes
+	b.once.Do(func() { b.rate = rate.NewLimiter(ProbesPerSecond, probesAtOnce) })
+	if err := b.rate.Wait(ctx); err != nil {
+		return err
+	}
+	return b.take(time.Now(), sourceOf(to), 1)
+}
+
+// ProbesOfDial is how many probes a dial counts as that a stranger may have brought about:
+// the packets of a handshake that nobody answers.
+const ProbesOfDial = 64
+
+// SpendDial counts a dial at an address as probes, without waiting. It fails with
+// ErrProbesSpent.
+func (n *Node) SpendDial(to netip.Addr) error {
+	return n.probes.take(time.Now(), sourceOf(to), ProbesOfDial)
+}
+
+func (b *probeBudget) take(now time.Time, to netip.Prefix, count int) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.sent == nil {
+		b.sent = make(map[netip.Prefix]*probesSent)
+	}
+	p := b.sent[to]
+	if p == nil {
+		if !b.makeRoom(now) {
+			return ErrProbesSpent
+		}
+		p = new(probesSent)
+		b.sent[to] = p
+	}
+	if p.total(now)+count > ProbesPerMinute {
+		return ErrProbesSpent
+	}
+	s := &p[now.Unix()%int64(len(p))]
+	if s.second != now.Unix() {
+		s.second, s.count = now.Unix(), 0
+	}
+	s.count += count
+	return nil
+}
+
+// makeRoom forgets addresses that were not probed for a minute; false if there are
+// too many others.
+func (b *probeBudget) makeRoom(now time.Time) bool {
+	if len(b.sent) < probedKeys {
+		return true
+	}
+	for to, p := range b.sent {
+		if p.total(now) == 0 {
+			delete(b.sent, to)
+		}
+	}
+	return len(b.sent) < probedKeys
+}

@@ -1,0 +1,73 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestProbesAreCounted: no address gets more than its share in any minute, whoever
+// asks, and all together no more than the rate.
+func TestProbesAreCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := new(Node)
+		a, b := netip.MustParseAddr("17.0.0.1"), netip.MustParseAddr("17.0.0.2")
+		sent := func(to netip.Addr) (count int) {
+			for n.AwaitProbe(t.Context(), to) == nil {
+				count++
+			}
+			return count
+		}
+		began := time.Now()
+		if got := sent(a); got != ProbesPerMinute {
+			t.Errorf("%d probes, want %d", got, ProbesPerMinute)
+		}
+		if took, least := time.Since(began), time.Second*(ProbesPerMinute-probesAtOnce)/ProbesPerSecond; took < least {
+			t.Errorf("took %s, less than %s", took, least)
+		}
+		if got := sent(b); got != ProbesPerMinute {
+			t.Errorf("%d probes to another address, want %d", got, ProbesPerMinute)
+		}
+		time.Sleep(time.Until(began.Add(time.Minute - time.Second)))
+		if got := sent(a); got != 0 {
+			t.Errorf("%d probes more within the minute", got)
+		}
+		time.Sleep(5 * time.Second)
+		if got := sent(a); got != ProbesPerMinute {
+			t.Errorf("%d probes after the minute, want %d", got, ProbesPerMinute)
+		}
+		c, dials := netip.MustParseAddr("17.0.0.3"), 0
+		for n.SpendDial(c) == nil {
+			dials++
+		}
+		if dials != ProbesPerMinute/ProbesOfDial {
+			t.Errorf("%d dials to one address", dials)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := n.AwaitProbe(ctx, b); !errors.Is(err, context.Canceled) {
+			t.Errorf("cancelled: %v", err)
+		}
+	})
+}
+
+// TestProbedAddressesAreFew: who asks for probes to ever more addresses is refused.
+func TestProbedAddressesAreFew(t *testing.T) {
+	var b probeBudget
+	now := time.Unix(1e9, 0)
+	at := func(i int) netip.Prefix { return sourceOf(netip.AddrFrom4([4]byte{17, 0, byte(i >> 8), byte(i)})) }
+	for i := range probedKeys {
+		if err := b.take(now, at(i), 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.take(now, at(probedKeys), 1); !errors.Is(err, ErrProbesSpent) {
+		t.Errorf("one address more: %v", err)
+	}
+	if err := b.take(now.Add(2*time.Minute), at(probedKeys), 1); err != nil {
+		t.Errorf("later: %v", err)
+	}
+}

@@ -1,0 +1,48 @@
+package punch
+
+import (
+	"dibber/netkit/nat"
+)
+
+// Cause is why a punch failed, at the root: one of those below, or the reason itself
+// where nothing came as far as dialling.
+type Cause string
+
+// The causes of a punch whose attempts all failed.
+const (
+	CauseNATs        Cause = "nats"         // the two NATs, as was to be expected of them
+	CauseChanged     Cause = "nat-changed"  // a NAT was another at the punch than at the natcheck
+	CauseNoExchange  Cause = "no-exchange"  // the ends did not tell each other their NATs, and went by DCUtR alone
+	CauseUnexplained Cause = "unexplained"  // it was to be expected that it succeeds
+	CauseUnforeseen  Cause = "not-foreseen" // the natchecks are not enough to say
+)
+
+// Cause is why the punch failed, between two nodes of which x was to be expected; empty
+// if it did not fail.
+func (v View) Cause(x nat.Outlook) Cause {
+	switch {
+	case v.Outcome != Failed || v.Reason == nil:
+		return ""
+	case *v.Reason != ReasonAttemptsEnded:
+		return Cause(*v.Reason)
+	case x.Direct == nat.No:
+		return CauseNATs
+	case v.changed(x):
+		return CauseChanged
+	case v.Plan == nil:
+		return CauseNoExchange
+	case x.Direct == nat.Unknown:
+		return CauseUnforeseen
+	default:
+		return CauseUnexplained
+	}
+}
+
+// changed reports whether the NATs at the punch were others than those of x.
+func (v View) changed(x nat.Outlook) bool {
+	if v.LocalNAT == nil || v.RemoteNAT == nil || len(x.Sides) != 2 || x.Sides[0].NAT == nil || x.Sides[1].NAT == nil {
+		return false
+	}
+	a, b := *x.Sides[0].NAT, *x.Sides[1].NAT
+	return (*v.LocalNAT != a || *v.RemoteNAT != b) && (*v.LocalNAT != b || *v.RemoteNAT != a)
+}

@@ -1,0 +1,40 @@
+package punch_test
+
+import (
+	"testing"
+
+	"dibber/netkit/nat"
+	"dibber/netkit/punch"
+)
+
+func TestCauses(t *testing.T) {
+	const easy, hard = "EIM/ADF", "APDM/APDF random"
+	between := func(d nat.Direct, a, b string) nat.Outlook {
+		return nat.Outlook{Direct: d, Sides: []nat.Side{{NAT: &a}, {NAT: &b}}}
+	}
+	failed := func(reason, local, remote string, planned bool) punch.View {
+		v := punch.View{Outcome: punch.Failed, Reason: &reason}
+		if planned {
+			v.LocalNAT, v.RemoteNAT, v.Plan = &local, &remote, &punch.Plan{}
+		}
+		return v
+	}
+	for _, tt := range []struct {
+		name string
+		v    punch.View
+		x    nat.Outlook
+		want punch.Cause
+	}{
+		{"it did not", punch.View{Outcome: punch.Direct}, between(nat.Yes, easy, hard), ""},
+		{"nobody there", failed(punch.ReasonNoReservation, "", "", false), between(nat.Yes, easy, hard), punch.ReasonNoReservation},
+		{"as foreseen", failed(punch.ReasonAttemptsEnded, hard, hard, true), between(nat.No, hard, hard), punch.CauseNATs},
+		{"another network", failed(punch.ReasonAttemptsEnded, hard, hard, true), between(nat.Yes, easy, hard), punch.CauseChanged},
+		{"by DCUtR alone", failed(punch.ReasonAttemptsEnded, "", "", false), between(nat.Yes, easy, hard), punch.CauseNoExchange},
+		{"seen from the other end", failed(punch.ReasonAttemptsEnded, hard, easy, true), between(nat.Yes, easy, hard), punch.CauseUnexplained},
+		{"little known", failed(punch.ReasonAttemptsEnded, hard, easy, true), between(nat.Unknown, easy, hard), punch.CauseUnforeseen},
+	} {
+		if got := tt.v.Cause(tt.x); got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
