@@ -63,7 +63,6 @@ func pairs(lab *netns.Lab) (out []punching) {
 // over TCP. By way of a relay that is a vantage point, QUIC gets through whatever lets
 // anything through, and TCP through what needs no search for ports.
 func TestHolepunchEveryPair(t *testing.T) {
-	t.Parallel()
 	lab := netns.New(t, natlab.Config{})
 	relay := lab.Host(lab.Internet(), "relay", natlab.MachineConfig{Addresses: 2})
 	server := relay.Start("dibber", "serve", "--relay", "--vantage", "--ndjson", "--state-dir", t.TempDir())
@@ -85,8 +84,8 @@ func TestHolepunchEveryPair(t *testing.T) {
 	}
 }
 
-// punch calls the target. A search for ports that meets none, as on a busy machine, is
-// made once more.
+// punch calls the target, and once more where that failed, as it may on a busy machine,
+// where neither a search for ports nor a moment at which both begin is kept to.
 func (p punching) punch(t *testing.T, circuit, transport string) {
 	t.Helper()
 	want := p.easy || transport == "quic" && p.possible
@@ -104,7 +103,7 @@ func (p punching) punch(t *testing.T, circuit, transport string) {
 			t.Logf("%v by %v after %v ms", got["outcome"], got["method"], got["direct_ms"])
 			return
 		}
-		if last || !want || p.easy {
+		if last || !want {
 			t.Fatalf("exit %d, want direct: %v\n%v", code, want, got)
 		}
 	}
