@@ -158,7 +158,7 @@ func (r *round) step() (bool, error) {
 	case modeIDList:
 		var full bool
 		if upTo, to, full, err = r.list(from, to, upTo); full && err == nil {
-			return false, r.rest(from)
+			return false, r.rest(to)
 		}
 	default:
 		err = malformed("range of unknown kind %d", mode)
