@@ -151,7 +151,7 @@ func TestForeignRelay(t *testing.T) {
 				return
 			}
 			if here.Outcome != punch.Direct || *here.Method != string(here.Plan.Method) {
-				t.Fatalf("%+v: %+v", here.Plan, here)
+				t.Fatalf("%+v, %s: %+v", here.Plan, text(here.Attempts[0].Error), here)
 			}
 			t.Logf("%s %v", *here.Method, *here.DirectMS)
 			// The end that was called, and asks, has the relayed connection later.
