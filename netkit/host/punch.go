@@ -2,12 +2,17 @@ package host
 
 import (
 	"context"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/libp2p/go-libp2p/core/peerstore"
 	ma "github.com/multiformats/go-multiaddr"
 )
+
+// punchedTTL is how long addresses are kept that a hole is punched to. It is another than
+// peerstore.TempAddrTTL, because identify, when it ends, drops what is kept for that long
+// and the peer does not announce: with bad luck just before the addresses are looked up.
+const punchedTTL = 3 * time.Minute
 
 // DialTogether connects to p past a relayed connection, while p at the same moment
 // does the same: a hole punch. Every address is dialled at once. client says which
@@ -15,7 +20,7 @@ import (
 // two ends must differ in it.
 func (n *Node) DialTogether(ctx context.Context, p peer.ID, addrs []ma.Multiaddr, client bool) (network.Conn, error) {
 	n.swarm().Backoff().Clear(p)
-	n.Remember(p, addrs, peerstore.TempAddrTTL)
+	n.Remember(p, addrs, punchedTTL)
 	ctx = network.WithForceDirectDial(ctx, "hole punch")
 	ctx = network.WithSimultaneousConnect(ctx, client, "hole punch")
 	c, err := n.Network().DialPeer(ctx, p)
