@@ -6,12 +6,17 @@ import (
 	"slices"
 	"time"
 
+	"dibber/netkit/discover"
 	"dibber/netkit/host"
 	"dibber/netkit/natcheck"
+	"dibber/netkit/peering"
 	"dibber/netkit/punch"
+	"dibber/netkit/reach"
 	"dibber/netkit/serve"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
 	"github.com/urfave/cli/v2"
 )
 
@@ -19,6 +24,7 @@ import (
 type listenOptions struct {
 	Host      hostOptions
 	Relays    []string
+	Sources   sourceOptions // of relays
 	ReadyFile string
 	Method    string
 	Every     time.Duration
@@ -70,11 +76,12 @@ func newHolepunchListen(*env) spec {
 	var o listenOptions
 	return spec{
 		name: "listen", usage: "wait on a relay for others to punch through to this host",
-		about: `Keeps a reservation on each --relay and prints the command for the other side. Whoever calls through the relay
+		about: `Keeps a reservation on each --relay, or on two of the relays found by --rendezvous or --mdns that are near and
+whose circuits carry something, and prints the command for the other side. Whoever calls through the relay
 is connected directly if the NATs allow it; each punch is reported as both ends saw it.`,
 		examples: []string{
 			"dibber holepunch listen --relay /ip4/127.0.0.1/udp/4001/quic-v1/p2p/12D3KooWCw68m5CRcV8vD9iuR325oKwJHLYqTYH5mYwD6k2QV4nm",
-			"dibber holepunch listen --relay @relay --peers @peers.txt --transport tcp",
+			"dibber holepunch listen --rendezvous @hub --namespace relays --peers @peers.txt --transport tcp",
 			"dibber holepunch listen --relay @relay --peers @peers.txt --identity listen.key --ndjson",
 		},
 		flags: slices.Concat([]cli.Flag{
@@ -84,7 +91,7 @@ is connected directly if the NATs allow it; each punch is reported as both ends 
 			noPortMapFlag(&o.NoPortMap),
 			&cli.DurationFlag{Name: "every", Value: time.Minute, Usage: "do more than DCUtR with the same peer at most once in `DURATION`", Destination: &o.Every},
 			readyFileFlag(&o.ReadyFile),
-		}, hostFlags(&o.Host)),
+		}, sourceFlags(&o.Sources), hostFlags(&o.Host)),
 		options: &o, doc: listenDoc{}, events: listenEvents(), longLived: always,
 		validate: o.validate,
 		run:      func(ctx context.Context, out *output) (any, error) { return runHolepunchListen(ctx, out, o) },
@@ -95,14 +102,44 @@ func (o *listenOptions) validate(args []string) error {
 	switch {
 	case len(args) > 0:
 		return usagef("holepunch listen takes no arguments, but got %q; name relays by --relay", args[0])
-	case len(o.Relays) == 0:
-		return usagef("holepunch listen needs --relay")
+	case len(o.Relays) == 0 && !o.finds():
+		return usagef("holepunch listen needs --relay, or --rendezvous or --mdns to find one")
 	case o.Every <= 0:
 		return usagef("--every must be more than 0")
 	case o.Host.NoDiscovery:
 		return usagef("--no-discovery announces nothing: it excludes holepunch listen")
 	}
+	if err := o.Sources.validate(); err != nil {
+		return err
+	}
 	return o.Host.validate()
+}
+
+// finds reports whether relays are looked for.
+func (o *listenOptions) finds() bool { return len(o.Sources.Rendezvous) > 0 || o.Sources.MDNS }
+
+// serving is what the host does while it waits.
+func (o *listenOptions) serving(out *output, n *host.Node) (cfg serve.Config, err error) {
+	if cfg.Relays, err = o.Host.infos(out, n.ID(), "--relay", o.Relays); err != nil {
+		return cfg, err
+	}
+	servers, err := o.Host.infos(out, n.ID(), "--server", o.Servers)
+	if err != nil {
+		return cfg, err
+	}
+	cfg.Punch = &punch.Config{Method: o.Method, Every: o.Every, Servers: servers, PortMap: !o.NoPortMap}
+	cfg.Natcheck = &natcheck.ShareConfig{Servers: servers}
+	if !o.finds() {
+		return cfg, nil
+	}
+	look, err := o.Sources.config(out, &o.Host)
+	if err != nil {
+		return cfg, err
+	}
+	cfg.Look = []discover.Config{look}
+	cfg.Peering = &peering.Config{Require: []protocol.ID{proto.ProtoIDv2Hop}}
+	cfg.Full = &serve.Full{Fixed: reach.Private, NoRelay: true}
+	return cfg, nil
 }
 
 // listenEvents are the lines of --ndjson before the summary.
@@ -116,18 +153,14 @@ func runHolepunchListen(ctx context.Context, out *output, o listenOptions) (doc 
 		return nil, err
 	}
 	defer closing(&err, n.Close)
-	relays, err := o.Host.infos(out, n.ID(), "--relay", o.Relays)
-	if err != nil {
-		return nil, err
-	}
-	servers, err := o.Host.infos(out, n.ID(), "--server", o.Servers)
+	cfg, err := o.serving(out, n)
 	if err != nil {
 		return nil, err
 	}
 	ready := readyOf(n)
 	result := listenDoc{Peer: new(n.ID())}
 	ended := make(chan punch.Report, 16)
-	s, err := serve.New(n, serve.Config{Relays: relays, Punch: &punch.Config{Method: o.Method, Every: o.Every, Servers: servers, PortMap: !o.NoPortMap}, Natcheck: &natcheck.ShareConfig{Servers: servers}, On: func(e serve.Event) {
+	cfg.On = func(e serve.Event) {
 		tellListen(out, n, e)
 		if e.Punch != nil && e.Punch.Report != nil {
 			select {
@@ -135,7 +168,8 @@ func runHolepunchListen(ctx context.Context, out *output, o listenOptions) (doc 
 			case <-ctx.Done():
 			}
 		}
-	}})
+	}
+	s, err := serve.New(n, cfg)
 	if err != nil {
 		return nil, err
 	}

@@ -44,16 +44,16 @@ func (s *Server) startPeering() error {
 	return nil
 }
 
-// sources are the places where the node is announced or registered: one for each
-// namespace, whose servers are asked together.
+// sources are the places where the node is announced or registered, one for each
+// namespace, whose servers are asked together, and those where it only looks.
 func (s *Server) sources() []discover.Config {
-	var out []discover.Config
+	out := slices.Clone(s.cfg.Look)
 	if s.cfg.MDNS {
 		out = append(out, discover.Config{MDNS: &mdns.Config{Interfaces: s.cfg.MDNSInterfaces}})
 	}
 	for _, r := range s.cfg.Registrations {
 		i := slices.IndexFunc(out, func(c discover.Config) bool {
-			return len(c.Servers) > 0 && c.Namespace == r.Namespace && c.Format == r.Format
+			return c.Dropped != nil && c.Namespace == r.Namespace && c.Format == r.Format
 		})
 		if i < 0 {
 			out = append(out, discover.Config{

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"dibber/netkit/dialback"
+	"dibber/netkit/discover"
 	"dibber/netkit/host"
 	"dibber/netkit/mdns"
 	"dibber/netkit/natcheck"
@@ -71,8 +72,10 @@ type Config struct {
 	Registrations []Registration
 	// Peers are those to stay connected to.
 	Peers []peer.AddrInfo
-	// Peering connects with those found by MDNS and in the namespaces of Registrations,
-	// other than Relays, Peers and servers; nil waits for them to connect. Its Sources,
+	// Look are places where Peering looks for peers although the node is not to be found there.
+	Look []discover.Config
+	// Peering connects with those found by MDNS, in the namespaces of Registrations and
+	// at Look, other than Relays, Peers and servers; nil waits for them to connect. Its Sources,
 	// Except and On are ignored.
 	Peering *peering.Config
 
