@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"time"
 
 	"dibber/netkit/addr"
 
@@ -35,15 +36,30 @@ func (n *Node) SharedUDP() ([]net.PacketConn, error) {
 		if slices.ContainsFunc(udpListeners(listening, ma.P_WEBRTC_DIRECT), func(w netip.AddrPort) bool { return w.Port() == at.Port() }) {
 			return nil, errors.Join(ErrSharedPort, closeAll(out))
 		}
-		c, err := n.shared.join(at, func() (net.PacketConn, error) {
-			return n.quic.SharedNonQUICPacketConn("", net.UDPAddrFromAddrPort(at))
-		})
+		c, err := n.shared.join(at, func() (net.PacketConn, error) { return n.nonQUIC(at) })
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("share the socket of %s: %w", at, err), closeAll(out))
 		}
 		out = append(out, c)
 	}
 	return out, nil
+}
+
+// nonQUIC opens the socket of a QUIC listener for the other datagrams. quic-go drops
+// those that come before the first read: one that ends at once is done here.
+func (n *Node) nonQUIC(at netip.AddrPort) (net.PacketConn, error) {
+	first, err := n.quic.SharedNonQUICPacketConn("", net.UDPAddrFromAddrPort(at))
+	if err != nil {
+		return nil, err
+	}
+	if err := first.SetReadDeadline(time.Unix(1, 0)); err != nil {
+		return nil, errors.Join(err, first.Close())
+	}
+	_, _, _ = first.ReadFrom(nil) // whatever it says, the next one says again
+	if err := first.Close(); err != nil {
+		return nil, err
+	}
+	return n.quic.SharedNonQUICPacketConn("", net.UDPAddrFromAddrPort(at))
 }
 
 // udpListeners are the UDP endpoints of those addresses that have a protocol.
