@@ -158,10 +158,10 @@ func TestListsAsText(t *testing.T) {
 	c := startControlled(t)
 	peer, registered := c.far.ready().Peer, c.registered.ready().Peer
 	for verb, want := range map[string]string{
-		"peers":         `(?s)^PEER +DIR +PATH +TRANSPORT +AGE +STREAMS +ADDRESS +AGENT\n.*` + peer + ` +in +direct +quic +\d+s +\d+ +/ip4/127\.0\.0\.1/udp/\d+/quic-v1 +dibber/`,
+		"peers":         `(?s)^PEER +DIR +PATH +TRANSPORT +AGE +STREAMS +ADDRESS +AGENT\n.*` + peer + ` +in +direct +quic +[\dhms]+ +\d+ +/ip4/127\.0\.0\.1/udp/\d+/quic-v1 +dibber/`,
 		"reservations":  `^PEER +UNTIL +SINCE +CIRCUITS +TRANSPORT +ADDRESS\n` + peer + ` +\d\d:\d\d:\d\d +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d +1 +quic +/ip4`,
-		"circuits":      `^CIRCUIT +FROM +TO +SENT +RECEIVED +AGE +TIME LEFT +MAY SEND +MAY RECEIVE +TRANSPORTS\n1 +\w{52} +` + peer + ` +[\d.]+ KiB +[\d.]+ KiB +\d+s +[\dms]+ +[\d.]+ KiB +[\d.]+ KiB +quic → quic\n$`,
-		"registrations": `^NAMESPACE +PEER +RECORD +TTL +ADDRESS\nchat +` + registered + ` +standard +(2h|1h59m\d+s) +/ip4/`,
+		"circuits":      `^CIRCUIT +FROM +TO +SENT +RECEIVED +AGE +TIME LEFT +MAY SEND +MAY RECEIVE +TRANSPORTS\n1 +\w{52} +` + peer + ` +[\d.]+ K?i?B +[\d.]+ K?i?B +[\dms]+ +[\dms]+ +[\d.]+ KiB +[\d.]+ KiB +quic → quic\n$`,
+		"registrations": `^NAMESPACE +PEER +RECORD +TTL +ADDRESS\nchat +` + registered + ` +standard +(2h|1h5\dm\d+s) +/ip4/`,
 	} {
 		got := (session{}).run(t.Context(), append([]string{"ctl", verb}, c.args...)...)
 		if !regexp.MustCompile(want).MatchString(got.stdout) {
