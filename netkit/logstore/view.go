@@ -117,7 +117,9 @@ func (v *View) head(k logKey) (Head, error) {
 func (v *View) Heads(fn func(Head) error) error { return v.headsOf(nil, fn) }
 
 // HeadsOf does so for the logs of one author.
-func (v *View) HeadsOf(author bamboo.Author, fn func(Head) error) error { return v.headsOf(author[:], fn) }
+func (v *View) HeadsOf(author bamboo.Author, fn func(Head) error) error {
+	return v.headsOf(author[:], fn)
+}
 
 // headsOf does so for the logs whose keys begin with a prefix.
 func (v *View) headsOf(prefix []byte, fn func(Head) error) error {

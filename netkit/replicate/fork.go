@@ -30,11 +30,9 @@ func (s *session) search(l logID, differs uint64) error {
 	if err := s.reach(func(e *state) { e.incomplete = true }); err != nil {
 		return err
 	}
-	if h.Fork > 0 && h.Fork <= differs {
-		s.noteFork(l, h.Fork)
+	if h.Fork > 0 && h.Fork <= differs { // the other side gets the proof
 		return nil
 	}
-	s.noteFork(l, differs)
 	f := &search{differs: differs, top: differs}
 	s.searches[l] = f
 	if err := s.reach(func(e *state) { e.searches++ }); err != nil {
@@ -178,16 +176,20 @@ func (s *session) keepFork(a, b bamboo.Signed) error {
 			return err
 		}
 	}
+	added := true
 	if !s.cfg.List {
-		if _, err := s.replica.Store.PutFork(a, b); err != nil {
+		var err error
+		if added, err = s.replica.Store.PutFork(a, b); err != nil {
 			return err
 		}
 	}
-	s.noteFork(l, a.Seq)
+	if added {
+		s.noteFork(l, a.Seq)
+	}
 	return nil
 }
 
-// noteFork notes that a log is forked.
+// noteFork notes that a log was found to be forked.
 func (s *session) noteFork(l logID, seq uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

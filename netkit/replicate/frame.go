@@ -177,7 +177,9 @@ type logID struct {
 	log    uint64
 }
 
-func (l logID) append(dst []byte) []byte { return binary.AppendUvarint(append(dst, l.author[:]...), l.log) }
+func (l logID) append(dst []byte) []byte {
+	return binary.AppendUvarint(append(dst, l.author[:]...), l.log)
+}
 
 // head is what one side says of a log.
 type head struct {
@@ -233,15 +235,17 @@ func decodeHeads(body []byte) (heads []head, end ending, err error) {
 
 // want asks for a run.
 type want struct {
-	index  uint64 // among the heads that the other side listed
-	from   uint64
-	before bamboo.Hash // id of the entry from-1, zero for from 1
+	index    uint64 // among the heads that the other side listed
+	from, to uint64
+	before   bamboo.Hash // id of the entry from-1, zero for from 1
 }
 
 func encodeWants(wants []want, last bool) []byte {
 	out := binary.AppendUvarint([]byte{byte(kindWants), flag(last)}, uint64(len(wants)))
 	for _, w := range wants {
-		out = binary.AppendUvarint(binary.AppendUvarint(out, w.index), w.from)
+		for _, n := range []uint64{w.index, w.from, w.to - w.from} {
+			out = binary.AppendUvarint(out, n)
+		}
 		if w.from > 1 {
 			out = append(out, w.before[:]...)
 		}
@@ -252,9 +256,10 @@ func encodeWants(wants []want, last bool) []byte {
 func decodeWants(body []byte) (wants []want, last bool, err error) {
 	d := decoder{rest: body}
 	last = d.byte() == 1
-	wants = make([]want, d.count(2))
+	wants = make([]want, d.count(3))
 	for i := range wants {
 		wants[i] = want{index: d.number(), from: d.number()}
+		wants[i].to = plus(wants[i].from, d.number())
 		switch {
 		case d.err == nil && wants[i].from == 0:
 			d.fail("entries count from 1")

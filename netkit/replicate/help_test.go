@@ -1,4 +1,4 @@
-package replicate_test
+package replicate
 
 import (
 	"context"
@@ -10,7 +10,6 @@ import (
 
 	"dibber/netkit/bamboo"
 	"dibber/netkit/logstore"
-	"dibber/netkit/replicate"
 )
 
 // keyN is the n-th of the authors that tests have.
@@ -45,7 +44,7 @@ func write(t testing.TB, s *logstore.Store, author, n, size int) logstore.Head {
 	name := fmt.Sprint("log of ", author)
 	h, err := s.CreateLog(authorN(author), name)
 	if err != nil {
-		h = headOf(t, s, author)
+		h = logOf(t, s, author)
 	}
 	var payloads []logstore.Payload
 	for i := range n {
@@ -60,10 +59,10 @@ func write(t testing.TB, s *logstore.Store, author, n, size int) logstore.Head {
 		}
 		payloads = payloads[k:]
 	}
-	return headOf(t, s, author)
+	return logOf(t, s, author)
 }
 
-func headOf(t testing.TB, s *logstore.Store, author int) (h logstore.Head) {
+func logOf(t testing.TB, s *logstore.Store, author int) (h logstore.Head) {
 	t.Helper()
 	see(t, s, func(v *logstore.View) {
 		var err error
@@ -116,18 +115,18 @@ func wires(t testing.TB) (a, b tcp) {
 
 // outcome is how one side saw a session.
 type outcome struct {
-	replicate.Result
+	Result
 	err error
 }
 
 // meet runs a session between two replicas.
-func meet(t testing.TB, a, b *replicate.Replica, ca, cb replicate.SessionConfig) (ra, rb outcome) {
+func meet(t testing.TB, a, b *Replica, ca, cb SessionConfig) (ra, rb outcome) {
 	t.Helper()
 	x, y := wires(t)
 	return meetOver(t, x, y, a, b, ca, cb)
 }
 
-func meetOver(t testing.TB, x, y replicate.Stream, a, b *replicate.Replica, ca, cb replicate.SessionConfig) (ra, rb outcome) {
+func meetOver(t testing.TB, x, y Stream, a, b *Replica, ca, cb SessionConfig) (ra, rb outcome) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -143,7 +142,7 @@ func meetOver(t testing.TB, x, y replicate.Stream, a, b *replicate.Replica, ca, 
 }
 
 // met is meet for sessions that must bring both in step.
-func met(t testing.TB, a, b *replicate.Replica, ca, cb replicate.SessionConfig) (ra, rb outcome) {
+func met(t testing.TB, a, b *Replica, ca, cb SessionConfig) (ra, rb outcome) {
 	t.Helper()
 	ra, rb = meet(t, a, b, ca, cb)
 	if ra.err != nil || rb.err != nil {
@@ -155,7 +154,7 @@ func met(t testing.TB, a, b *replicate.Replica, ca, cb replicate.SessionConfig) 
 	return ra, rb
 }
 
-func replicaOf(t testing.TB) *replicate.Replica {
+func replicaOf(t testing.TB) *Replica {
 	t.Helper()
-	return replicate.NewReplica(openStore(t), replicate.Rules{})
+	return NewReplica(openStore(t), Rules{})
 }

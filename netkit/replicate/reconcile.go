@@ -33,7 +33,11 @@ func (s *session) begin() error {
 	case !s.tells():
 		return s.tell(nil)
 	case s.algo == Cursor:
-		heads, err := s.grown(s.theirs.received)
+		since := s.theirs.received
+		if s.theirs.cursorEpoch != s.own.epoch {
+			since = 0
+		}
+		heads, err := s.grown(since)
 		if err != nil {
 			return err
 		}
@@ -148,12 +152,12 @@ func (s *session) consider(index uint64, h *head) (*want, error) {
 	if s.heights != nil {
 		s.heights[h.logID] = h.height
 	}
-	if own.Fork > 0 {
-		if own.Height != h.height || own.ID != h.id {
-			s.noteFork(h.logID, own.Fork)
-			return nil, s.reach(func(e *state) { e.incomplete = true })
+	to := h.height
+	if own.Fork > 0 { // beyond there are branches, of which each side keeps its own
+		to = min(to, own.Fork-1)
+		if own.Height >= to {
+			return nil, nil
 		}
-		return nil, nil
 	}
 	if own.Height >= h.height {
 		same, err := s.holds(h.logID, h.height, h.id)
@@ -162,7 +166,7 @@ func (s *session) consider(index uint64, h *head) (*want, error) {
 		}
 		return nil, s.search(h.logID, h.height)
 	}
-	s.missing(Missing{Author: h.author, Log: h.log, From: own.Height + 1, To: h.height, Here: true})
+	s.missing(Missing{Author: h.author, Log: h.log, From: own.Height + 1, To: to, Here: true})
 	if s.own.flags&flagTakes == 0 || s.theirs.flags&flagGives == 0 {
 		return nil, nil
 	}
@@ -179,9 +183,9 @@ func (s *session) consider(index uint64, h *head) (*want, error) {
 			e.incomplete = true
 		})
 	}
-	s.takes.expect(index, &taking{head: *h, next: own.Height + 1, last: own.ID, granted: size})
-	s.moves(h.height - own.Height)
-	return &want{index: index, from: own.Height + 1, before: own.ID}, nil
+	s.takes.expect(index, &taking{head: *h, next: own.Height + 1, to: to, last: own.ID, granted: size})
+	s.moves(to - own.Height)
+	return &want{index: index, from: own.Height + 1, to: to, before: own.ID}, nil
 }
 
 // missing notes and tells what a side lacks.
@@ -250,7 +254,7 @@ func (s *session) onWants(body []byte) error {
 			return broken("it asks for a log that was not listed")
 		}
 		h := &s.listed[w.index]
-		if w.from > h.height {
+		if w.to > h.height {
 			return broken("it asks for entries that there are not")
 		}
 		same := w.from == 1
@@ -268,9 +272,9 @@ func (s *session) onWants(body []byte) error {
 			}
 			continue
 		}
-		s.missing(Missing{Author: h.author, Log: h.log, From: w.from, To: h.height})
-		s.moves(h.height - w.from + 1)
-		runs = append(runs, sending{logID: h.logID, index: w.index, next: w.from, to: h.height})
+		s.missing(Missing{Author: h.author, Log: h.log, From: w.from, To: w.to})
+		s.moves(w.to - w.from + 1)
+		runs = append(runs, sending{logID: h.logID, index: w.index, next: w.from, to: w.to})
 	}
 	s.out.change(func() {
 		s.out.runs = append(s.out.runs, runs...)

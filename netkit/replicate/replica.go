@@ -54,6 +54,7 @@ type Replica struct {
 	promised map[bamboo.Author]uint64
 	total    uint64
 	claimed  map[bamboo.Hash]chan struct{} // files on their way
+	changed  chan struct{}                 // entries came; of length 1
 }
 
 // NewReplica lets a store take part.
@@ -61,6 +62,7 @@ func NewReplica(store *logstore.Store, rules Rules) *Replica {
 	return &Replica{
 		Store: store, rules: rules, brought: make(map[string]uint64),
 		promised: make(map[bamboo.Author]uint64), claimed: make(map[bamboo.Hash]chan struct{}),
+		changed: make(chan struct{}, 1),
 	}
 }
 
@@ -143,6 +145,16 @@ func (r *Replica) claim(ctx context.Context, hash bamboo.Hash) (release func(), 
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
+	}
+}
+
+// changes signals that entries came since it was last received from.
+func (r *Replica) changes() <-chan struct{} { return r.changed }
+
+func (r *Replica) change() {
+	select {
+	case r.changed <- struct{}{}:
+	default:
 	}
 }
 

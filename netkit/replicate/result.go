@@ -3,6 +3,7 @@ package replicate
 import (
 	"encoding/hex"
 	"math"
+	"slices"
 )
 
 // Reconcile is what it took to find out what to send, and everything else that was not payload.
@@ -26,7 +27,7 @@ type Result struct {
 	Pulled     Count     `json:"pulled"`
 	Pushed     Count     `json:"pushed"`
 	Reconcile  Reconcile `json:"reconcile"`
-	Forks      []Fork    `json:"forks"`
+	Forks      []Fork    `json:"forks"`     // that were found
 	VerifyMS   float64   `json:"verify_ms"` // proving what was pulled
 	// Refused are logs of which this side refused entries, RefusedThere those of which the other did.
 	Refused      int    `json:"refused"`
@@ -59,7 +60,11 @@ func (r *Result) add(o Result) {
 	if n.Overhead != nil {
 		c.Overhead = n.Overhead
 	}
-	r.Forks = o.Forks
+	for _, f := range o.Forks {
+		if !slices.Contains(r.Forks, f) {
+			r.Forks = append(r.Forks, f)
+		}
+	}
 	r.VerifyMS += o.VerifyMS
 	r.Refused, r.RefusedThere, r.Reason = o.Refused, o.RefusedThere, o.Reason
 }

@@ -27,7 +27,7 @@ type piece struct {
 
 // The flags of a piece.
 const (
-	pieceEnd = 1 << iota
+	pieceEnd  = 1 << iota
 	pieceBack // its time is before that of the entry before
 )
 

@@ -19,6 +19,9 @@ const Protocol protocol.ID = "/dibber/replicate/1.0.0"
 
 // Config sets the limits of a [Service]. Its zero value works.
 type Config struct {
+	// Every is how often, about, the service begins a session with one of the connected peers that take part; it also begins one with
+	// each that appears, and with all of them when entries came. Zero means 45 s, negative that it only answers.
+	Every time.Duration
 	// Sessions is how many sessions others may have with this node at once; zero means 32. PerPeer is how many one of them may; zero
 	// means 2.
 	Sessions, PerPeer int
@@ -31,15 +34,17 @@ type Config struct {
 	On func(Event)
 }
 
-// Event is a session that a peer began and that has ended.
+// Event is a session that has ended.
 type Event struct {
 	Peer   peer.ID
+	Began  bool // by this side
 	Path   string
 	Result Result
 	Err    error
 }
 
 const (
+	defaultEvery    = 45 * time.Second
 	defaultSessions = 32
 	defaultPerPeer  = 2
 	defaultRate     = 2
@@ -50,6 +55,9 @@ const (
 )
 
 func (c Config) withDefaults() Config {
+	if c.Every == 0 {
+		c.Every = defaultEvery
+	}
 	if c.Sessions == 0 {
 		c.Sessions = defaultSessions
 	}
@@ -65,7 +73,7 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Service answers the sessions that peers begin.
+// Service answers the sessions that peers begin, and begins some itself.
 type Service struct {
 	n       *host.Node
 	replica *Replica
@@ -81,16 +89,22 @@ type Service struct {
 	running sync.WaitGroup
 }
 
-// New lets peers begin sessions with a replica, until Close.
-func New(n *host.Node, r *Replica, cfg Config) *Service {
+// New keeps a replica in step with those of connected peers, until Close.
+func New(n *host.Node, r *Replica, cfg Config) (*Service, error) {
 	cfg = cfg.withDefaults()
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Service{
 		n: n, replica: r, cfg: cfg, ctx: ctx, cancel: cancel, of: make(map[peer.ID]int),
 		limiter: wire.NewLimiter[peer.ID](cfg.Rate, cfg.Burst, ratePeers),
 	}
+	if cfg.Every > 0 {
+		if err := s.follow(cfg.Every); err != nil {
+			cancel()
+			return nil, err
+		}
+	}
 	n.SetStreamHandler(Protocol, s.handle)
-	return s
+	return s, nil
 }
 
 // Limits are those in force.

@@ -2,6 +2,7 @@ package replicate
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -42,6 +43,8 @@ const (
 	fewLogs = 256
 	// idle is how long one frame may take to come, or to be taken.
 	idle = time.Minute
+	// partTime is how long the end of the other side is waited for.
+	partTime = 5 * time.Second
 )
 
 // Stream is what a session runs over.
@@ -106,9 +109,11 @@ func (c *Count) add(entries int, bytes uint64) {
 
 // Progress is how far a session has come.
 type Progress struct {
-	Pulled, Pushed Count
+	Pulled Count `json:"pulled"`
+	Pushed Count `json:"pushed"`
 	// Have and Need are how many entries the other side and this one were found to lack so far.
-	Have, Need uint64
+	Have uint64 `json:"have"`
+	Need uint64 `json:"need"`
 }
 
 // session is one side of one session.
@@ -193,6 +198,9 @@ func (r *Replica) Run(ctx context.Context, st Stream, cfg SessionConfig) (res Re
 		_ = st.Reset() // the first error is the one to tell
 		err = s.cause()
 	}
+	if s.ended.taken > 0 {
+		r.change()
+	}
 	return s.result(), errors.Join(err, view.Close())
 }
 
@@ -228,7 +236,8 @@ func (s *session) run() error {
 				return err
 			}
 		}
-		return s.st.CloseWrite()
+		s.part()
+		return nil
 	}
 	var running sync.WaitGroup
 	running.Go(func() {
@@ -259,10 +268,16 @@ func (s *session) run() error {
 	if err != nil {
 		return err
 	}
-	if err := s.st.CloseWrite(); err != nil {
-		return err
-	}
+	s.part()
 	return s.remember(false)
+}
+
+// part ends a session that is over. The side that dialled waits for the other to have heard its last word, since it may take the
+// connection away next. Errors mean no more than that the other side has left already.
+func (s *session) part() {
+	if s.st.CloseWrite() == nil && s.cfg.Dialled && s.st.SetReadDeadline(time.Now().Add(partTime)) == nil {
+		_, _ = s.in.Next()
+	}
 }
 
 // greet exchanges the hellos.
@@ -271,6 +286,9 @@ func (s *session) greet() (err error) {
 		return err
 	}
 	if s.cfg.Dialled {
+		if err := s.recall(); err != nil {
+			return err
+		}
 		if err := s.out.write(s.own.encode()); err != nil {
 			return fmt.Errorf("hello: %w", err)
 		}
@@ -292,6 +310,9 @@ func (s *session) greet() (err error) {
 	if s.cfg.Dialled {
 		s.algo = s.theirs.algo
 		return nil
+	}
+	if err := s.recall(); err != nil {
+		return err
 	}
 	s.algo = s.choose()
 	s.own.algo = s.algo
@@ -319,7 +340,7 @@ func (s *session) describe() (hello, error) {
 	if err != nil {
 		return h, err
 	}
-	h.fingerprint = negentropy.ParseSum(h.entries, sum.Bytes()).Fingerprint()
+	h.fingerprint = sum.Fingerprint()
 	digest := newDigest()
 	err = s.view.Heads(func(l logstore.Head) error {
 		if l.Height > 0 {
@@ -331,20 +352,40 @@ func (s *session) describe() (hello, error) {
 		return nil
 	})
 	h.forks = digest.sum()
-	if err == nil && s.cfg.Peer != "" {
-		c, err := s.view.Cursor(s.cfg.Peer)
-		if err != nil && !errors.Is(err, logstore.ErrNotFound) {
-			return h, err
-		}
-		h.cursorEpoch, h.received = c.Epoch, c.Received
-	}
 	return h, err
+}
+
+// recall adds to the own hello how far this side has come with the other.
+func (s *session) recall() error {
+	if s.cursorName() == "" || s.cfg.List { // which is to count everything
+		return nil
+	}
+	c, err := s.view.Cursor(s.cursorName())
+	if errors.Is(err, logstore.ErrNotFound) {
+		return nil
+	}
+	s.own.cursorEpoch, s.own.received = c.Epoch, c.Received
+	return err
+}
+
+// cursorName is under what this side remembers the other: who dials knows a peer, who answers knows a store, whatever identity the
+// peer has that day.
+func (s *session) cursorName() string {
+	if s.cfg.Dialled || s.cfg.Peer == "" {
+		return s.cfg.Peer
+	}
+	return string(binary.BigEndian.AppendUint64([]byte("epoch"), s.theirs.epoch))
 }
 
 // choose decides how to find out in which logs the sides differ.
 func (s *session) choose() Algo {
-	cursor := s.own.cursorEpoch == s.theirs.epoch && s.own.received <= s.theirs.arrivals &&
-		s.theirs.cursorEpoch == s.own.epoch && s.theirs.received <= s.own.arrivals
+	here := s.own.cursorEpoch == s.theirs.epoch && s.own.received <= s.theirs.arrivals
+	there := s.theirs.cursorEpoch == s.own.epoch && s.theirs.received <= s.own.arrivals
+	// Nothing remembered is as good as a cursor at the beginning, unless that means to list many logs.
+	cursor := here && (there || s.own.logs <= fewLogs) || there && s.theirs.logs <= fewLogs
+	if !here {
+		s.own.received = 0
+	}
 	many := s.own.logs > fewLogs || s.theirs.logs > fewLogs
 	// Entries that differ though their sums do not were made to collide: sums over heads are not to be relied upon either.
 	collided := s.own.entries == s.theirs.entries && s.own.fingerprint == s.theirs.fingerprint && s.own.root != s.theirs.root
@@ -361,7 +402,7 @@ func (s *session) choose() Algo {
 
 // equal reports whether there is nothing to do.
 func (s *session) equal() bool {
-	return s.own.root == s.theirs.root && s.own.forks == s.theirs.forks
+	return s.own.root == s.theirs.root
 }
 
 // read takes frames until both sides are done.
@@ -494,11 +535,17 @@ func (s *session) allSent() error {
 
 // remember keeps how far this side has come with the other.
 func (s *session) remember(equal bool) error {
-	if s.cfg.Peer == "" || s.cfg.List {
+	if s.cursorName() == "" || s.cfg.List {
 		return nil
 	}
-	c, err := s.view.Cursor(s.cfg.Peer)
-	if err != nil && !errors.Is(err, logstore.ErrNotFound) {
+	c, err := s.view.Cursor(s.cursorName())
+	if errors.Is(err, logstore.ErrNotFound) {
+		if !s.cfg.Dialled && s.ended.taken == 0 {
+			return nil // who brings nothing leaves no trace
+		}
+		err = nil
+	}
+	if err != nil {
 		return err
 	}
 	before := c
@@ -519,7 +566,7 @@ func (s *session) remember(equal bool) error {
 		return nil
 	}
 	c.Synced = uint64(time.Now().UnixMilli())
-	return s.replica.Store.SetCursor(s.cfg.Peer, c)
+	return s.replica.Store.SetCursor(s.cursorName(), c)
 }
 
 // next reads a frame, which cannot be drawn out for longer than it may take as a whole.

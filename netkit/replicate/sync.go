@@ -1,11 +1,14 @@
 package replicate
 
 import (
+	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"time"
 
 	"dibber/netkit/addr"
 	"dibber/netkit/host"
@@ -58,10 +61,7 @@ func Do(ctx context.Context, n *host.Node, p peer.ID, r *Replica, cfg SyncConfig
 		switch {
 		case errors.Is(err, errBetter):
 		case err == nil && again(&res, cfg.SessionConfig, moved):
-			if res.Reconcile.Algo == Cursor.String() {
-				cfg.Algo = Auto
-			}
-		case err == nil, ctx.Err() != nil, !cut(err), !moved:
+		case err == nil, ctx.Err() != nil, !Cut(err), !moved:
 			return total, err
 		}
 	}
@@ -70,14 +70,14 @@ func Do(ctx context.Context, n *host.Node, p peer.ID, r *Replica, cfg SyncConfig
 
 // again reports whether a session that ended in order calls for another: it left something for later, or the cursor led nowhere.
 func again(r *Result, cfg SessionConfig, moved bool) bool {
-	if r.Converged || cfg.Compare || cfg.List || r.Refused > 0 || r.RefusedThere > 0 || len(r.Forks) > 0 || cfg.NoPull || cfg.NoPush {
+	if r.Converged || cfg.Compare || cfg.List || r.Refused > 0 || r.RefusedThere > 0 || cfg.NoPull || cfg.NoPush {
 		return false
 	}
-	return moved || r.Reconcile.Algo == Cursor.String()
+	return moved || len(r.Forks) > 0 || r.Reconcile.Algo == Cursor.String()
 }
 
-// cut reports whether an error says no more than that the stream ended.
-func cut(err error) bool {
+// Cut reports whether an error says no more than that the connection ended before the session did.
+func Cut(err error) bool {
 	if errors.Is(err, ErrRelayLimit) {
 		return false
 	}
@@ -120,7 +120,8 @@ func over(ctx context.Context, n *host.Node, conn network.Conn, r *Replica, cfg 
 	}
 	res, err := r.Run(ctx, st, cfg.SessionConfig)
 	if err == nil {
-		return res, st.Close()
+		_ = st.Close() // all that was to be said was heard
+		return res, nil
 	}
 	_ = st.Reset() // the first error is the one to tell
 	if res.RootRemote == nil && ctx.Err() == nil {
@@ -128,7 +129,7 @@ func over(ctx context.Context, n *host.Node, conn network.Conn, r *Replica, cfg 
 			return res, ErrUnsupported
 		}
 	}
-	if now, ok := n.CircuitUse(conn); limited && ok && now.Bytes > 0 && cut(err) && uint64(max(now.Sent, now.Received, 0))+nearlyUsed > now.Bytes {
+	if now, ok := n.CircuitUse(conn); limited && ok && now.Bytes > 0 && Cut(err) && uint64(max(now.Sent, now.Received, 0))+nearlyUsed > now.Bytes {
 		err = fmt.Errorf("%w: %d of %d bytes are used: %w", ErrRelayLimit, max(now.Sent, now.Received), now.Bytes, err)
 	}
 	return res, err
@@ -169,3 +170,23 @@ const (
 )
 
 func pathOf(conn network.Conn) string { return addr.Path(conn.RemoteMultiaddr()) }
+
+// Toss decides which side of a stream that nobody dialled begins, with a coin on each side. Both call it before [Replica.Run].
+func Toss(st Stream) (dialled bool, err error) {
+	for {
+		var own, other [16]byte
+		_, _ = rand.Read(own[:]) // never fails (crypto/rand)
+		if _, err := st.Write(own[:]); err != nil {
+			return false, fmt.Errorf("toss: %w", err)
+		}
+		if err := st.SetReadDeadline(time.Now().Add(idle)); err != nil {
+			return false, fmt.Errorf("toss: %w", err)
+		}
+		if _, err := io.ReadFull(st, other[:]); err != nil {
+			return false, fmt.Errorf("toss: %w", err)
+		}
+		if c := bytes.Compare(own[:], other[:]); c != 0 {
+			return c > 0, nil
+		}
+	}
+}

@@ -1,11 +1,9 @@
 package replicate
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"sync"
 	"time"
 
@@ -20,6 +18,7 @@ const maxProofs = 4096
 type taking struct {
 	head
 	next    uint64      // number of the entry that comes next
+	to      uint64      // that of the last one
 	last    bamboo.Hash // id of the one before
 	granted uint64      // bytes of payload that the other side said there are
 	brought uint64
@@ -51,8 +50,8 @@ type taker struct {
 	outstanding int // bytes of runs in the queue, or being stored
 	proofs      int
 	files       []filePart
-	filed       int      // bytes in files
-	awaited     int      // files that were asked for and have not ended
+	filed       int // bytes in files
+	awaited     int // files that were asked for and have not ended
 	closed      bool
 	aborted     bool
 }
@@ -208,13 +207,13 @@ func (t *taker) take(of *taking, body []byte) error {
 	}
 	of.brought = plus(of.brought, size)
 	switch {
-	case r.from != of.next || r.from+uint64(len(r.entries))-1 > of.height:
-		return broken("entries %d to %d of a log come where those from %d to %d were asked for", r.from, r.from+uint64(len(r.entries))-1, of.next, of.height)
+	case r.from != of.next || r.from+uint64(len(r.entries))-1 > of.to:
+		return broken("entries %d to %d of a log come where those from %d to %d were asked for", r.from, r.from+uint64(len(r.entries))-1, of.next, of.to)
 	case of.brought > of.granted:
 		return broken("a log is longer than was said: %d bytes and more, not %d", of.brought, of.granted)
 	}
 	started := time.Now()
-	records, err := t.prove(of, &r)
+	records, err := t.s.replica.prove(of, &r)
 	if err != nil {
 		return err
 	}
@@ -239,9 +238,9 @@ func (t *taker) take(of *taking, body []byte) error {
 	}
 	of.next += uint64(len(records))
 	of.last = records[len(records)-1].ID
-	if of.next > of.height {
+	if of.next > of.to {
 		of.over = true
-		if of.last != of.id {
+		if of.to == of.height && of.last != of.id {
 			return broken("the log does not end with the entry that it said")
 		}
 	}
@@ -257,8 +256,8 @@ func (t *taker) take(of *taking, body []byte) error {
 }
 
 // prove makes the entries of a run whole and checks them, before anything else is done for them.
-func (t *taker) prove(of *taking, r *run) ([]logstore.Record, error) {
-	v, err := t.s.replica.Store.View()
+func (p *Replica) prove(of *taking, r *run) ([]logstore.Record, error) {
+	v, err := p.Store.View()
 	if err != nil {
 		return nil, err
 	}
@@ -284,15 +283,7 @@ func (t *taker) prove(of *taking, r *run) ([]logstore.Record, error) {
 
 // receive gets the files that entries name, as far as they are not here. Nobody else receives them until release.
 func (t *taker) receive(records []logstore.Record) (release func(), err error) {
-	var wants []fileWant
-	for i := range records {
-		if r := &records[i]; r.PayloadSize > logstore.InlineMax {
-			wants = append(wants, fileWant{hash: r.PayloadHash, size: r.PayloadSize})
-		}
-	}
-	// In one order everywhere, so that no two sessions wait for each other.
-	slices.SortFunc(wants, func(a, b fileWant) int { return bytes.Compare(a.hash[:], b.hash[:]) })
-	wants = slices.CompactFunc(wants, func(a, b fileWant) bool { return a.hash == b.hash })
+	wants := filesOf(records)
 	var releases []func()
 	release = func() {
 		for _, fn := range releases {
