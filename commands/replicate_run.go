@@ -35,8 +35,9 @@ type runOptions struct {
 
 // runReady is the ready event of replicate run.
 type runReady struct {
-	listenReady
-	Root string `json:"root"`
+	Peer  peer.ID  `json:"peer"`
+	Addrs []string `json:"addrs"` // each ends with /p2p/PEER; circuits come with reservation.reserved
+	Root  string   `json:"root"`
 }
 
 // runDoc is the document of replicate run, printed at its end.
@@ -178,7 +179,8 @@ func (o *runOptions) run(ctx context.Context, out *output) (doc any, err error) 
 		return nil, err
 	}
 	defer closing(&err, s.Close)
-	ready := runReady{listenReady: readyOf(n)}
+	own := readyOf(n)
+	ready := runReady{Peer: own.Peer, Addrs: own.Addrs}
 	if ready.Root, err = rootOf(r); err != nil {
 		return nil, err
 	}

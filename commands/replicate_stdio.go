@@ -105,7 +105,7 @@ func (o *syncOptions) overStdio(ctx context.Context, out *output) (doc any, err 
 	var d syncDoc
 	d.told = o.mode()
 	d.Result, err = r.Run(ctx, st, cfg)
-	d.ElapsedS = time.Since(started).Seconds()
+	d.TookMS = millis(time.Since(started))
 	if err != nil {
 		return nil, err
 	}

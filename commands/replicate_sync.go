@@ -59,7 +59,7 @@ type syncDoc struct {
 	Addr  *string     `json:"addr"`
 	Relay *relayLimit `json:"relay"` // null: no limit, or no relay
 	replicate.Result
-	ElapsedS float64 `json:"elapsed_s"`
+	TookMS float64 `json:"took_ms"`
 
 	told tellMode
 }
@@ -245,7 +245,7 @@ func (o *syncOptions) sync(ctx context.Context, out *output, n *host.Node, r *re
 	d.Peer, d.told = &t.ID, o.mode()
 	d.Forks, d.Reconcile.Algo = []replicate.Fork{}, "none"
 	started := time.Now()
-	defer func() { d.ElapsedS = time.Since(started).Round(time.Millisecond).Seconds() }()
+	defer func() { d.TookMS = millis(time.Since(started)) }()
 	if err := find.complete(ctx, n, &t); err != nil {
 		return d, err
 	}
@@ -350,7 +350,7 @@ func (d *syncDoc) renderText(t *text) {
 	if d.Converged {
 		state = "converged"
 	}
-	t.line("%s  root=%s in %.1f s", state, *d.RootLocal, d.ElapsedS)
+	t.line("%s  root=%s in %.1f s", state, *d.RootLocal, d.TookMS/1000)
 	if !d.Converged {
 		t.line("root there  %s", *d.RootRemote)
 	}

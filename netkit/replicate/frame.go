@@ -80,9 +80,11 @@ const (
 
 func (h *hello) encode() []byte {
 	out := []byte{byte(kindHello), version, h.flags, byte(h.algo)}
-	for _, n := range []uint64{h.window, h.epoch, h.arrivals, h.entries, h.logs, h.cursorEpoch, h.received} {
+	for _, n := range []uint64{h.window, h.arrivals, h.entries, h.logs, h.received} {
 		out = binary.AppendUvarint(out, n)
 	}
+	out = binary.BigEndian.AppendUint64(out, h.epoch)
+	out = binary.BigEndian.AppendUint64(out, h.cursorEpoch)
 	out = append(out, h.fingerprint[:]...)
 	out = append(out, h.root[:]...)
 	return append(out, h.forks[:]...)
@@ -94,9 +96,10 @@ func decodeHello(body []byte) (hello, error) {
 		return hello{}, broken("it speaks version %d, not %d", v, version)
 	}
 	h := hello{flags: d.byte(), algo: Algo(d.byte())}
-	for _, n := range []*uint64{&h.window, &h.epoch, &h.arrivals, &h.entries, &h.logs, &h.cursorEpoch, &h.received} {
+	for _, n := range []*uint64{&h.window, &h.arrivals, &h.entries, &h.logs, &h.received} {
 		*n = d.number()
 	}
+	h.epoch, h.cursorEpoch = d.fixed(), d.fixed()
 	copy(h.fingerprint[:], d.bytes(len(h.fingerprint)))
 	h.root, h.forks = d.hash(), d.hash()
 	if d.err == nil && (h.algo > Ranges || h.window < minWindow) {
@@ -157,6 +160,13 @@ func (d *decoder) count(size int) int {
 func (d *decoder) hash() (h [32]byte) {
 	copy(h[:], d.bytes(len(h)))
 	return h
+}
+
+// fixed reads a number of eight bytes.
+func (d *decoder) fixed() uint64 {
+	var b [8]byte
+	copy(b[:], d.bytes(len(b)))
+	return binary.BigEndian.Uint64(b[:])
 }
 
 func (d *decoder) log() (l logID) { return logID{author: d.hash(), log: d.number()} }
