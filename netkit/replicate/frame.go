@@ -339,6 +339,17 @@ func decodeProof(body []byte) (a, b bamboo.Signed, err error) {
 	return a, b, nil
 }
 
+// Why a run does not come.
+const (
+	skipForked = iota
+	skipUnprovable
+	skipLimit // the path would not carry it
+)
+
+func encodeSkip(index, reason uint64) []byte {
+	return binary.AppendUvarint(encodeNumber(kindSkip, index), reason)
+}
+
 func encodeNumber(k kind, n uint64) []byte { return binary.AppendUvarint([]byte{byte(k)}, n) }
 
 func decodeNumber(body []byte) (uint64, error) {

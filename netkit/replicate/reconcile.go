@@ -264,7 +264,7 @@ func (s *session) onWants(body []byte) error {
 			}
 		}
 		if !same {
-			if err := s.out.say(encodeNumber(kindSkip, w.index)); err != nil {
+			if err := s.out.say(encodeSkip(w.index, skipForked)); err != nil {
 				return err
 			}
 			if err := s.search(h.logID, w.from-1); err != nil {

@@ -25,7 +25,7 @@ type Result struct {
 	RootLocal  *string   `json:"root_local"`  // null: the session did not come that far
 	RootRemote *string   `json:"root_remote"` //
 	Pulled     Count     `json:"pulled"`
-	Pushed     Count     `json:"pushed"`
+	Pushed     Count     `json:"pushed"` // what the other side said is on its disk
 	Reconcile  Reconcile `json:"reconcile"`
 	Forks      []Fork    `json:"forks"`     // that were found
 	VerifyMS   float64   `json:"verify_ms"` // proving what was pulled
@@ -37,13 +37,15 @@ type Result struct {
 	Reason string `json:"-"`
 	// Complete says that everything the other side had is here.
 	Complete bool `json:"-"`
+	// Limited says that something was not sent because the path would not carry it.
+	Limited bool `json:"-"`
 	// Ended says that the session came to its end.
 	Ended bool `json:"-"`
 }
 
 // add joins the result of a session to those of the ones before it.
 func (r *Result) add(o Result) {
-	r.Converged, r.Complete, r.Ended = o.Converged, o.Complete, o.Ended
+	r.Converged, r.Complete, r.Ended, r.Limited = o.Converged, o.Complete, o.Ended, o.Limited
 	if o.RootLocal != nil {
 		r.RootLocal, r.RootRemote = o.RootLocal, o.RootRemote
 	}
@@ -77,11 +79,11 @@ func (s *session) result() Result {
 	defer s.mu.Unlock()
 	p := &s.progress
 	r := Result{
-		Pulled: p.Pulled, Pushed: p.Pushed, Forks: s.forkList(), Refused: s.ended.refused, Reason: s.ended.reason,
+		Pulled: p.Pulled, Pushed: p.Pushed, Forks: s.forkList(), Refused: s.ended.refused, Reason: s.ended.reason, Limited: s.ended.limited,
 		VerifyMS: float64(s.ended.verify.Microseconds()) / 1000,
 		Reconcile: Reconcile{
 			Algo: "none", Rounds: s.rounds, Have: p.Have, Need: p.Need,
-			BytesSent:     beyond(s.bytes.sent.Load(), p.Pushed.Bytes),
+			BytesSent:     beyond(s.bytes.sent.Load(), s.out.payload),
 			BytesReceived: beyond(s.bytes.received.Load(), p.Pulled.Bytes),
 		},
 	}

@@ -176,7 +176,8 @@ func (s *Service) answer(st network.Stream, p peer.ID) {
 	}
 	defer scope.ReleaseMemory(sessionMemory)
 	path := pathOf(st.Conn())
-	res, err := s.replica.Run(s.ctx, st, SessionConfig{Peer: string(p), Idle: s.cfg.Idle, Small: st.Conn().Stat().Limited})
+	use, _ := s.n.CircuitUse(st.Conn())
+	res, err := s.replica.Run(s.ctx, st, SessionConfig{Peer: string(p), Idle: s.cfg.Idle, Limit: use.Bytes})
 	if err != nil {
 		code := network.StreamErrorCode(0)
 		if errors.Is(err, ErrProtocol) {

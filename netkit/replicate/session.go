@@ -69,8 +69,8 @@ type SessionConfig struct {
 	Compare, List bool
 	// Algo is how to find out in which logs the sides differ; the side that dialled decides, as far as it can be done.
 	Algo Algo
-	// Small sends runs in small frames, for paths that may be cut after some kilobytes.
-	Small bool
+	// Limit is how many bytes the path carries each way before it is cut: runs go in small frames, and stop before; zero is no limit.
+	Limit uint64
 	// Idle is how long one frame may take to come, or to be taken; zero means a minute.
 	Idle time.Duration
 	// On is told of progress; nil means nobody. It is called by several goroutines, one at a time.
@@ -80,7 +80,7 @@ type SessionConfig struct {
 }
 
 func (c *SessionConfig) frame() int {
-	if c.Small {
+	if c.Limit > 0 {
 		return logstore.InlineMax
 	}
 	return runBytes
@@ -164,6 +164,7 @@ type state struct {
 	searches int  // under way
 	// incomplete says that something the other side has was not taken.
 	incomplete bool
+	limited    bool // runs were given up for the limit of the path
 	refused    int
 	reason     string
 	taken      uint64
@@ -460,7 +461,7 @@ func (s *session) take(k kind, body []byte) error {
 	case kindEntry:
 		return s.onEntry(body)
 	case kindCredit:
-		return s.out.grant(&s.out.room, s.theirs.window, body)
+		return s.out.stored(body)
 	case kindFileRoom:
 		return s.out.grant(&s.out.fileRoom, fileWindow, body)
 	case kindGet:

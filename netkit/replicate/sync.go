@@ -22,7 +22,7 @@ var ErrUnsupported = errors.New("peer does not speak " + string(Protocol))
 
 // SyncConfig says how to bring a replica in step with that of a connected peer. The zero value gives and takes everything.
 type SyncConfig struct {
-	SessionConfig // Dialled, Peer and Small are ignored
+	SessionConfig // Dialled, Peer and Limit are ignored
 	// OnPath is told of each path taken, before anything is sent; nil means nobody.
 	OnPath func(Path)
 }
@@ -107,7 +107,7 @@ func over(ctx context.Context, n *host.Node, conn network.Conn, r *Replica, cfg 
 	if cfg.OnPath != nil {
 		cfg.OnPath(path)
 	}
-	cfg.Small = conn.Stat().Limited
+	cfg.Limit = max(path.Left, min(path.Limit, 1)) // zero means that there is none
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	if path.Path == relayed {
@@ -121,7 +121,10 @@ func over(ctx context.Context, n *host.Node, conn network.Conn, r *Replica, cfg 
 	res, err := r.Run(ctx, st, cfg.SessionConfig)
 	if err == nil {
 		_ = st.Close() // all that was to be said was heard
-		return res, nil
+		if res.Limited {
+			err = fmt.Errorf("%w than %d each way", ErrRelayLimit, path.Limit)
+		}
+		return res, err
 	}
 	_ = st.Reset() // the first error is the one to tell
 	if res.RootRemote == nil && ctx.Err() == nil {
@@ -130,7 +133,7 @@ func over(ctx context.Context, n *host.Node, conn network.Conn, r *Replica, cfg 
 		}
 	}
 	if now, ok := n.CircuitUse(conn); limited && ok && now.Bytes > 0 && Cut(err) && uint64(max(now.Sent, now.Received, 0))+nearlyUsed > now.Bytes {
-		err = fmt.Errorf("%w: %d of %d bytes are used: %w", ErrRelayLimit, max(now.Sent, now.Received), now.Bytes, err)
+		err = fmt.Errorf("%w than %d each way: %w", ErrRelayLimit, now.Bytes, err)
 	}
 	return res, err
 }

@@ -165,8 +165,16 @@ func (t *taker) store(it item) error {
 		t.mu.Unlock()
 		return t.s.out.say(encodeNumber(kindCredit, uint64(size)))
 	case kindSkip:
+		d := decoder{rest: it.body}
+		_, reason := d.number(), d.number()
+		if err := d.end(); err != nil {
+			return err
+		}
 		it.of.over = true
-		return t.s.reach(func(e *state) { e.incomplete = true })
+		return t.s.reach(func(e *state) {
+			e.incomplete = true
+			e.limited = e.limited || reason == skipLimit
+		})
 	case kindProof:
 		return t.proof(it.body)
 	default: // all was sent

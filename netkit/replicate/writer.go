@@ -39,7 +39,16 @@ type writer struct {
 	sent     bool
 	files    []fileWant
 	offered  map[bamboo.Hash]struct{} // files named in runs that were sent
+	unknown  []parcel                 // sent, and not known to be on the other side's disk
+	payload  uint64                   // bytes of it that were sent
 	closed   bool
+}
+
+// parcel is a frame of a run.
+type parcel struct {
+	size    uint64
+	entries int
+	payload uint64
 }
 
 // sending is a run that was asked for.
@@ -166,9 +175,12 @@ func (w *writer) sendRun(r *sending) error {
 	}
 	if err != nil {
 		w.change(func() { w.runs = w.runs[1:] })
-		return w.write(encodeNumber(kindSkip, r.index))
+		return w.write(encodeSkip(r.index, skipUnprovable))
 	}
 	frame := encodeRun(r.index, records)
+	if most := w.s.cfg.Limit; most > 0 && uint64(w.s.bytes.sent.Load())+uint64(len(frame)) > most/16*15-min(most/16*15, limitReserve) {
+		return w.stop()
+	}
 	size := uint64(0)
 	w.mu.Lock()
 	w.room -= int64(len(frame))
@@ -179,14 +191,53 @@ func (w *writer) sendRun(r *sending) error {
 			size += records[i].PayloadSize
 		}
 	}
+	w.unknown = append(w.unknown, parcel{uint64(len(frame)), len(records), size})
+	w.payload += size
 	if r.next += uint64(len(records)); r.next > r.to {
 		w.runs = w.runs[1:]
 	}
 	w.mu.Unlock()
-	if err := w.write(frame); err != nil {
+	return w.write(frame)
+}
+
+// limitReserve is what is left of a limited path for all that is not runs.
+const limitReserve = 8 << 10
+
+// stop gives up all runs that are still to be sent: the path would not carry them.
+func (w *writer) stop() error {
+	w.mu.Lock()
+	runs := w.runs
+	w.runs = nil
+	w.mu.Unlock()
+	for _, r := range runs {
+		if err := w.write(encodeSkip(r.index, skipLimit)); err != nil {
+			return err
+		}
+	}
+	return w.s.reach(func(e *state) { e.limited = true })
+}
+
+// stored notes that runs of so many bytes are on the other side's disk.
+func (w *writer) stored(body []byte) error {
+	n, err := decodeNumber(body)
+	if err != nil {
 		return err
 	}
-	w.s.tally(func(p *Progress) { p.Pushed.add(len(records), size) })
+	var done Count
+	w.mu.Lock()
+	for n > 0 && len(w.unknown) > 0 && w.unknown[0].size <= n {
+		n -= w.unknown[0].size
+		done.add(w.unknown[0].entries, w.unknown[0].payload)
+		w.unknown = w.unknown[1:]
+	}
+	w.mu.Unlock()
+	if n > 0 || done.Entries == 0 {
+		return broken("it gives credit for what it did not get")
+	}
+	if err := w.grant(&w.room, w.s.theirs.window, body); err != nil {
+		return err
+	}
+	w.s.tally(func(p *Progress) { p.Pushed.add(done.Entries, done.Bytes) })
 	return nil
 }
 
@@ -199,6 +250,7 @@ func (w *writer) sendFile(f *fileWant) error {
 	}
 	if err == nil {
 		err = out.flush()
+		w.change(func() { w.payload += f.size - f.from })
 		w.s.tally(func(p *Progress) { p.Pushed.add(0, f.size-f.from) })
 	} else {
 		out.part = nil
