@@ -79,6 +79,7 @@ type Service struct {
 	replica *Replica
 	cfg     Config
 	limiter *wire.Limiter[peer.ID]
+	sets    *wire.Service
 	ctx     context.Context //nolint:containedctx // it ends with the service
 	cancel  context.CancelFunc
 
@@ -104,6 +105,7 @@ func New(n *host.Node, r *Replica, cfg Config) (*Service, error) {
 		}
 	}
 	n.SetStreamHandler(Protocol, s.handle)
+	s.serveSets()
 	return s, nil
 }
 
@@ -117,8 +119,9 @@ func (s *Service) Close() error {
 	s.closed = true
 	s.mu.Unlock()
 	s.cancel()
+	s.n.RemoveStreamHandler(SetProtocol)
 	s.running.Wait()
-	return nil
+	return s.sets.Close()
 }
 
 // handle takes one stream, if there is room for it.
