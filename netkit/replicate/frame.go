@@ -137,6 +137,14 @@ func (d *decoder) byte() byte {
 	return 0
 }
 
+func (d *decoder) flag() bool {
+	b := d.byte()
+	if b > 1 {
+		d.fail("neither yes nor no")
+	}
+	return b == 1
+}
+
 func (d *decoder) number() uint64 {
 	n, used := binary.Uvarint(d.rest)
 	if d.err != nil || used <= 0 || used > 1 && d.rest[used-1] == 0 {
@@ -265,7 +273,7 @@ func encodeWants(wants []want, last bool) []byte {
 
 func decodeWants(body []byte) (wants []want, last bool, err error) {
 	d := decoder{rest: body}
-	last = d.byte() == 1
+	last = d.flag()
 	wants = make([]want, d.count(3))
 	for i := range wants {
 		wants[i] = want{index: d.number(), from: d.number()}
@@ -295,7 +303,7 @@ func (f *fin) encode() []byte {
 
 func decodeFin(body []byte) (fin, error) {
 	d := decoder{rest: body}
-	f := fin{complete: d.byte() == 1, root: d.hash(), taken: d.number(), refused: d.number()}
+	f := fin{complete: d.flag(), root: d.hash(), taken: d.number(), refused: d.number()}
 	return f, d.end()
 }
 

@@ -392,7 +392,7 @@ func encodeAsk(ids []negentropy.ID, last bool) []byte {
 // onAsk lists the heads that the other side does not have.
 func (s *session) onAsk(body []byte) error {
 	d := decoder{rest: body}
-	last := d.byte() == 1
+	last := d.flag()
 	ids := make([]negentropy.ID, d.count(negentropy.IDSize))
 	for i := range ids {
 		ids[i] = d.hash()
