@@ -22,7 +22,7 @@ type Config struct {
 	// Every is how often, about, the service begins a session with one of the connected peers that take part; it also begins one with
 	// each that appears, and with all of them when entries came. Zero means 45 s, negative that it only answers.
 	Every time.Duration
-	// Sessions is how many sessions others may have with this node at once; zero means 32. PerPeer is how many one of them may; zero
+	// Sessions is how many sessions others may have with this node at once; zero means 8. PerPeer is how many one of them may; zero
 	// means 2.
 	Sessions, PerPeer int
 	// Rate is how many sessions a second each peer may begin after a burst of Burst; zero means 2 and 20.
@@ -45,13 +45,13 @@ type Event struct {
 
 const (
 	defaultEvery    = 45 * time.Second
-	defaultSessions = 32
+	defaultSessions = 8
 	defaultPerPeer  = 2
 	defaultRate     = 2
 	defaultBurst    = 20
 	ratePeers       = 4096
-	// sessionMemory is what a session may hold: a window of runs, one of files, a frame of each direction and answers.
-	sessionMemory = window + fileWindow + 2*maxFrame
+	// sessionMemory is what a session may hold: a window of runs, one of files, files that become durable, and a frame each way.
+	sessionMemory = window + fileWindow + (atOnce+1)*smallFile + 2*maxFrame
 )
 
 func (c Config) withDefaults() Config {

@@ -1,6 +1,7 @@
 package replicate
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -317,20 +318,67 @@ func (t *taker) receive(records []logstore.Record) (release func(), err error) {
 		}
 		asked = append(asked, w)
 	}
+	return release, t.arrive(asked)
+}
+
+const (
+	// smallFile is up to how long a file is held in memory while others come, since becoming durable takes a while for each; atOnce is
+	// how many do that at the same time.
+	smallFile = 128 << 10
+	atOnce    = 16
+)
+
+// arrive stores the files that were asked for as they come.
+func (t *taker) arrive(asked []fileWant) (err error) {
+	var running sync.WaitGroup
+	defer running.Wait()
+	slots, failed := make(chan struct{}, atOnce), make(chan error, atOnce)
 	for _, w := range asked {
 		src := &fileReader{t: t}
-		if err := store.ReceivePayload(w.hash, w.size, src); err != nil {
-			if src.refused {
-				err = broken("it does not have a file that it named")
+		if w.size-w.from > smallFile {
+			if err := t.keep(w, src, src); err != nil {
+				return err
 			}
-			return release, err
+			continue
 		}
-		if _, err := io.Copy(io.Discard, src); err != nil {
-			return release, err
+		data, err := io.ReadAll(io.LimitReader(src, 2*smallFile))
+		if err != nil {
+			return err
 		}
+		select {
+		case slots <- struct{}{}:
+		case err := <-failed:
+			return err
+		}
+		running.Go(func() {
+			defer func() { <-slots }()
+			if err := t.keep(w, bytes.NewReader(data), src); err != nil {
+				failed <- err
+			}
+		})
+	}
+	running.Wait()
+	select {
+	case err := <-failed:
+		return err
+	default:
+		return nil
+	}
+}
+
+// keep stores one file, of which data is what is read or was read from src.
+func (t *taker) keep(w fileWant, data io.Reader, src *fileReader) error {
+	err := t.s.replica.Store.ReceivePayload(w.hash, w.size, data)
+	if err == nil {
+		_, err = io.Copy(io.Discard, src)
+	}
+	if err != nil && src.refused {
+		err = broken("it does not have a file that it named")
+	}
+	if err == nil {
 		t.s.tally(func(p *Progress) { p.Pulled.add(0, w.size-w.from) })
 	}
-	return release, nil
+	return err
 }
 
 // fileReader reads one file out of the frames that come.

@@ -16,7 +16,7 @@ const (
 	runBytes   = 256 << 10
 	// fileChunk is how much of a file one frame carries, fileWindow how much may be under way.
 	fileChunk  = 64 << 10
-	fileWindow = 1 << 20
+	fileWindow = 2 << 20
 	// maxControl is how many bytes of answers may wait: a peer that asks and does not read is up to something.
 	maxControl = 8 << 20
 )
