@@ -26,10 +26,7 @@ type storeOptions struct {
 // storeFlags declares the flags of every command that opens a store of logs.
 func storeFlags(o *storeOptions) []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{
-			Category: groupStore, Name: "store", Destination: &o.Dir,
-			Usage: "the store of logs in `DIR` (default: replicate in the state folder)",
-		},
+		storeFlag(o),
 		&cli.StringFlag{
 			Category: groupStore, Name: "state-dir", Destination: &o.StateDir,
 			Usage: "keep what guards the store in `DIR`, outside of it (default: dibber in $XDG_STATE_HOME)",
@@ -37,14 +34,23 @@ func storeFlags(o *storeOptions) []cli.Flag {
 	}
 }
 
+// storeFlag is that of commands whose state folder is that of their host.
+func storeFlag(o *storeOptions) cli.Flag {
+	return &cli.StringFlag{
+		Category: groupStore, Name: "store", Destination: &o.Dir,
+		Usage: "the store of logs in `DIR` (default: replicate in the state folder)",
+	}
+}
+
 func newReplicate(e *env) spec {
 	return spec{
-		name: "replicate", usage: "keep signed append-only logs",
+		name: "replicate", usage: "keep signed append-only logs in step between peers",
 		about: `A log is one author's sequence of entries, each signed and tied to those before it, so that nobody can change or
 reorder what was said. Entries are Bamboo entries as p2panda writes them. The store has a key of its own with which it signs.`,
 		examples: []string{"dibber replicate init", "dibber replicate log append notes 'hello'", "dibber replicate verify --repair"},
 		subcommands: []spec{
-			newReplicateInit(e), newReplicateLog(e), newReplicateVerify(e), newReplicateForks(e), newReplicateRecover(e), newReplicateStats(e),
+			newReplicateInit(e), newReplicateLog(e), newReplicateSync(e), newReplicateRun(e),
+			newReplicateExport(e), newReplicateImport(e), newReplicateVerify(e), newReplicateForks(e), newReplicateRecover(e), newReplicateStats(e),
 		},
 	}
 }

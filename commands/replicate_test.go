@@ -118,3 +118,34 @@ func TestDocumentsOfLogs(t *testing.T) {
 		goldenDocument(t, "replicate."+c.name+".json", hash.ReplaceAllString(doc, "$1<hash>"))
 	}
 }
+
+// TestDocumentsOfSync pins the documents of replication between two stores.
+func TestDocumentsOfSync(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	hash := regexp.MustCompile(`(0020)?[0-9a-f]{64}`)
+	in := func(store string) []string { return []string{"--state-dir", filepath.Join(dir, store)} }
+	do := func(store string, args ...string) string { return succeeds(t, append(args, in(store)...)...) }
+	for _, store := range []string{"a", "b"} {
+		do(store, "replicate", "init")
+		do(store, "replicate", "log", "create", "notes")
+		do(store, "replicate", "log", "append", "notes", "hello from "+store)
+	}
+	const quic = "/ip4/127.0.0.1/udp/0/quic-v1"
+	served := start(t, append([]string{"replicate", "run", "--accept-any", "--listen", quic}, in("b")...)...)
+	at := served.ready()
+	pin := func(name, doc string) {
+		t.Helper()
+		goldenDocument(t, "replicate."+name+".json", hash.ReplaceAllString(doc, "$1<hash>"))
+	}
+	pin("sync.missing", do("a", "replicate", "sync", at.Addrs[0], "--dry-run", "--listen", quic))
+	pin("sync", do("a", "replicate", "sync", at.Addrs[0], "--listen", quic))
+	pin("sync.same", do("a", "replicate", "sync", at.Addrs[0], "--listen", quic))
+	session := served.event("session")
+	if err := fitsSchema([]byte(session)); err != nil {
+		t.Error(err)
+	}
+	pin("run", lastDocument(served.stop()))
+	pin("export", do("a", "replicate", "export", filepath.Join(dir, "bundle")))
+	pin("import", do("b", "replicate", "import", filepath.Join(dir, "bundle")))
+}

@@ -15,6 +15,7 @@ import (
 	"dibber/netkit/punch"
 	"dibber/netkit/relay"
 	"dibber/netkit/rendezvous"
+	"dibber/netkit/replicate"
 	"dibber/netkit/serve"
 	"dibber/netkit/store"
 	"dibber/netkit/vantage"
@@ -45,6 +46,11 @@ type serveOptions struct {
 	MDNS           bool
 	MDNSInterfaces []string
 
+	Replicate    bool
+	Store        storeOptions
+	Admit        admitOptions
+	SyncInterval time.Duration
+
 	UseRelays    []string
 	Register     []string
 	Namespaces   []string
@@ -71,8 +77,8 @@ they can be reached, and asks them the same. Confirmed public, it relays for oth
 private, it reserves on two relays among its peers; and it gives up either when that changes.
 
 Roles combine: --relay carries circuits for peers behind NATs, --rendezvous keeps who is registered where,
---autonat tells peers whether they can be reached, --vantage shows them how their NAT treats them. --use-relay,
---register and --peer make the node a client of other servers as well. With --mdns, and in the namespaces where it is
+--autonat tells peers whether they can be reached, --vantage shows them how their NAT treats them, --replicate keeps the
+store of logs in step with those of connected peers. --use-relay, --register and --peer make the node a client of other servers as well. With --mdns, and in the namespaces where it is
 registered, it finds peers and connects with them. It listens on port 4001, UDP and TCP, unless --listen says otherwise,
 and keeps its identity and its registrations in the state folder. dibber ctl shows what it does and changes its limits
 while it runs. SIGHUP reads the lists of --allow-* and --deny-*, the
@@ -155,6 +161,18 @@ func (o *serveOptions) config(out *output, own peer.ID, db *store.DB) (serve.Con
 	return cfg, nil
 }
 
+// replicate opens the store that is kept in step; nothing without the role.
+func (o *serveOptions) replicate(out *output) (*serve.Replicate, func() error, error) {
+	if !o.Replicate {
+		return nil, func() error { return nil }, nil
+	}
+	r, closeStore, err := o.Admit.replica(out, &o.Store, true)
+	if err != nil {
+		return nil, nil, err
+	}
+	return &serve.Replicate{Replica: r, Config: replicate.Config{Every: o.SyncInterval}}, closeStore, nil
+}
+
 func runServe(ctx context.Context, out *output, o serveOptions) (doc any, err error) {
 	var open closers
 	defer func() { err = errors.Join(err, open.close()) }()
@@ -193,6 +211,12 @@ func runServe(ctx context.Context, out *output, o serveOptions) (doc any, err er
 	if err != nil {
 		return nil, err
 	}
+	keeps, closeStore, err := o.replicate(out)
+	if err != nil {
+		return nil, err
+	}
+	open.add(closeStore)
+	roles.Replicate = keeps
 	if !o.Host.NoDiscovery {
 		roles.Punch, roles.Natcheck = &punch.Config{}, &natcheck.ShareConfig{}
 	}

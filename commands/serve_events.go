@@ -3,6 +3,7 @@ package commands
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,13 +17,7 @@ import (
 
 // serveEvents are the lines of --ndjson before the summary.
 func serveEvents() []event {
-	list := append([]event{{"ready", readyDoc{}}, {"config.reloaded", reloadedLine{}}, {"config.failed", reloadFailed{}}, {"limits.changed", limitsChanged{}}}, reservationEvents()...)
-	for _, kind := range []rendezvous.RegistrarEventKind{
-		rendezvous.RegistrarRegistered, rendezvous.RegistrarRefreshed, rendezvous.RegistrarLost, rendezvous.RegistrarWaiting,
-		rendezvous.RegistrarFailed, rendezvous.RegistrarUnregistered,
-	} {
-		list = append(list, event{"registration." + string(kind), registrationLine{}})
-	}
+	list := append([]event{{"ready", readyDoc{}}, {"config.reloaded", reloadedLine{}}, {"config.failed", reloadFailed{}}, {"limits.changed", limitsChanged{}}}, slices.Concat(reservationEvents(), registrationEvents())...)
 	for _, kind := range []rendezvous.EventKind{
 		rendezvous.EventRegister, rendezvous.EventRefresh, rendezvous.EventUnregister,
 		rendezvous.EventExpire, rendezvous.EventEvict, rendezvous.EventDiscover, rendezvous.EventRefused,
@@ -35,11 +30,22 @@ func serveEvents() []event {
 	} {
 		list = append(list, event{"relay." + string(kind), relayedLine{}})
 	}
-	list = append(list, event{"punch.ended", punchLine{}})
+	list = append(list, event{"punch.ended", punchLine{}}, event{"session", sessionEvent{}})
 	for _, kind := range peeringKinds() {
 		list = append(list, event{"peer." + string(kind), peerLine{}})
 	}
 	return append(list, fullEvents()...)
+}
+
+// registrationEvents are those of registrations that a command keeps.
+func registrationEvents() (list []event) {
+	for _, kind := range []rendezvous.RegistrarEventKind{
+		rendezvous.RegistrarRegistered, rendezvous.RegistrarRefreshed, rendezvous.RegistrarLost, rendezvous.RegistrarWaiting,
+		rendezvous.RegistrarFailed, rendezvous.RegistrarUnregistered,
+	} {
+		list = append(list, event{"registration." + string(kind), registrationLine{}})
+	}
+	return list
 }
 
 // reservationEvents are those of reservations that a command keeps.
@@ -69,6 +75,8 @@ func tellServe(out *output, e serve.Event) {
 		out.recurring("peer "+e.Peer.Peer.String(), e.Peer.Err, "peer."+e.Peer.Kind, peerLine{
 			Peer: e.Peer.Peer, Path: known(e.Peer.Path), Addr: known(e.Peer.Addr), Error: errorText(e.Peer.Err), kind: e.Peer.Kind,
 		})
+	case e.Replicated != nil:
+		tellSession(out, *e.Replicated)
 	case e.Found != nil:
 		out.event("peer."+string(e.Found.Kind), foundLine(*e.Found))
 	default:

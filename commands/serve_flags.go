@@ -19,7 +19,7 @@ func serveFlags(o *serveOptions) []cli.Flag {
 	span := func(name, usage string, dest *time.Duration) cli.Flag {
 		return &cli.DurationFlag{Name: name, Usage: usage, Destination: dest}
 	}
-	return slices.Concat(fullFlags(&o.Full), peeringFlags(&o.Peering), []cli.Flag{
+	return slices.Concat(fullFlags(&o.Full), peeringFlags(&o.Peering), replicateFlags(o), []cli.Flag{
 		adminFlag(&o.Host),
 		boolean("relay", "carry circuits for others (circuit relay v2)", &o.Relay),
 		count("relay-reservations", "hold at most `N` reservations; 0 means 1024", &o.RelayLimits.Reservations),
@@ -88,7 +88,16 @@ func recordFormat(word string) rendezvous.Format {
 	return rendezvous.Format(word)
 }
 
+// replicateFlags declares the role that keeps a store in step.
+func replicateFlags(o *serveOptions) []cli.Flag {
+	return append([]cli.Flag{
+		&cli.BoolFlag{Name: "replicate", Usage: "keep the store of logs in step with those of connected peers", Destination: &o.Replicate},
+		storeFlag(&o.Store), intervalFlag(&o.SyncInterval),
+	}, admitFlags(&o.Admit)...)
+}
+
 func (o *serveOptions) validate(e *env, args []string) error {
+	o.Store.StateDir = o.Host.StateDir
 	switch {
 	case len(args) > 0:
 		return usagef("serve takes no arguments, but got %q", args[0])
@@ -124,6 +133,12 @@ func (o *serveOptions) validate(e *env, args []string) error {
 	if err := o.needs(e); err != nil {
 		return err
 	}
+	if o.Replicate && o.SyncInterval <= 0 {
+		return usagef("--sync-interval: %s is no time", o.SyncInterval)
+	}
+	if err := o.Admit.validate(); err != nil {
+		return err
+	}
 	if err := o.Peering.validate(e, o.MDNS || len(o.Register) > 0); err != nil {
 		return err
 	}
@@ -143,6 +158,7 @@ func (o *serveOptions) needs(e *env) error {
 		{"--vantage", o.Vantage, []string{"vantage-per-prefix", "vantage-per-peer"}},
 		{"--mdns", o.MDNS, []string{"mdns-interface"}},
 		{"--register", len(o.Register) > 0, []string{"ttl", "record-format"}},
+		{"--replicate", o.Replicate, []string{"store", "sync-interval", "allow-author", "accept-any", "quota-author", "quota-peer", "quota-store", "min-free"}},
 	} {
 		for _, f := range n.flags {
 			if !n.on && e.named(f) {

@@ -174,6 +174,14 @@ type limitsDoc struct {
 	AutoNAT    *autoNATLimits    `json:"autonat"`
 	Peering    *peeringLimits    `json:"peering"`
 	Vantage    *vantageLimits    `json:"vantage"`
+	Replicate  *replicateLimits  `json:"replicate"`
+}
+
+// replicateLimits are those of keeping a store in step.
+type replicateLimits struct {
+	Sessions int     `json:"sessions"` // that others may hold at once
+	PerPeer  int     `json:"per_peer"`
+	EveryS   float64 `json:"every_s"` // between sessions of its own, about
 }
 
 type relayLimits struct {
@@ -253,6 +261,9 @@ func limitsOf(l serve.Limits) limitsDoc {
 	if v := l.Vantage; v != nil {
 		d.Vantage = &vantageLimits{v.PerPrefix, v.PerPeer}
 	}
+	if r := l.Replicate; r != nil {
+		d.Replicate = &replicateLimits{r.Sessions, r.PerPeer, r.Every.Seconds()}
+	}
 	if a := l.AutoNAT; a != nil {
 		d.AutoNAT = &autoNATLimits{a.PerMinute, a.PerPeerPerMinute}
 	}
@@ -291,6 +302,8 @@ func roleText(role string, l limitsDoc) string {
 		return fmt.Sprintf("autonat  v1 and v2, %d dial-backs a minute, %d per peer", l.AutoNAT.PerMinute, l.AutoNAT.PerPeerPerMinute)
 	case serve.RolePeering:
 		return l.Peering.String()
+	case serve.RoleReplicate:
+		return fmt.Sprintf("replicate  %d sessions at once, %d of one peer", l.Replicate.Sessions, l.Replicate.PerPeer)
 	}
 	if role == serve.RoleVantage {
 		return fmt.Sprintf("vantage  %d datagrams a second from one network, %d requests a minute of one peer", l.Vantage.PerPrefix, l.Vantage.PerPeer)

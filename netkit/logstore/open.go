@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	iofs "io/fs"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -309,6 +310,14 @@ func (s *Store) View() (*View, error) {
 
 // checkSpace refuses when the disk is nearly full. A file system that does not tell is not asked.
 func (s *Store) checkSpace() error { return s.space(s.cfg.MinFree) }
+
+// Space returns [ErrDiskFull] unless size bytes more leave Config.MinFree free.
+func (s *Store) Space(size uint64) error {
+	if size > math.MaxUint64-s.cfg.MinFree {
+		size = math.MaxUint64 - s.cfg.MinFree
+	}
+	return s.space(s.cfg.MinFree + size)
+}
 
 func (s *Store) space(need uint64) error {
 	usage, err := s.fs.GetDiskUsage(s.cfg.Dir)

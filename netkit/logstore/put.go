@@ -113,7 +113,7 @@ func (v *View) compare(k logKey, height uint64, run []Record) (fork *Fork, known
 func (s *Store) prove(v *View, head *Head, run []Record) error {
 	first := &run[0]
 	switch {
-	case head.Fork > 0:
+	case head.Fork > 0 && run[len(run)-1].Seq >= head.Fork: // up to there all branches are one
 		return fmt.Errorf("log %d by %s: %w", first.Log, first.Author, ErrForked)
 	case head.Ended:
 		return fmt.Errorf("log %d by %s: %w", first.Log, first.Author, ErrEnded)

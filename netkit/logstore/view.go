@@ -116,6 +116,11 @@ func (v *View) head(k logKey) (Head, error) {
 // Heads calls fn for every log, by author, then by number, until it returns an error, which Heads returns.
 func (v *View) Heads(fn func(Head) error) error { return v.headsOf(nil, fn) }
 
+// HeadsOf does so for the logs of one author.
+func (v *View) HeadsOf(author bamboo.Author, fn func(Head) error) error {
+	return v.headsOf(author[:], fn)
+}
+
 // headsOf does so for the logs whose keys begin with a prefix.
 func (v *View) headsOf(prefix []byte, fn func(Head) error) error {
 	from := row(rowHead, prefix)

@@ -5,6 +5,7 @@ import (
 	"dibber/netkit/peering"
 	"dibber/netkit/relay"
 	"dibber/netkit/rendezvous"
+	"dibber/netkit/replicate"
 	"dibber/netkit/vantage"
 )
 
@@ -15,6 +16,7 @@ type Limits struct {
 	AutoNAT    *dialback.Config
 	Peering    *peering.Limits
 	Vantage    *vantage.Config
+	Replicate  *replicate.Config
 }
 
 // Limits are the limits in force.
@@ -33,6 +35,9 @@ func (s *Server) Limits() (l Limits) {
 	}
 	if s.vantage != nil {
 		l.Vantage = new(s.vantage.Limits())
+	}
+	if s.sessions != nil {
+		l.Replicate = new(s.sessions.Limits())
 	}
 	return l
 }

@@ -21,6 +21,7 @@ import (
 	"dibber/netkit/reach"
 	"dibber/netkit/relay"
 	"dibber/netkit/rendezvous"
+	"dibber/netkit/replicate"
 	"dibber/netkit/vantage"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -32,6 +33,7 @@ const (
 	RoleRendezvous = "rendezvous"
 	RoleAutoNAT    = "autonat"
 	RoleVantage    = "vantage"
+	RoleReplicate  = "replicate"
 	RoleMDNS       = "mdns"
 	RoleRelayed    = "use-relay" // keeps reservations
 	RoleRegistered = "register"  // keeps registrations
@@ -51,6 +53,8 @@ type Config struct {
 	// Vantage shows others how they are seen from outside; nil does not. It needs a
 	// node with host.Config.EachAddress.
 	Vantage *vantage.Config
+	// Replicate keeps a replica in step with those of connected peers; nil does not.
+	Replicate *Replicate
 	// MDNS announces the node on the local network.
 	MDNS bool
 	// MDNSInterfaces are the networks to announce it on; nil means all.
@@ -96,6 +100,12 @@ type Registration struct {
 	Format    rendezvous.Format // flavours of the record
 }
 
+// Replicate says which replica is kept in step, and how. The On of its Config is ignored.
+type Replicate struct {
+	Replica *replicate.Replica
+	Config  replicate.Config
+}
+
 // Event is one thing that happened. Exactly one field is set.
 type Event struct {
 	Relay        *relay.ClientEvent         // a reservation of this node
@@ -108,6 +118,7 @@ type Event struct {
 	State        *reach.StateEvent          // the node can be reached or not
 	Role         *RoleEvent                 // a role of a full node
 	Found        *peering.Event             // a peer found, or the connection with it
+	Replicated   *replicate.Event           // a session that has ended
 }
 
 // turnedAway is how long a peer that abused a role is kept out.
@@ -125,6 +136,7 @@ type Server struct {
 	full     *full
 	peering  *peering.Service // nil where nobody is looked for
 	vantage  *vantage.Server
+	sessions *replicate.Service
 
 	registrars []*rendezvous.Registrar // as in cfg.Registrations
 
@@ -188,6 +200,21 @@ func (s *Server) startServers() error {
 		s.vantage = v
 		s.add(&s.forAll, RoleVantage, v.Close)
 	}
+	return s.startReplicate()
+}
+
+func (s *Server) startReplicate() error {
+	if s.cfg.Replicate == nil {
+		return nil
+	}
+	cfg := s.cfg.Replicate.Config
+	cfg.On = func(e replicate.Event) { s.tell(Event{Replicated: &e}) }
+	r, err := replicate.New(s.n, s.cfg.Replicate.Replica, cfg)
+	if err != nil {
+		return err
+	}
+	s.sessions = r
+	s.add(&s.forAll, RoleReplicate, r.Close)
 	return nil
 }
 

@@ -1,0 +1,126 @@
+package commands
+
+import (
+	"bufio"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"dibber/netkit/bamboo"
+	"dibber/netkit/logstore"
+	"dibber/netkit/replicate"
+
+	"github.com/urfave/cli/v2"
+)
+
+// admitOptions say whose entries are taken, and how many.
+type admitOptions struct {
+	Authors   []string // keys, or @file
+	Any       bool
+	PerAuthor uint64 // bytes of payload; 0 means any number, as in the next two
+	PerPeer   uint64
+	Total     uint64
+	MinFree   uint64 // bytes; 0 leaves it to the store
+}
+
+// admitFlags declares the flags of every command that takes entries.
+func admitFlags(o *admitOptions) []cli.Flag {
+	bytes := func(name, usage string, dest *uint64) cli.Flag {
+		return &cli.Uint64Flag{Category: groupStore, Name: name, Usage: usage, Destination: dest}
+	}
+	return []cli.Flag{
+		listFlag(groupStore, "allow-author", "take entries of the author `KEY`, or of those in @FILE; the store's own author and those it has logs of are taken anyway (repeatable)", &o.Authors),
+		&cli.BoolFlag{Category: groupStore, Name: "accept-any", Usage: "take entries of any author", Destination: &o.Any},
+		bytes("quota-author", "take no more than `BYTES` of payload of one author; 0 means any", &o.PerAuthor),
+		bytes("quota-peer", "take no more than `BYTES` of payload from one peer during the run; 0 means any", &o.PerPeer),
+		bytes("quota-store", "let the store hold no more than `BYTES` of payload; 0 means any", &o.Total),
+		bytes("min-free", "take nothing that leaves less than `BYTES` free on the disk; 0 means 67108864", &o.MinFree),
+	}
+}
+
+func (o *admitOptions) validate() error {
+	if o.Any && len(o.Authors) > 0 {
+		return usagef("--accept-any and --allow-author exclude each other")
+	}
+	for _, a := range o.Authors {
+		if strings.HasPrefix(a, "@") {
+			continue
+		}
+		if _, err := bamboo.ParseAuthor(a); err != nil {
+			return usagef("--allow-author: %w", err)
+		}
+	}
+	return nil
+}
+
+// authors reads the keys, and the files of keys, that were named.
+func (o *admitOptions) authors() (map[bamboo.Author]bool, error) {
+	out := make(map[bamboo.Author]bool)
+	for _, a := range o.Authors {
+		name, file := strings.CutPrefix(a, "@")
+		if !file {
+			key, err := bamboo.ParseAuthor(a)
+			if err != nil {
+				return nil, usagef("--allow-author: %w", err)
+			}
+			out[key] = true
+			continue
+		}
+		if err := readAuthors(name, out); err != nil {
+			return nil, fmt.Errorf("--allow-author: %w", err)
+		}
+	}
+	return out, nil
+}
+
+// readAuthors reads a file with one key a line; blank lines and those that begin with # are skipped.
+func readAuthors(name string, out map[bamboo.Author]bool) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		line := strings.TrimSpace(lines.Text())
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		key, err := bamboo.ParseAuthor(line)
+		if err != nil {
+			return usagef("%s: %w", name, err)
+		}
+		out[key] = true
+	}
+	return lines.Err()
+}
+
+// replica opens the store and lets it take part. Without a word about authors those unknown are refused where strict is set, and
+// taken where it is not.
+func (o *admitOptions) replica(out *output, store *storeOptions, strict bool) (*replicate.Replica, func() error, error) {
+	cfg, err := store.config(out.e)
+	if err != nil {
+		return nil, nil, err
+	}
+	cfg.MinFree = o.MinFree
+	rules := replicate.Rules{PerAuthor: o.PerAuthor, PerPeer: o.PerPeer, Total: o.Total}
+	if !o.Any && (strict || len(o.Authors) > 0) {
+		if rules.Authors, err = o.authors(); err != nil {
+			return nil, nil, err
+		}
+		key, _, err := store.author(out.e, false)
+		if err == nil {
+			rules.Authors[bamboo.Author(key[ed25519.SeedSize:])] = true
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return nil, nil, err
+		}
+	}
+	s, err := logstore.Open(cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	return replicate.NewReplica(s, rules), s.Close, nil
+}

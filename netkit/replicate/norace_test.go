@@ -1,0 +1,6 @@
+//go:build !race
+
+package replicate
+
+// rounds is how often the model is run.
+const rounds = 25

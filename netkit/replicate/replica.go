@@ -1,0 +1,178 @@
+package replicate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+
+	"dibber/netkit/bamboo"
+	"dibber/netkit/logstore"
+)
+
+// ErrRefused is what a [RefusedError] wraps, and what a peer that refuses a session is answered with.
+var ErrRefused = errors.New("refused")
+
+// RefusedError says that entries were not taken, by this side or by the other. Nothing of them was transferred.
+type RefusedError struct {
+	Logs int
+	// Reason is why the first of them was refused.
+	Reason string
+}
+
+func (e *RefusedError) Error() string {
+	return fmt.Sprintf("entries of %d logs were refused: %s", e.Logs, e.Reason)
+}
+
+// Unwrap returns ErrRefused.
+func (e *RefusedError) Unwrap() error { return ErrRefused }
+
+// Rules say whose entries a replica takes and how many. The zero value takes all.
+type Rules struct {
+	// Authors are those whose entries are taken; nil means everybody's. Logs that are in the store already go on to be taken.
+	Authors map[bamboo.Author]bool
+	// PerAuthor is how many bytes of payload the logs of one author may have; zero means any number.
+	PerAuthor uint64
+	// PerPeer is how many bytes of payload one peer may bring while the replica lives; zero means any number.
+	PerPeer uint64
+	// Total is how many bytes of payload the store may hold; zero means any number.
+	Total uint64
+}
+
+// maxPeers is how many peers a replica remembers the bytes of.
+const maxPeers = 4096
+
+// Replica is a store that takes part in replication, in any number of sessions at once.
+type Replica struct {
+	Store *logstore.Store
+	rules Rules
+
+	mu      sync.Mutex
+	brought map[string]uint64 // bytes of payload, by peer
+	// promised are bytes that sessions under way were allowed to bring, by author and in all.
+	promised map[bamboo.Author]uint64
+	total    uint64
+	claimed  map[bamboo.Hash]chan struct{} // files on their way
+	changed  chan struct{}                 // entries came; of length 1
+}
+
+// NewReplica lets a store take part.
+func NewReplica(store *logstore.Store, rules Rules) *Replica {
+	return &Replica{
+		Store: store, rules: rules, brought: make(map[string]uint64),
+		promised: make(map[bamboo.Author]uint64), claimed: make(map[bamboo.Hash]chan struct{}),
+		changed: make(chan struct{}, 1),
+	}
+}
+
+// admit decides whether a peer may bring size bytes of payload to a log. It returns why not, or "". What was admitted counts until
+// release.
+func (r *Replica) admit(v *logstore.View, peer string, l logID, size uint64) (reason string, err error) {
+	author := l.author
+	if r.rules.Authors != nil && !r.rules.Authors[author] {
+		if known, err := knows(v, author); err != nil || !known {
+			return fmt.Sprintf("author %s is not allowed", author), err
+		}
+	}
+	if err := r.Store.Space(size); err != nil {
+		return err.Error(), nil
+	}
+	held := uint64(0)
+	if r.rules.PerAuthor > 0 {
+		if err := v.HeadsOf(author, func(h logstore.Head) error { held += h.Bytes; return nil }); err != nil {
+			return "", err
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, q := range []struct {
+		what       string
+		most, used uint64
+	}{
+		{"author " + author.String(), r.rules.PerAuthor, plus(held, r.promised[author])},
+		{"the peer", r.rules.PerPeer, r.brought[peer]},
+		{"the store", r.rules.Total, plus(v.Bytes(), r.total)},
+	} {
+		if q.most > 0 && plus(q.used, size) > q.most {
+			return fmt.Sprintf("quota of %s: %d bytes of %d are used, %d more were offered", q.what, q.used, q.most, size), nil
+		}
+	}
+	r.promised[author] += size
+	r.total += size
+	if _, known := r.brought[peer]; !known && len(r.brought) >= maxPeers {
+		for other := range r.brought { // whichever: a peer with a new identity every time is not held by this anyway
+			delete(r.brought, other)
+			break
+		}
+	}
+	r.brought[peer] += size
+	return "", nil
+}
+
+// release takes back what was admitted; unused are the bytes of it that were not brought.
+func (r *Replica) release(peer string, author bamboo.Author, size, unused uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.total -= size
+	if r.promised[author] -= size; r.promised[author] == 0 {
+		delete(r.promised, author)
+	}
+	if r.brought[peer] >= unused {
+		r.brought[peer] -= unused
+	}
+}
+
+// claim waits until nobody else receives a file.
+func (r *Replica) claim(ctx context.Context, hash bamboo.Hash) (release func(), err error) {
+	for {
+		r.mu.Lock()
+		other := r.claimed[hash]
+		if other == nil {
+			mine := make(chan struct{})
+			r.claimed[hash] = mine
+			r.mu.Unlock()
+			return func() {
+				r.mu.Lock()
+				delete(r.claimed, hash)
+				r.mu.Unlock()
+				close(mine)
+			}, nil
+		}
+		r.mu.Unlock()
+		select {
+		case <-other:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// changes signals that entries came since it was last received from.
+func (r *Replica) changes() <-chan struct{} { return r.changed }
+
+func (r *Replica) change() {
+	select {
+	case r.changed <- struct{}{}:
+	default:
+	}
+}
+
+// errFound ends a scan.
+var errFound = errors.New("found")
+
+func knows(v *logstore.View, author bamboo.Author) (bool, error) {
+	err := v.HeadsOf(author, func(logstore.Head) error { return errFound })
+	if errors.Is(err, errFound) {
+		return true, nil
+	}
+	return false, err
+}
+
+// plus adds without wrapping around.
+func plus(a, b uint64) uint64 {
+	if a > math.MaxUint64-b {
+		return math.MaxUint64
+	}
+	return a + b
+}

@@ -1,0 +1,212 @@
+package replicate
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"dibber/netkit/host"
+	"dibber/netkit/logstore"
+	"dibber/netkit/negentropy"
+	"dibber/netkit/wire"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+// node is a host on loopback.
+func node(t testing.TB) *host.Node {
+	t.Helper()
+	n, err := host.New(host.Config{Listen: []ma.Multiaddr{ma.StringCast("/ip4/127.0.0.1/udp/0/quic-v1"), ma.StringCast("/ip4/127.0.0.1/tcp/0")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := n.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return n
+}
+
+// serving is a node with a service, which tells its sessions.
+func serving(t testing.TB, r *Replica, cfg Config) (*host.Node, <-chan Event) {
+	t.Helper()
+	n := node(t)
+	events := make(chan Event, 1000)
+	cfg.On = func(e Event) { events <- e }
+	s, err := New(n, r, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return n, events
+}
+
+func connect(t testing.TB, from, to *host.Node) network.Conn {
+	t.Helper()
+	c, err := from.Dial(t.Context(), to.ID(), to.ListenAddrs())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// TestServiceKeepsInStep brings three stores in step by themselves, one of which the first does not know.
+func TestServiceKeepsInStep(t *testing.T) {
+	a, b, c := replicaOf(t), replicaOf(t), replicaOf(t)
+	write(t, a.Store, 1, 100, 100)
+	write(t, c.Store, 3, 100, 100)
+	na, _ := serving(t, a, Config{})
+	nb, _ := serving(t, b, Config{})
+	nc, _ := serving(t, c, Config{})
+	connect(t, na, nb)
+	connect(t, nb, nc)
+	for rootOf(t, a) != rootOf(t, c) || logOf(t, b.Store, 1).Height != 100 {
+		select {
+		case <-t.Context().Done():
+			t.Fatal("they do not come in step")
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// TestTwoSessionsAtOnce brings two stores in step from both sides at once, again and again while both grow.
+func TestTwoSessionsAtOnce(t *testing.T) {
+	a, b := replicaOf(t), replicaOf(t)
+	na, _ := serving(t, a, Config{Every: -1, Rate: 1000})
+	nb, _ := serving(t, b, Config{Every: -1, Rate: 1000})
+	connect(t, na, nb)
+	for range 10 {
+		write(t, a.Store, 1, 700, 100)
+		write(t, b.Store, 2, 700, 100)
+		p, err := a.Store.NewPayload(bytes.NewReader(make([]byte, 300_000)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := a.Store.Append(keyN(1), 0, p); err != nil {
+			t.Fatal(err)
+		}
+		var both sync.WaitGroup
+		for _, d := range []struct {
+			n  *host.Node
+			to peer.ID
+			r  *Replica
+		}{{na, nb.ID(), a}, {nb, na.ID(), b}, {na, nb.ID(), a}} {
+			both.Go(func() {
+				if _, err := Do(t.Context(), d.n, d.to, d.r, SyncConfig{}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		both.Wait()
+		res, err := Do(t.Context(), na, nb.ID(), a, SyncConfig{})
+		if err != nil || !res.Converged {
+			t.Fatalf("%+v %v", res, err)
+		}
+	}
+	for _, r := range []*Replica{a, b} {
+		if report, err := r.Store.Verify(t.Context(), logstore.VerifyConfig{}); err != nil || report.Found > 0 {
+			t.Fatalf("%+v %v", report, err)
+		}
+	}
+}
+
+// TestServiceLimits refuses sessions beyond the limit, and resets those that come too often.
+func TestServiceLimits(t *testing.T) {
+	a, b := replicaOf(t), replicaOf(t)
+	na, events := serving(t, a, Config{Every: -1, PerPeer: 1, Burst: 4, Rate: 0.001})
+	nb := node(t)
+	conn := connect(t, nb, na)
+	held, err := nb.OpenStream(t.Context(), conn, Protocol)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := held.Write([]byte{100}); err != nil { // the beginning of a frame
+		t.Fatal(err)
+	}
+	for { // until it is counted as a session
+		_, err := Do(t.Context(), nb, na.ID(), b, SyncConfig{})
+		if errors.Is(err, ErrRefused) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := held.Reset(); err != nil {
+		t.Fatal(err)
+	}
+	for e := range events { // the one that was held has ended, with nothing said
+		if e.Err != nil {
+			break
+		}
+	}
+	for range 5 {
+		_, err = Do(t.Context(), nb, na.ID(), b, SyncConfig{})
+	}
+	if reset, ok := errors.AsType[*network.StreamError](err); !ok || reset.ErrorCode != network.StreamRateLimited {
+		t.Errorf("too many sessions: %v", err)
+	}
+}
+
+// TestUnsupported tells a peer that takes no part from one that cannot be reached.
+func TestUnsupported(t *testing.T) {
+	n, other := node(t), node(t)
+	connect(t, n, other)
+	if _, err := Do(t.Context(), n, other.ID(), replicaOf(t), SyncConfig{}); !errors.Is(err, ErrUnsupported) {
+		t.Error(err)
+	}
+}
+
+// TestSetsOfEntries reconciles the ids of all entries by negentropy, and costs what the differences cost.
+func TestSetsOfEntries(t *testing.T) {
+	a, b := replicaOf(t), replicaOf(t)
+	write(t, a.Store, 1, 20_000, 10)
+	met(t, a, b, SessionConfig{}, SessionConfig{})
+	write(t, a.Store, 1, 10, 10)
+	write(t, b.Store, 2, 20, 10)
+	na, _ := serving(t, a, Config{Every: -1})
+	nb := node(t)
+	conn := connect(t, nb, na)
+	var have, need, bytes, rounds int
+	see(t, b.Store, func(v *logstore.View) {
+		i, err := negentropy.NewInitiator(v, negentropyFrame)
+		if err != nil {
+			t.Fatal(err)
+		}
+		msg, err := i.Open()
+		for ; err == nil && msg != nil; rounds++ {
+			var answer []byte
+			if answer, err = ask(t.Context(), nb, conn, msg); err != nil {
+				break
+			}
+			bytes += len(msg) + len(answer)
+			var d negentropy.Diff
+			msg, d, err = i.Next(answer)
+			have, need = have+len(d.Have), need+len(d.Need)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+	if have != 20 || need != 10 || rounds > 3 || bytes > 8000 {
+		t.Errorf("have %d, need %d, %d rounds, %d bytes", have, need, rounds, bytes)
+	}
+}
+
+func ask(ctx context.Context, n *host.Node, conn network.Conn, msg []byte) ([]byte, error) {
+	st, err := n.OpenStream(ctx, conn, SetProtocol)
+	if err != nil {
+		return nil, err
+	}
+	return wire.Exchange(ctx, st, msg, maxFrame)
+}
