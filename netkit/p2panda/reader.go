@@ -33,7 +33,7 @@ func NewReader(from io.Reader) *Reader { return &Reader{from: bufio.NewReader(fr
 // It finds the end of a message as it comes, each byte looked at once however few
 // arrive at a time, and holds counts and lengths against what may still come.
 func (r *Reader) Next() (Message, error) {
-	if _, err := r.from.Peek(1); err != nil {
+	if err := r.Wait(); err != nil {
 		return nil, err
 	}
 	r.buf = r.buf[:0]
@@ -51,6 +51,15 @@ func (r *Reader) Next() (Message, error) {
 	}
 	return Decode(r.buf)
 }
+
+// Wait returns when the next message begins, or with the error that [Reader.Next] would return before it.
+func (r *Reader) Wait() error {
+	_, err := r.from.Peek(1)
+	return err
+}
+
+// Buffered says whether something has been read beyond the last message.
+func (r *Reader) Buffered() bool { return r.from.Buffered() > 0 }
 
 func tooLong() error { return fmt.Errorf("%w: longer than %d bytes", ErrMessage, MaxMessage) }
 
