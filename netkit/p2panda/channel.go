@@ -30,6 +30,10 @@ const (
 	service = "p2panda"
 	// memory is what a connection takes at most: a message, the entries that wait to be stored, and as much to write.
 	memory = 2*MaxMessage + batchBytes
+	// supportedWithin is how long a peer may take to say whether it speaks the protocol.
+	supportedWithin = 10 * time.Second
+	// maxTold is how many sessions of a connection are kept for a synchronisation that begins later.
+	maxTold = 8
 	// maxMalformed is how many streams of a connection may end with what is no message.
 	maxMalformed = 3
 	// perSecond and burst are how many messages that are no entries a peer may send. It has reason for some three sessions in 5 s.
@@ -50,6 +54,8 @@ type channel struct {
 	spoken atomic.Bool
 	talk   *rate.Limiter
 
+	told []Session // the first ones that ended, by the lock of the service
+
 	mu        sync.Mutex
 	link      *link
 	in        network.Stream
@@ -61,7 +67,7 @@ func newChannel(s *Service, conn network.Conn) *channel {
 		service: s, conn: conn, relayed: conn.Stat().Limited, opened: conn.Stat().Opened, wake: make(chan struct{}, 1),
 		talk: rate.NewLimiter(perSecond, burst),
 		link: &link{
-			lib: s.replica, self: s.node.ID(), peer: conn.RemotePeer(), timeout: s.cfg.Timeout,
+			lib: s.replica, self: s.node.ID(), peer: conn.RemotePeer(), interval: s.cfg.Interval, timeout: s.cfg.Timeout,
 		},
 	}
 	c.ctx, c.cancel = context.WithCancelCause(s.ctx)
@@ -71,24 +77,30 @@ func newChannel(s *Service, conn network.Conn) *channel {
 // run writes until the connection is of no use any more.
 func (c *channel) run() {
 	err := c.speak()
+	if errors.Is(err, errRefused) && !c.spoken.Load() && !c.supported() {
+		err = ErrUnsupported
+	}
 	c.mu.Lock()
 	busy := len(c.link.sessions) > 0
 	c.mu.Unlock()
-	c.cancel(err)
 	c.reset()
-	cause := context.Cause(c.ctx)
-	if c.service.ctx.Err() != nil || errors.Is(cause, errLost) {
-		if c.service.ctx.Err() == nil {
-			c.service.tell(c, Event{Closed: cause})
-		}
+	if c.service.ctx.Err() != nil {
 		return
 	}
 	// A peer that does not speak, or does not any more, keeps its connection, which may serve others; one that holds a session for
 	// unfinished can only forget it by losing the connection.
-	if busy || !errors.Is(cause, errRefused) && !errors.Is(cause, ErrUnsupported) {
+	if busy || !errors.Is(err, errRefused) && !errors.Is(err, ErrUnsupported) {
 		_ = c.conn.Close()
 	}
-	c.service.tell(c, Event{Closed: cause})
+	c.service.tell(c, Event{Closed: err})
+}
+
+// supported asks whether the peer speaks the protocol: one that does not ends the stream, mostly without saying why.
+func (c *channel) supported() bool {
+	ctx, cancel := context.WithTimeout(c.service.ctx, supportedWithin)
+	defer cancel()
+	ok, err := c.service.node.Supports(ctx, c.conn, ProtocolID)
+	return ok || err != nil
 }
 
 // speak opens this side's stream and writes on it what the link has to say.
@@ -98,9 +110,12 @@ func (c *channel) speak() (err error) {
 		return fmt.Errorf("%w: %w", errRefused, err)
 	}
 	var draining sync.WaitGroup
-	defer draining.Wait()
-	defer func() { c.cancel(err) }()
-	defer context.AfterFunc(c.ctx, func() { _ = out.Reset() })() // a peer may not read what is written
+	defer func() {
+		c.cancel(err)
+		draining.Wait()
+		err = context.Cause(c.ctx) // what came first
+	}()
+	context.AfterFunc(c.ctx, func() { _ = out.Reset() }) // a peer may not read what is written
 	if err := reserve(out); err != nil {
 		return err
 	}
@@ -151,9 +166,9 @@ func (c *channel) tick(w *writer) error {
 		return err
 	}
 	mayAsk := c.service.mayAsk(c)
-	interval := c.service.interval(c.conn.RemotePeer())
+	eager := c.service.syncing(c.conn.RemotePeer())
 	c.mu.Lock()
-	c.link.interval = interval
+	c.link.eager = eager
 	err = c.link.tick(time.Now(), version, mayAsk)
 	outs := c.link.take()
 	c.mu.Unlock()

@@ -20,6 +20,8 @@ const (
 	// batchEntries and batchBytes are how many entries are stored together.
 	batchEntries = 256
 	batchBytes   = 1 << 20
+	// pause is the least time between two requests. A peer's limits are made for nodes that ask every 5 s.
+	pause = time.Second
 	// maxFailures is how many sessions in a row may bring what has to be refused before the connection is closed.
 	maxFailures = 5
 )
@@ -81,6 +83,7 @@ type link struct {
 	lib        library
 	self, peer peer.ID
 	interval   time.Duration // between sessions when nothing changes
+	eager      bool          // ask again until nothing is to be exchanged
 	timeout    time.Duration
 
 	announced uint64 // time of the announcement that was sent last
@@ -90,6 +93,7 @@ type link struct {
 	batchOf   *session
 	batchSize int
 	due       time.Time // of the next request
+	soonest   time.Time // not before, whatever changes
 	version   uint64    // of the store that the peer has been told all of
 	failures  int
 	ended     []Session
@@ -112,14 +116,15 @@ func (l *link) tick(now time.Time, version uint64, mayAsk bool) error {
 	if l.failures >= maxFailures {
 		return fmt.Errorf("%w: in %d sessions", ErrRefused, l.failures)
 	}
-	if l.theirs == nil || len(l.sessions) > 0 || !mayAsk || now.Before(l.due) && version == l.version {
+	due := !now.Before(l.due) || version != l.version || l.eager
+	if l.theirs == nil || len(l.sessions) > 0 || !mayAsk || !due || now.Before(l.soonest) {
 		return nil
 	}
 	set := l.lib.target(l.theirs.Schemas)
 	if len(set) == 0 {
 		return nil
 	}
-	l.due = now.Add(l.interval)
+	l.due, l.soonest = now.Add(l.interval), now.Add(pause)
 	// With number 0 and only when idle: then both ask with the same number if they ask at once, which both sides know how to settle.
 	// Where numbers differ aquadoggo answers with the wrong one.
 	s := &session{ours: true, pending: true, set: set, began: now, last: now}
@@ -190,7 +195,7 @@ func (l *link) request(now time.Time, m SyncRequest) error {
 		case s.pending:
 			l.drop(s)
 			if !same {
-				l.due = now // to ask once more, behind this one
+				l.due, l.soonest = now, now // to ask once more, behind this one
 			}
 		default:
 			// It begins anew what it holds for over: something went wrong at its side.
@@ -307,6 +312,9 @@ func (l *link) end(now time.Time, s *session, err error) {
 	l.ended = append(l.ended, Session{
 		Ours: s.ours, Schemas: s.set, Sent: s.sent, Received: s.got.added, Known: s.got.known, Refused: s.got.refused, Err: err, Took: now.Sub(s.began),
 	})
+	if l.eager && err == nil && s.sent+s.got.added > 0 {
+		l.soonest = now
+	}
 	if err == nil && l.theirs != nil && slices.Equal(s.set, l.lib.target(l.theirs.Schemas)) {
 		// Whoever asked for it, it was about everything.
 		l.due, l.version = now.Add(l.interval), s.version+uint64(s.got.added)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -13,8 +14,9 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 )
 
-// memory is a store without a disk.
+// memoryStore is a store without a disk.
 type memoryStore struct {
+	mu    sync.Mutex
 	order []Place
 	logs  map[LogID][]Record
 	ids   map[bamboo.Hash]Place
@@ -32,15 +34,26 @@ func newMemory(t testing.TB, records ...Record) *memoryStore {
 }
 
 func (m *memoryStore) Since(n uint64, fn func(Place) error) (uint64, error) {
-	for _, p := range m.order[n:] {
+	m.mu.Lock()
+	order := m.order
+	m.mu.Unlock()
+	for _, p := range order[n:] {
 		if err := fn(p); err != nil {
 			return 0, err
 		}
 	}
-	return uint64(len(m.order)), nil
+	return uint64(len(order)), nil
+}
+
+func (m *memoryStore) count() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.order)
 }
 
 func (m *memoryStore) Find(id bamboo.Hash) (Place, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	p, ok := m.ids[id]
 	if !ok {
 		return p, ErrNotFound
@@ -49,7 +62,10 @@ func (m *memoryStore) Find(id bamboo.Hash) (Place, error) {
 }
 
 func (m *memoryStore) Run(log LogID, from, to uint64, fn func(Record) error) error {
-	for _, r := range m.logs[log][from-1:] {
+	m.mu.Lock()
+	entries := m.logs[log]
+	m.mu.Unlock()
+	for _, r := range entries[from-1:] {
 		if r.Seq > to {
 			break
 		}
@@ -61,6 +77,8 @@ func (m *memoryStore) Run(log LogID, from, to uint64, fn func(Record) error) err
 }
 
 func (m *memoryStore) Proven(log LogID, upTo uint64) (uint64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	for i, r := range m.logs[log] {
 		if uint64(i) == upTo || r.Verify() != nil {
 			return uint64(i), nil
@@ -70,6 +88,8 @@ func (m *memoryStore) Proven(log LogID, upTo uint64) (uint64, error) {
 }
 
 func (m *memoryStore) Put(run []Record) (added int, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	for _, r := range run {
 		log := m.logs[r.place().LogID]
 		switch {
@@ -95,6 +115,18 @@ type scene struct {
 	link    *link
 	dog     *dog
 	leash   *leash
+	authors map[string]*author
+}
+
+// author returns the author of a name, made when first asked for.
+func (s *scene) author(name string, seed byte) *author {
+	if s.authors == nil {
+		s.authors = make(map[string]*author)
+	}
+	if s.authors[name] == nil {
+		s.authors[name] = newAuthor(s.t, seed)
+	}
+	return s.authors[name]
 }
 
 // newScene makes both sides, of which ours yields in collisions if yields is set.

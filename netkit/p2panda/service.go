@@ -163,21 +163,21 @@ func (s *Service) mayAsk(c *channel) bool {
 	return true
 }
 
-// interval is the time between sessions with a peer: none during a synchronisation.
-func (s *Service) interval(p peer.ID) time.Duration {
+// syncing says whether a peer is being synchronised with.
+func (s *Service) syncing(p peer.ID) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.syncs[p] != nil {
-		return 0
-	}
-	return s.cfg.Interval
+	return s.syncs[p] != nil
 }
 
 func (s *Service) tell(c *channel, e Event) {
 	e.Peer, e.Relayed = c.conn.RemotePeer(), c.relayed
 	s.mu.Lock()
+	if e.Session != nil && len(c.told) < maxTold {
+		c.told = append(c.told, *e.Session)
+	}
 	if p := s.syncs[e.Peer]; p != nil {
-		p.note(&e)
+		p.note(&e, s.replica.target(p.theirs))
 	}
 	s.mu.Unlock()
 	if s.cfg.On != nil {

@@ -39,12 +39,17 @@ type Result struct {
 	Refused  int `json:"refused"`
 }
 
+func (r *Result) add(s *Session) {
+	r.Sessions++
+	r.Sent, r.Received, r.Refused = r.Sent+s.Sent, r.Received+s.Received, r.Refused+s.Refused
+}
+
 // progress is a synchronisation on its way, by the lock of the service.
 type progress struct {
 	result  Result
 	theirs  []string
 	heard   bool
-	quiet   bool      // the last session had nothing to exchange
+	quiet   bool      // the last session was about everything and had nothing to exchange
 	again   int       // sessions in a row in which the same number of entries was sent and nothing came
 	last    int       // how many that was
 	moved   time.Time // when something was sent last
@@ -52,17 +57,14 @@ type progress struct {
 	changed chan struct{}
 }
 
-// note takes in an event of the peer.
-func (p *progress) note(e *Event) {
+// note takes in an event of the peer, with which these schemas are exchanged.
+func (p *progress) note(e *Event, all []string) {
 	switch {
 	case e.Session != nil:
 		s := e.Session
-		p.result.Sessions++
-		p.result.Sent += s.Sent
-		p.result.Received += s.Received
-		p.result.Refused += s.Refused
+		p.result.add(s)
 		p.result.Relayed = e.Relayed
-		p.quiet = s.Sent == 0 && s.Received == 0 && (s.Err == nil || errors.Is(s.Err, ErrRefused))
+		p.quiet = slices.Equal(s.Schemas, all) && s.Sent == 0 && s.Received == 0 && (s.Err == nil || errors.Is(s.Err, ErrRefused))
 		if s.Sent == 0 || s.Sent != p.last || s.Received > 0 {
 			p.again = 0
 		}
@@ -132,6 +134,10 @@ func (s *Service) begin(p peer.ID, pr *progress) error {
 		if c.conn.RemotePeer() != p {
 			continue
 		}
+		// What has been exchanged since the connection opened is part of it.
+		for _, one := range c.told {
+			pr.note(&Event{Session: &one, Relayed: c.relayed}, nil)
+		}
 		c.mu.Lock()
 		if c.link.theirs != nil {
 			pr.theirs, pr.heard = c.link.theirs.Schemas, true
@@ -153,7 +159,7 @@ func (s *Service) look(pr *progress, began time.Time) (_ Result, done bool, _ er
 	}
 	alive := false
 	for _, c := range s.channels {
-		alive = alive || c.conn.RemotePeer() == p && c.ctx.Err() == nil
+		alive = alive || c.conn.RemotePeer() == p // until it has told why it ended
 	}
 	if pr.heard {
 		pr.result.Schemas = s.replica.target(pr.theirs)
