@@ -21,8 +21,9 @@ var (
 	ErrUnsupported = errors.New("peer does not speak the protocol")
 	// ErrAbused is why a connection is closed whose peer sends what is no message, or more of them than it has reason to.
 	ErrAbused = errors.New("peer breaks the protocol")
+	// ErrLost is why a synchronisation ends whose connection does.
+	ErrLost = errors.New("connection ended")
 
-	errLost    = errors.New("connection ended")
 	errRefused = errors.New("peer closed its end")
 )
 

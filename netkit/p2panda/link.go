@@ -32,7 +32,7 @@ type library interface {
 	target(theirs []string) []string
 	allows(set []string) bool
 	heights(set []string) (heights []AuthorHeights, version uint64, err error)
-	put(set []string, entries []Entry) received
+	put(p peer.ID, set []string, entries []Entry) received
 }
 
 // output is something to write: a message, or the entries that the peer of a session lacks, then that this is all.
@@ -65,13 +65,14 @@ type Session struct {
 	Ours bool `json:"ours"`
 	// Schemas is what it was about.
 	Schemas []string `json:"schemas"`
-	// Sent were sent, Received were new here, Known were not, Refused broke a rule.
+	// Sent were sent, Received were new here, Known were not, Refused broke a rule, Barred were kept out by Config.Admit.
 	Sent     int `json:"sent"`
 	Received int `json:"received"`
 	Known    int `json:"known"`
 	Refused  int `json:"refused"`
-	// Err is the first error, nil if there was none. It wraps [ErrRefused] where the peer is to blame, [ErrStuck] where the session
-	// did not end.
+	Barred   int `json:"barred"`
+	// Err is the first error, nil if there was none. It wraps [ErrRefused] where the peer is to blame, [ErrNotAdmitted] where
+	// Config.Admit is, [ErrStuck] where the session did not end.
 	Err error `json:"-"`
 	// Took is how long it took.
 	Took time.Duration `json:"-"`
@@ -282,10 +283,10 @@ func (l *link) flush(now time.Time) error {
 		return nil
 	}
 	l.batchOf, l.batch, l.batchSize = nil, nil, 0
-	got := l.lib.put(s.set, batch)
+	got := l.lib.put(l.peer, s.set, batch)
 	s.got.add(got)
 	s.last = now
-	if got.err != nil && !errors.Is(got.err, ErrRefused) {
+	if got.err != nil && !errors.Is(got.err, ErrRefused) && !errors.Is(got.err, ErrNotAdmitted) {
 		return got.err
 	}
 	return nil
@@ -310,7 +311,7 @@ func (l *link) end(now time.Time, s *session, err error) {
 		l.failures = 0
 	}
 	l.ended = append(l.ended, Session{
-		Ours: s.ours, Schemas: s.set, Sent: s.sent, Received: s.got.added, Known: s.got.known, Refused: s.got.refused, Err: err, Took: now.Sub(s.began),
+		Ours: s.ours, Schemas: s.set, Sent: s.sent, Received: s.got.added, Known: s.got.known, Refused: s.got.refused, Barred: s.got.barred, Err: err, Took: now.Sub(s.began),
 	})
 	if l.eager && err == nil && s.sent+s.got.added > 0 {
 		l.soonest = now

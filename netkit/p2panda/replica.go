@@ -9,10 +9,15 @@ import (
 	"time"
 
 	"dibber/netkit/bamboo"
+
+	"github.com/libp2p/go-libp2p/core/peer"
 )
 
 // ErrRefused is what the error for an entry wraps that its sender should not have sent.
 var ErrRefused = errors.New("entry refused")
+
+// ErrNotAdmitted is what the error for an entry wraps that Config.Admit kept out. Its sender could not know.
+var ErrNotAdmitted = errors.New("entry not admitted")
 
 // maxAnnounced is how many schemas are announced at most. Those of an application are learned from operations, whoever made them up.
 const maxAnnounced = 1000
@@ -21,6 +26,7 @@ const maxAnnounced = 1000
 type replica struct {
 	store   Store
 	schemas []string // nil means all
+	admit   func(p peer.ID, log LogID, size uint64) (done func(stored bool), err error)
 
 	mu        sync.Mutex
 	index     *index
@@ -147,21 +153,21 @@ func (r *replica) lacking(set []string, have []AuthorHeights, fn func(Record) er
 
 // received is what became of entries.
 type received struct {
-	added, known, refused int
+	added, known, refused, barred int // barred is by Config.Admit
 	// err is the first error, of the sender's or our own.
 	err error
 }
 
 func (r *received) add(o received) {
-	r.added, r.known, r.refused = r.added+o.added, r.known+o.known, r.refused+o.refused
+	r.added, r.known, r.refused, r.barred = r.added+o.added, r.known+o.known, r.refused+o.refused, r.barred+o.barred
 	if r.err == nil {
 		r.err = o.err
 	}
 }
 
-// put checks entries as they came in a session over a set, and stores those that pass. An entry that does not takes with it only what
+// put checks entries as they came from a peer in a session over a set, and stores those that pass. An entry that does not takes with it only what
 // builds on it.
-func (r *replica) put(set []string, entries []Entry) received {
+func (r *replica) put(p peer.ID, set []string, entries []Entry) received {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	c := checker{set: set, index: r.index, logs: make(map[LogID]*draft), docs: make(map[bamboo.Hash]*draft)}
@@ -178,7 +184,7 @@ func (r *replica) put(set []string, entries []Entry) received {
 		slots <- struct{}{}
 		stored.Go(func() {
 			defer func() { <-slots }()
-			results[i] = putRun(r.store, run.records)
+			results[i] = r.putRun(p, run.records)
 		})
 	}
 	stored.Wait()
@@ -191,11 +197,22 @@ func (r *replica) put(set []string, entries []Entry) received {
 	return c.got
 }
 
-func putRun(store Store, run []Record) (out received) {
+func (r *replica) putRun(p peer.ID, run []Record) (out received) {
 	if len(run) == 0 {
 		return out
 	}
-	added, err := store.Put(run)
+	if r.admit != nil {
+		size := uint64(0)
+		for _, one := range run {
+			size += one.PayloadSize
+		}
+		done, err := r.admit(p, run[0].place().LogID, size)
+		if err != nil {
+			return received{barred: len(run), err: fmt.Errorf("%w: %w", ErrNotAdmitted, err)}
+		}
+		defer func() { done(out.added > 0) }()
+	}
+	added, err := r.store.Put(run)
 	switch {
 	case errors.Is(err, ErrRefused):
 		return received{refused: len(run), err: err}

@@ -24,6 +24,9 @@ type Config struct {
 	// Schemas are the ids of those that are exchanged, in any order; empty means all that peers announce. p2panda's own are not
 	// added: a peer takes documents of an application's schema only once it has its definition.
 	Schemas []string
+	// Admit decides whether a peer may bring size bytes of operations to a log; nil lets everybody bring everything. done is told whether
+	// they were stored. A peer brings again, in every session, what was not admitted.
+	Admit func(p peer.ID, log LogID, size uint64) (done func(stored bool), err error)
 	// Interval is the time between sessions with a peer when nothing changes; zero means 30 s. Whatever is stored begins one within a
 	// second.
 	Interval time.Duration
@@ -78,6 +81,7 @@ func New(n *host.Node, cfg Config) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("speak %s: %w", ProtocolID, err)
 	}
+	r.admit = cfg.Admit
 	s := &Service{node: n, cfg: cfg, replica: r, channels: make(map[network.Conn]*channel), syncs: make(map[peer.ID]*progress)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.notify = &network.NotifyBundle{
@@ -134,7 +138,7 @@ func (s *Service) lost(conn network.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if c := s.channels[conn]; c != nil {
-		c.cancel(errLost)
+		c.cancel(ErrLost)
 	}
 }
 

@@ -19,6 +19,9 @@ var ErrNotKept = errors.New("peer does not keep what it is sent")
 // maxAgain is how often the same is sent in one synchronisation.
 const maxAgain = 3
 
+// silence is how long a peer may take to announce, which it does as soon as it is connected.
+const silence = 15 * time.Second
+
 // settle is how long a node may take to put a new schema together and to announce it: it looks every 5 s.
 const settle = 20 * time.Second
 
@@ -33,16 +36,24 @@ type Result struct {
 	Unannounced []string `json:"unannounced"`
 	// Sessions is how many there were.
 	Sessions int `json:"sessions"`
-	// Sent and Received count entries that the other side lacked, Refused those that were not taken here.
+	// Sent and Received count entries that the other side lacked, Refused those that broke a rule, Barred those that Config.Admit kept
+	// out, both in the last session that had any.
 	Sent     int `json:"sent"`
 	Received int `json:"received"`
 	Refused  int `json:"refused"`
+	Barred   int `json:"barred"`
 }
 
 func (r *Result) add(s *Session) {
 	r.Sessions++
-	r.Sent, r.Received, r.Refused = r.Sent+s.Sent, r.Received+s.Received, r.Refused+s.Refused
+	r.Sent, r.Received = r.Sent+s.Sent, r.Received+s.Received
+	if s.Refused+s.Barred > 0 { // they come again every time
+		r.Refused, r.Barred = s.Refused, s.Barred
+	}
 }
+
+// refused says whether a session went on to its end but for entries that were not taken.
+func refused(err error) bool { return errors.Is(err, ErrRefused) || errors.Is(err, ErrNotAdmitted) }
 
 // progress is a synchronisation on its way, by the lock of the service.
 type progress struct {
@@ -64,7 +75,7 @@ func (p *progress) note(e *Event, all []string) {
 		s := e.Session
 		p.result.add(s)
 		p.result.Relayed = e.Relayed
-		p.quiet = slices.Equal(s.Schemas, all) && s.Sent == 0 && s.Received == 0 && (s.Err == nil || errors.Is(s.Err, ErrRefused))
+		p.quiet = slices.Equal(s.Schemas, all) && s.Sent == 0 && s.Received == 0 && (s.Err == nil || refused(s.Err))
 		if s.Sent == 0 || s.Sent != p.last || s.Received > 0 {
 			p.again = 0
 		}
@@ -72,7 +83,7 @@ func (p *progress) note(e *Event, all []string) {
 			p.moved = time.Now()
 			p.again++
 		}
-		if errors.Is(s.Err, ErrRefused) {
+		if refused(s.Err) {
 			p.err = s.Err
 		}
 	case e.Closed != nil:
@@ -88,7 +99,7 @@ func (p *progress) note(e *Event, all []string) {
 
 // Sync waits until nothing is left to exchange with a connected peer: a session has passed in which neither side lacked anything, so that
 // what was sent is known to have been kept. After definitions of schemas were sent it waits for the peer to announce them. The
-// error wraps [ErrUnsupported], [ErrSilent], [ErrNotKept], [ErrRefused] or [ErrStuck]; the result says how far it came.
+// error wraps [ErrUnsupported], [ErrSilent], [ErrNotKept], [ErrRefused], [ErrNotAdmitted] or [ErrStuck]; the result says how far it came.
 func (s *Service) Sync(ctx context.Context, p peer.ID) (Result, error) {
 	pr := &progress{result: Result{Peer: p}, changed: make(chan struct{}, 1)}
 	if err := s.begin(p, pr); err != nil {
@@ -170,15 +181,15 @@ func (s *Service) look(pr *progress, began time.Time) (_ Result, done bool, _ er
 	case pr.again >= maxAgain:
 		return fail(ErrNotKept)
 	case pr.heard && !waits && (pr.quiet || len(pr.result.Schemas) == 0):
-		if pr.result.Refused > 0 {
+		if pr.result.Refused+pr.result.Barred > 0 {
 			return fail(pr.err)
 		}
 		return pr.result, true, nil
 	case !alive && pr.err == nil:
-		return fail(errLost)
+		return fail(ErrLost)
 	case !alive:
 		return fail(pr.err)
-	case !pr.heard && time.Since(began) >= s.cfg.Timeout:
+	case !pr.heard && time.Since(began) >= silence:
 		return fail(ErrSilent)
 	}
 	return pr.result, false, nil
