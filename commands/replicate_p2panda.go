@@ -43,7 +43,9 @@ func (o *pandaOptions) validate() error {
 func (o *pandaOptions) config(r *replicate.Replica) p2panda.Config {
 	return p2panda.Config{
 		Store: p2panda.Logs(r.Store), Schemas: o.Schemas,
-		Admit: func(p peer.ID, log p2panda.LogID, size uint64) (func(bool), error) { return r.Admit(p, log.Author, log.Log, size) },
+		Admit: func(p peer.ID, log p2panda.LogID, size uint64) (func(bool), error) {
+			return r.Admit(p, log.Author, log.Log, size)
+		},
 	}
 }
 
@@ -67,8 +69,12 @@ func (o *syncOptions) pandaExcludes() error {
 		name string
 		set  bool
 	}{
-		{"--dir", o.Dir != "both"}, {"--algo", o.Algo != "auto"}, {"--dry-run", o.DryRun},
-		{"--print-missing", o.PrintMissing}, {"--verify-only", o.VerifyOnly}, {"--stdio", o.Stdio},
+		{"--dir", o.Dir != "both"},
+		{"--algo", o.Algo != "auto"},
+		{"--dry-run", o.DryRun},
+		{"--print-missing", o.PrintMissing},
+		{"--verify-only", o.VerifyOnly},
+		{"--stdio", o.Stdio},
 	} {
 		if f.set {
 			return usagef("p2panda's protocol has no %s: it excludes --p2panda", f.name)
@@ -132,7 +138,9 @@ type pandaClosed struct {
 	Error string  `json:"error"`
 }
 
-func (s pandaClosed) line() string { return fmt.Sprintf("p2panda with %s (%s) is over: %s", s.Peer, s.Path, s.Error) }
+func (s pandaClosed) line() string {
+	return fmt.Sprintf("p2panda with %s (%s) is over: %s", s.Peer, s.Path, s.Error)
+}
 
 func pandaEvents() []event {
 	return []event{{"p2panda.session", pandaSession{}}, {"p2panda.closed", pandaClosed{}}}

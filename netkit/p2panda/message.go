@@ -3,6 +3,14 @@
 // have, tells how far each log of them goes, and sends the entries that the other
 // lacks.
 //
+// A session tells both sides' heights and sends what is lacking; there is no message for errors, and no end to a session
+// that one side has dropped. So a [Service] gives up sessions that do not go on, with their connection, on which
+// the peer would hold them for unfinished for ever.
+//
+// It knows no schemas. Which document and schema a log is of follows from its operations; what comes in is proven and
+// stored in a [Store], and goes out again to whoever lacks it, in an order and to an extent that a node takes: one that
+// meets an entry it does not take drops the session and says nothing.
+//
 // The sources are those of aquadoggo 0.8.0 (replication/message.rs, manager.rs,
 // strategies/log_height.rs, network/peers/handler.rs); where the handbook differs the code
 // is followed, since that is who answers.
