@@ -183,6 +183,7 @@ func (l *link) request(now time.Time, m SyncRequest) error {
 	if m.Mode != LogHeight || !l.lib.allows(m.Schemas) {
 		return nil // there is no message to say so
 	}
+	l.learn(now, m.Schemas)
 	for _, s := range slices.Clone(l.sessions) {
 		same := slices.Equal(s.set, m.Schemas)
 		switch {
@@ -218,6 +219,19 @@ func (l *link) request(now time.Time, m SyncRequest) error {
 		l.send(SyncDone{Session: s.id})
 	}
 	return nil
+}
+
+// learn adds to what the peer announced what it asks for: a node whose set changes twice in a second does not announce the second time.
+func (l *link) learn(now time.Time, set []string) {
+	if l.theirs == nil || len(intersect(set, l.theirs.Schemas)) == len(set) {
+		return
+	}
+	known, err := SchemaSet(append(slices.Clone(l.theirs.Schemas), set...)...)
+	if err != nil || len(known) > maxAnnounced {
+		return
+	}
+	l.theirs = &Announce{Version: Version, Timestamp: l.theirs.Timestamp, Schemas: known}
+	l.due = now
 }
 
 // answer takes the heights of the peer, to which the answer is what it lacks.

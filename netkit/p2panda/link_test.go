@@ -192,6 +192,25 @@ func TestAnnouncements(t *testing.T) {
 	}
 }
 
+// A node that puts a schema together in the second of its last announcement never announces it. What it asks for shows it.
+func TestLostAnnouncement(t *testing.T) {
+	both(t, func(t *testing.T, yields bool) {
+		a := newAuthor(t, 1)
+		noteID, defs := a.schema("note")
+		s := newScene(t, yields, nil, append(defs, a.create(noteID, map[string]any{"text": "1"}))...)
+		s.leash.tick()
+		s.dog.publish(defs...)
+		s.run(3)
+		s.check(3)
+		if s.leash.announced == 0 || s.dog.announce.Timestamp > s.leash.announced || !slices.Contains(s.dog.announce.Schemas, noteID) {
+			t.Fatal("nothing was lost")
+		}
+		if !slices.Contains(s.link.theirs.Schemas, noteID) {
+			t.Errorf("the peer is thought to want %v", s.link.theirs.Schemas)
+		}
+	})
+}
+
 func TestListOfSchemas(t *testing.T) {
 	s := newScene(t, true, []string{"blob_v1", "schema_definition_v1"})
 	if err := s.tick(0); err != nil {

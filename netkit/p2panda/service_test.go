@@ -12,7 +12,6 @@ import (
 	"dibber/netkit/natlab"
 	"dibber/netkit/relay"
 
-	corehost "github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
@@ -68,8 +67,6 @@ func begin(t *testing.T, n *host.Node, store Store, cfg Config) (*Service, *hear
 	})
 	return s, h
 }
-
-func info(h corehost.Host) peer.AddrInfo { return peer.AddrInfo{ID: h.ID(), Addrs: h.Addrs()} }
 
 // reach returns how a node of ours gets a connection with a kennel: directly, or through a relay of ours at which the kennel has a
 // reservation.
