@@ -327,14 +327,17 @@ var errOver = errors.New("session is over")
 // lacking writes the entries that the peer of a session lacks.
 func (w *writer) lacking(s *session) error {
 	c := w.channel
-	err := c.service.replica.lacking(s.set, s.have, func(r Record) error {
+	c.mu.Lock()
+	held := c.link.held(s)
+	c.mu.Unlock()
+	err := c.service.replica.lacking(s.set, held, func(r Record) error {
 		err := w.message(Entry{Session: s.id, Entry: r.Raw, Operation: r.Operation})
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if !c.link.open(s) {
 			return errors.Join(errOver, err)
 		}
-		c.link.wrote(time.Now(), s, 1, false)
+		c.link.wrote(time.Now(), s, r.place())
 		return err
 	})
 	if errors.Is(err, errOver) {
@@ -348,6 +351,6 @@ func (w *writer) lacking(s *session) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.link.wrote(time.Now(), s, 0, true)
+	c.link.wroteAll(time.Now(), s)
 	return nil
 }

@@ -90,6 +90,7 @@ type link struct {
 	announced uint64 // time of the announcement that was sent last
 	theirs    *Announce
 	sessions  []*session
+	sent      map[LogID]uint64 // up to where entries were sent since a session has been open
 	batch     []Entry
 	batchOf   *session
 	batchSize int
@@ -259,14 +260,29 @@ func (l *link) answer(now time.Time, m Have) error {
 	return nil
 }
 
-// wrote notes that entries of a session were written; all says that it was all, and that this was said.
-func (l *link) wrote(now time.Time, s *session, entries int, all bool) {
-	s.last = now
-	s.sent += entries
-	if all {
-		s.done = true
-		l.finish(now, s)
+// held is what the peer of a session has, or will have when it has read what was sent in another that is open, too.
+func (l *link) held(s *session) map[LogID]uint64 {
+	heights := byLog(s.have)
+	for log, seq := range l.sent {
+		heights[log] = max(heights[log], seq)
 	}
+	return heights
+}
+
+// wrote notes that an entry was written for a session.
+func (l *link) wrote(now time.Time, s *session, p Place) {
+	s.last = now
+	s.sent++
+	if l.sent == nil {
+		l.sent = make(map[LogID]uint64)
+	}
+	l.sent[p.LogID] = p.Seq
+}
+
+// wroteAll notes that nothing is left to be written for a session, and that this was said.
+func (l *link) wroteAll(now time.Time, s *session) {
+	s.last, s.done = now, true
+	l.finish(now, s)
 }
 
 // entry keeps an entry until there are enough to be stored.
@@ -338,6 +354,9 @@ func (l *link) end(now time.Time, s *session, err error) {
 
 func (l *link) drop(s *session) {
 	l.sessions = slices.DeleteFunc(l.sessions, func(o *session) bool { return o == s })
+	if len(l.sessions) == 0 {
+		l.sent = nil // what the peer lacks from now on it has not kept
+	}
 	if l.batchOf == s {
 		l.batchOf, l.batch, l.batchSize = nil, nil, 0
 	}

@@ -211,6 +211,33 @@ func TestLostAnnouncement(t *testing.T) {
 	})
 }
 
+// What was sent in one session is not sent again in another that is open at the same time, but in one after both.
+func TestNothingIsSentTwice(t *testing.T) {
+	a := newAuthor(t, 1)
+	_, defs := a.schema("note")
+	s := newScene(t, true, nil, defs...)
+	entries := func() (n int) {
+		for _, m := range s.ours() {
+			if _, ok := m.(Entry); ok {
+				n++
+			}
+		}
+		return n
+	}
+	s.hear(SyncRequest{Schemas: System()[:1]}, SyncRequest{Session: 1, Schemas: System()[:2]}, Have{})
+	if n := entries(); n != 1 {
+		t.Errorf("%d entries in the first session", n)
+	}
+	s.hear(Have{Session: 1})
+	if n := entries(); n != 1 {
+		t.Errorf("%d entries in the second session", n)
+	}
+	s.hear(SyncDone{}, SyncDone{Session: 1}, SyncRequest{Schemas: System()}, Have{})
+	if n := entries(); n != 2 {
+		t.Errorf("%d entries in a session after both", n)
+	}
+}
+
 func TestListOfSchemas(t *testing.T) {
 	s := newScene(t, true, []string{"blob_v1", "schema_definition_v1"})
 	if err := s.tick(0); err != nil {

@@ -51,15 +51,11 @@ func TestWithheld(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var have []AuthorHeights
-			for log, seq := range c.heights {
-				have = append(have, AuthorHeights{log.Author, []Height{{log.Log, seq}}})
-			}
 			var got, want []bamboo.Hash
 			for _, r := range c.want {
 				want = append(want, r.ID)
 			}
-			if err := r.lacking([]string{note}, have, func(r Record) error {
+			if err := r.lacking([]string{note}, c.heights, func(r Record) error {
 				got = append(got, r.ID)
 				return nil
 			}); err != nil {

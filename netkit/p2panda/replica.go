@@ -120,14 +120,19 @@ func (r *replica) heights(set []string) (out []AuthorHeights, version uint64, er
 	return out, r.index.seen, nil
 }
 
-// lacking calls fn for every entry that a peer lacks, document by document.
-func (r *replica) lacking(set []string, have []AuthorHeights, fn func(Record) error) error {
+// byLog are heights by their log.
+func byLog(have []AuthorHeights) map[LogID]uint64 {
 	heights := make(map[LogID]uint64)
 	for _, a := range have {
 		for _, h := range a.Logs {
 			heights[LogID{a.Author, h.Log}] = h.Seq
 		}
 	}
+	return heights
+}
+
+// lacking calls fn for every entry that a peer with these heights lacks, document by document.
+func (r *replica) lacking(set []string, heights map[LogID]uint64, fn func(Record) error) error {
 	r.mu.Lock()
 	docs, err := r.index.included(set)
 	r.mu.Unlock()

@@ -163,16 +163,16 @@ func (s *scene) ours() (out []Message) {
 			out = append(out, o.message)
 			continue
 		}
-		err := s.replica.lacking(o.lacking.set, o.lacking.have, func(r Record) error {
+		err := s.replica.lacking(o.lacking.set, s.link.held(o.lacking), func(r Record) error {
 			out = append(out, Entry{Session: o.lacking.id, Entry: r.Raw, Operation: r.Operation})
-			s.link.wrote(s.now, o.lacking, 1, false)
+			s.link.wrote(s.now, o.lacking, r.place())
 			return nil
 		})
 		if err != nil {
 			s.t.Fatal(err)
 		}
 		out = append(out, SyncDone{Session: o.lacking.id})
-		s.link.wrote(s.now, o.lacking, 0, true)
+		s.link.wroteAll(s.now, o.lacking)
 	}
 	for _, m := range out {
 		if _, err := Encode(m); err != nil {
