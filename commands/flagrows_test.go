@@ -54,6 +54,8 @@ func sharedFlagRows() []flagRow {
 		{groupStore, "quota-store", "Admit.Total", "sync.txtar"},
 		{groupStore, "min-free", "Admit.MinFree", "sync.txtar"},
 		{groupStore, "sync-interval", "SyncInterval", "sync_live.txtar"},
+		{groupStore, "p2panda", "Panda.On", "p2panda.txtar"},
+		{groupStore, "schema", "Panda.Schemas", "p2panda.txtar"},
 	}
 }
 

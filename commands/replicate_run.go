@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"dibber/netkit/p2panda"
 	"dibber/netkit/peering"
 	"dibber/netkit/punch"
 	"dibber/netkit/replicate"
@@ -31,6 +32,7 @@ type runOptions struct {
 	Interfaces   []string
 	SyncInterval time.Duration
 	ReadyFile    string
+	Panda        pandaOptions
 }
 
 // runReady is the ready event of replicate run.
@@ -90,7 +92,7 @@ store knows nothing of are refused unless --allow-author or --accept-any says ot
 			&cli.BoolFlag{Name: "mdns", Usage: "announce the node on the local network, and connect with those found there", Destination: &o.MDNS},
 			listFlag("", "mdns-interface", "use the network of `INTERFACE` only (repeatable)", &o.Interfaces),
 			intervalFlag(&o.SyncInterval), readyFileFlag(&o.ReadyFile), storeFlag(&o.Store),
-		}, admitFlags(&o.Admit), hostFlags(&o.Host)),
+		}, pandaFlags(&o.Panda, "exchange entries with nodes of p2panda (aquadoggo), too, by their own protocol"), admitFlags(&o.Admit), hostFlags(&o.Host)),
 		options: &o, doc: runDoc{}, events: runEvents(), longLived: always,
 		validate: o.validate,
 		run:      func(ctx context.Context, out *output) (any, error) { return o.run(ctx, out) },
@@ -120,11 +122,11 @@ func (o *runOptions) validate(args []string) error {
 			return usagef("--namespace: %d bytes are more than 255", len(ns))
 		}
 	}
-	return errors.Join(o.Admit.validate(), o.Host.validate())
+	return errors.Join(o.Panda.validate(), o.Admit.validate(), o.Host.validate())
 }
 
 func runEvents() []event {
-	list := slices.Concat([]event{{"ready", runReady{}}, {"session", sessionEvent{}}}, reservationEvents(), registrationEvents())
+	list := slices.Concat([]event{{"ready", runReady{}}, {"session", sessionEvent{}}}, pandaEvents(), reservationEvents(), registrationEvents())
 	for _, kind := range peeringKinds() {
 		list = append(list, event{"peer." + string(kind), peerLine{}})
 	}
@@ -161,6 +163,17 @@ func (o *runOptions) run(ctx context.Context, out *output) (doc any, err error) 
 	cfg.Peering = &peering.Config{Require: []protocol.ID{replicate.Protocol}}
 	if !o.Host.NoDiscovery {
 		cfg.Punch = &punch.Config{}
+	}
+	if o.Panda.On {
+		cfg.Peering.Require = append(cfg.Peering.Require, p2panda.ProtocolID)
+		pandaCfg := o.Panda.config(r)
+		pandaCfg.On = func(e p2panda.Event) { tellPanda(out, e) }
+		// Before the parts that hold the streams of its protocol, which they then leave to it.
+		var panda *p2panda.Service
+		if panda, err = p2panda.New(n, pandaCfg); err != nil {
+			return nil, err
+		}
+		defer closing(&err, panda.Close)
 	}
 	result := runDoc{Peer: new(n.ID())}
 	sessions := make(chan replicate.Event, 64)

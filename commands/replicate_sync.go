@@ -11,6 +11,7 @@ import (
 	"dibber/netkit/bamboo"
 	"dibber/netkit/dial"
 	"dibber/netkit/host"
+	"dibber/netkit/p2panda"
 	"dibber/netkit/replicate"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -31,6 +32,7 @@ type syncOptions struct {
 	VerifyOnly   bool
 	UntilDirect  bool
 	Stdio        bool
+	Panda        pandaOptions
 }
 
 // missingDoc is a run of entries that one side has and the other lacks.
@@ -59,7 +61,8 @@ type syncDoc struct {
 	Addr  *string     `json:"addr"`
 	Relay *relayLimit `json:"relay"` // null: no limit, or no relay
 	replicate.Result
-	TookMS float64 `json:"took_ms"`
+	P2panda *pandaDoc `json:"p2panda"` // null without --p2panda; with it, what is above but the path stays empty
+	TookMS  float64   `json:"took_ms"`
 
 	told tellMode
 }
@@ -116,7 +119,7 @@ a fork was found or the stores still differ, 6 if either side refused entries.`,
 			&cli.BoolFlag{Name: "until-direct", Usage: "wait for a direct path before anything is sent, or exit 7 at --timeout", Destination: &o.UntilDirect},
 			&cli.BoolFlag{Name: "stdio", Usage: "speak over stdin and stdout, to the same command at the other end, instead of with a target", Destination: &o.Stdio},
 			storeFlag(&o.Store),
-		}, admitFlags(&o.Admit), sourceFlags(&o.Sources), hostFlags(&o.Host)),
+		}, pandaFlags(&o.Panda, "exchange entries with nodes of p2panda (aquadoggo) by their own protocol"), admitFlags(&o.Admit), sourceFlags(&o.Sources), hostFlags(&o.Host)),
 		options: &o, doc: syncDoc{}, manyDoc: syncManyDoc{},
 		events:   append(reachEvents(), event{"path.changed", pathLine{}}, event{"session.path", replicatePath{}}, event{"missing", missingDoc{}}, event{"progress", replicate.Progress{}}),
 		validate: o.validate,
@@ -149,7 +152,7 @@ func (o *syncOptions) validate(args []string) error {
 	case o.Stdio && o.UntilDirect:
 		return usagef("--stdio has no path: it excludes --until-direct")
 	}
-	if err := errors.Join(o.Admit.validate(), o.Sources.validate()); err != nil {
+	if err := errors.Join(o.pandaExcludes(), o.Panda.validate(), o.Admit.validate(), o.Sources.validate()); err != nil {
 		return err
 	}
 	if o.Stdio {
@@ -218,14 +221,21 @@ func runSync(ctx context.Context, out *output, o syncOptions) (doc any, err erro
 	}
 	defer closing(&err, n.Close)
 	defer o.Host.punching(n)()
+	var panda *p2panda.Service
+	if o.Panda.On {
+		if panda, err = p2panda.New(n, o.Panda.config(r)); err != nil {
+			return nil, err
+		}
+		defer closing(&err, panda.Close)
+	}
 	if len(targets) == 1 {
-		d, err := o.sync(ctx, out, n, r, find, targets[0])
+		d, err := o.sync(ctx, out, n, r, panda, find, targets[0])
 		return syncResults{syncDoc: &d}, err
 	}
 	var docs syncResults
 	var failed []error
 	for _, t := range targets {
-		d, err := o.sync(ctx, out, n, r, find, t)
+		d, err := o.sync(ctx, out, n, r, panda, find, t)
 		docs.Results = append(docs.Results, d)
 		if err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", t.ID, err))
@@ -240,8 +250,8 @@ func runSync(ctx context.Context, out *output, o syncOptions) (doc any, err erro
 	return docs, &failure{Exit: exitPartial, Err: fmt.Errorf("%d of %d peers: %w", len(failed), len(targets), errors.Join(failed...))}
 }
 
-// sync is the session, or the sessions, with one peer.
-func (o *syncOptions) sync(ctx context.Context, out *output, n *host.Node, r *replicate.Replica, find finder, t addr.Target) (d syncDoc, err error) {
+// sync is the session, or the sessions, with one peer; by p2panda's protocol if panda is not nil.
+func (o *syncOptions) sync(ctx context.Context, out *output, n *host.Node, r *replicate.Replica, panda *p2panda.Service, find finder, t addr.Target) (d syncDoc, err error) {
 	d.Peer, d.told = &t.ID, o.mode()
 	d.Forks, d.Reconcile.Algo = []replicate.Fork{}, "none"
 	started := time.Now()
@@ -250,6 +260,10 @@ func (o *syncOptions) sync(ctx context.Context, out *output, n *host.Node, r *re
 		return d, err
 	}
 	out.status("connecting with %s", t.ID)
+	if panda != nil {
+		err = o.syncPanda(ctx, out, n, panda, t, &d)
+		return d, err
+	}
 	reached, err := dial.Do(ctx, n, t.ID, t.Addrs, dial.Config{UntilDirect: o.UntilDirect, On: func(e dial.Event) { tellDial(out, t, e, false) }})
 	if err != nil {
 		return d, err
@@ -343,6 +357,9 @@ func (d syncResults) renderText(t *text) {
 
 // renderText is the receipt.
 func (d *syncDoc) renderText(t *text) {
+	if d.P2panda != nil {
+		d.P2panda.renderText(t)
+	}
 	if d.RootLocal == nil {
 		return
 	}

@@ -179,6 +179,11 @@ func (s *Scene) Discover(ctx context.Context, point, namespace string) ([]Found,
 	return doc.Peers, nil
 }
 
+// Dibber runs any other command of dibber to its end and decodes the document it prints.
+func (s *Scene) Dibber(ctx context.Context, into any, args ...string) error {
+	return s.run(ctx, into, args)
+}
+
 // run runs a command of dibber to its end and decodes the document it prints.
 func (s *Scene) run(ctx context.Context, into any, args []string) error {
 	var out, said bytes.Buffer

@@ -18,46 +18,71 @@ const text = "made of holes in the ground"
 
 // documents makes a schema and a document of it at one node and waits for the document at another. It returns how long that took.
 func documents(ctx context.Context, s *bed.Scene, from, to *node) (time.Duration, error) {
+	schema, err := from.define(ctx, s, "note")
+	if err != nil {
+		return 0, err
+	}
+	if err := from.write(ctx, s, schema, text); err != nil {
+		return 0, err
+	}
+	published := time.Now()
+	if err := to.awaits(ctx, schema, text); err != nil {
+		return 0, err
+	}
+	s.Say("second has it, too")
+	return time.Since(published), nil
+}
+
+// define makes a schema of one text at a node and returns its id.
+func (v *node) define(ctx context.Context, s *bed.Scene, name string) (schema string, err error) {
 	// Nodes tell each other of new schemas with a time in seconds, and take no second telling of the same: so not in the second in
 	// which they started.
 	select {
 	case <-time.After(2 * time.Second):
 	case <-ctx.Done():
-		return 0, ctx.Err()
+		return "", ctx.Err()
 	}
-	field, err := from.publish(ctx, s, "schema_field_definition_v1", "name=str:text", "type=str:str")
+	field, err := v.publish(ctx, s, fieldDefinition()...)
 	if err != nil {
-		return 0, err
+		return "", err
 	}
-	view, err := from.publish(ctx, s, "schema_definition_v1", "name=str:note", "description=str:Notes", "fields=views:"+field)
+	view, err := v.publish(ctx, s, definition(name, field)...)
 	if err != nil {
-		return 0, err
+		return "", err
 	}
-	schema := "note_" + view
-	s.Say("first has the schema %.20s…", schema)
-	// The schema has to be put together before it takes documents.
-	var document string
-	err = poll(ctx, func() (err error) {
-		document, err = from.publish(ctx, s, schema, "text=str:"+text)
-		return err
-	})
-	if err != nil {
-		return 0, err
-	}
-	s.Say("first has the document %.20s…", document)
-	published := time.Now()
-	err = poll(ctx, func() error {
-		got, err := to.texts(ctx, schema)
-		if err == nil && !strings.Contains(got, text) {
-			err = fmt.Errorf("%s has %s", to.name, got)
+	s.Say("%s has the schema %s_%.20s…", v.name, name, view)
+	return name + "_" + view, nil
+}
+
+// fieldDefinition and definition are what the operations are made of that define a schema.
+func fieldDefinition() []string {
+	return []string{"schema_field_definition_v1", "name=str:text", "type=str:str"}
+}
+
+func definition(name, field string) []string {
+	return []string{"schema_definition_v1", "name=str:" + name, "description=str:Texts", "fields=views:" + field}
+}
+
+// write makes a document with a text at a node, once the schema has been put together there.
+func (v *node) write(ctx context.Context, s *bed.Scene, schema, text string) error {
+	return poll(ctx, func() error {
+		document, err := v.publish(ctx, s, schema, "text=str:"+text)
+		if err == nil {
+			s.Say("%s has the document %.20s…", v.name, document)
 		}
 		return err
 	})
-	if err != nil {
-		return 0, err
-	}
-	s.Say("second has it, too")
-	return time.Since(published), nil
+}
+
+// awaits waits until a node has a document with a text.
+func (v *node) awaits(ctx context.Context, schema, text string) error {
+	return poll(ctx, func() error {
+		got, err := v.texts(ctx, schema)
+		if err == nil && !strings.Contains(got, text) {
+			err = fmt.Errorf("%s has %s", v.name, got)
+		}
+		return err
+	})
 }
 
 // poll tries until it works or ctx ends; then it returns why it did not.
@@ -76,21 +101,30 @@ func poll(ctx context.Context, try func() error) error {
 }
 
 // publish makes a document and returns its id, which is also that of its first view.
-func (v *node) publish(ctx context.Context, s *bed.Scene, schema string, fields ...string) (id string, err error) {
-	p, err := s.Start(ctx, nil, program(s), append([]string{"create", schema}, fields...)...)
+func (v *node) publish(ctx context.Context, s *bed.Scene, of ...string) (id string, err error) {
+	made, err := create(ctx, s, of)
 	if err != nil {
 		return "", err
-	}
-	line, err := p.Line(ctx, "")
-	if err != nil {
-		return "", err
-	}
-	made := strings.Fields(line)
-	if len(made) != 3 {
-		return "", fmt.Errorf("create %s: %q", schema, line)
 	}
 	_, err = v.query(ctx, fmt.Sprintf(`mutation { publish(entry: %q, operation: %q) { seqNum } }`, made[0], made[1]))
 	return made[2], err
+}
+
+// create signs the first operation of a document, of a schema and fields, and returns entry, operation and id.
+func create(ctx context.Context, s *bed.Scene, of []string) ([]string, error) {
+	p, err := s.Start(ctx, nil, program(s), append([]string{"create"}, of...)...)
+	if err != nil {
+		return nil, err
+	}
+	line, err := p.Line(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	made := strings.Fields(line)
+	if len(made) != 3 {
+		return nil, fmt.Errorf("create %s: %q", of[0], line)
+	}
+	return made, nil
 }
 
 // texts returns the documents of a schema as JSON.

@@ -26,6 +26,8 @@ func Peer() bed.Peer {
 			{Name: "we find an edge at our server and reach it", Public: true, Run: weReach},
 			{Name: "an edge finds us at our server and reaches us", Public: true, Run: reachesUs},
 			{Name: "we reserve and register at its relay, an edge reaches us", Public: true, Run: atTheirs},
+			{Name: "our replicate exchanges entries with it", Public: true, Run: exchange, Limit: 3 * time.Minute},
+			{Name: "our replicate exchanges entries with it through our relay", Public: true, Run: exchangeRelayed, Limit: 3 * time.Minute},
 		},
 	}
 }
