@@ -95,12 +95,12 @@ func (c tcp) Reset() error { return c.Close() }
 // wires returns both ends of a connection.
 func wires(t testing.TB) (a, b tcp) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // loopback
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	c, err := net.Dial("tcp", l.Addr().String()) //nolint:noctx // loopback
+	c, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}

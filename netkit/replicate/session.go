@@ -2,38 +2,16 @@ package replicate
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"dibber/netkit/bamboo"
 	"dibber/netkit/logstore"
 	"dibber/netkit/negentropy"
 	"dibber/netkit/wire"
 )
-
-// Algo is how two sides find out in which logs they differ.
-type Algo byte
-
-const (
-	// Auto takes the first of the others that can be taken.
-	Auto Algo = iota
-	// Cursor lists what has grown since the last session.
-	Cursor
-	// Vector lists all logs.
-	Vector
-	// Ranges reconciles the sets of heads.
-	Ranges
-)
-
-// String returns the algorithm's word.
-func (a Algo) String() string {
-	return []string{"auto", "cursor", "vector", "rbsr"}[min(a, Ranges)]
-}
 
 const (
 	minWindow = 64 << 10
@@ -46,75 +24,6 @@ const (
 	// partTime is how long the end of the other side is waited for.
 	partTime = 5 * time.Second
 )
-
-// Stream is what a session runs over.
-type Stream interface {
-	io.ReadWriter
-	// CloseWrite tells the other side that nothing more comes; Reset makes reads and writes on both sides fail.
-	CloseWrite() error
-	Reset() error
-	SetReadDeadline(t time.Time) error
-	SetWriteDeadline(t time.Time) error
-}
-
-// SessionConfig says what a session is to do. The zero value answers.
-type SessionConfig struct {
-	// Dialled says that this side began; exactly one of the two does.
-	Dialled bool
-	// Peer names the other side, to remember how far it has come; empty does not.
-	Peer string
-	// NoPull takes nothing, NoPush gives nothing.
-	NoPull, NoPush bool
-	// Compare compares the roots and transfers nothing. List finds out what each side lacks and transfers nothing either.
-	Compare, List bool
-	// Algo is how to find out in which logs the sides differ; the side that dialled decides, as far as it can be done.
-	Algo Algo
-	// Limit is how many bytes the path carries each way before it is cut: runs go in small frames, and stop before; zero is no limit.
-	Limit uint64
-	// Idle is how long one frame may take to come, or to be taken; zero means a minute.
-	Idle time.Duration
-	// On is told of progress; nil means nobody. It is called by several goroutines, one at a time.
-	On func(Progress)
-	// OnMissing is told of every run that one side has and the other lacks, as far as this side learns of it; nil means nobody.
-	OnMissing func(Missing)
-}
-
-func (c *SessionConfig) frame() int {
-	if c.Limit > 0 {
-		return logstore.InlineMax
-	}
-	return runBytes
-}
-
-// Missing is a run of a log that one side lacks.
-type Missing struct {
-	Author bamboo.Author
-	Log    uint64
-	// From and To are the numbers of the first and the last entry.
-	From, To uint64
-	// Here says that this side lacks it.
-	Here bool
-}
-
-// Count counts entries and the bytes of their payloads.
-type Count struct {
-	Entries int    `json:"entries"`
-	Bytes   uint64 `json:"bytes"`
-}
-
-func (c *Count) add(entries int, bytes uint64) {
-	c.Entries += entries
-	c.Bytes += bytes
-}
-
-// Progress is how far a session has come.
-type Progress struct {
-	Pulled Count `json:"pulled"`
-	Pushed Count `json:"pushed"`
-	// Have and Need are how many entries the other side and this one were found to lack so far.
-	Have uint64 `json:"have"`
-	Need uint64 `json:"need"`
-}
 
 // session is one side of one session.
 type session struct {
@@ -281,131 +190,6 @@ func (s *session) part() {
 	}
 }
 
-// greet exchanges the hellos.
-func (s *session) greet() (err error) {
-	if s.own, err = s.describe(); err != nil {
-		return err
-	}
-	if s.cfg.Dialled {
-		if err := s.recall(); err != nil {
-			return err
-		}
-		if err := s.out.write(s.own.encode()); err != nil {
-			return fmt.Errorf("hello: %w", err)
-		}
-	}
-	frame, err := s.next()
-	if err != nil {
-		return fmt.Errorf("hello: %w", err)
-	}
-	if len(frame) == 0 || kind(frame[0]) != kindHello {
-		if len(frame) > 0 && kind(frame[0]) == kindRefusal {
-			return fmt.Errorf("%w by the peer: %q", ErrRefused, frame[1:])
-		}
-		return broken("it does not say hello")
-	}
-	if s.theirs, err = decodeHello(frame[1:]); err != nil {
-		return err
-	}
-	s.rounds = 1
-	if s.cfg.Dialled {
-		s.algo = s.theirs.algo
-		return nil
-	}
-	if err := s.recall(); err != nil {
-		return err
-	}
-	s.algo = s.choose()
-	s.own.algo = s.algo
-	return s.out.write(s.own.encode())
-}
-
-// describe makes the own hello.
-func (s *session) describe() (hello, error) {
-	h := hello{
-		algo: s.cfg.Algo, window: window, epoch: s.view.Epoch(), arrivals: s.view.Arrivals(), entries: uint64(s.view.Len()), root: s.view.Root(),
-	}
-	switch {
-	case s.cfg.Compare:
-		h.flags = flagCompare
-	case !s.cfg.List:
-		h.flags = flagTakes | flagGives
-	}
-	if s.cfg.NoPull {
-		h.flags &^= flagTakes
-	}
-	if s.cfg.NoPush {
-		h.flags &^= flagGives
-	}
-	sum, err := s.view.Sum(0, s.view.Len())
-	if err != nil {
-		return h, err
-	}
-	h.fingerprint = sum.Fingerprint()
-	digest := newDigest()
-	err = s.view.Heads(func(l logstore.Head) error {
-		if l.Height > 0 {
-			h.logs++
-		}
-		if l.Fork > 0 {
-			digest.add(l.Author, l.Log, l.Fork)
-		}
-		return nil
-	})
-	h.forks = digest.sum()
-	return h, err
-}
-
-// recall adds to the own hello how far this side has come with the other.
-func (s *session) recall() error {
-	if s.cursorName() == "" || s.cfg.List { // which is to count everything
-		return nil
-	}
-	c, err := s.view.Cursor(s.cursorName())
-	if errors.Is(err, logstore.ErrNotFound) {
-		return nil
-	}
-	s.own.cursorEpoch, s.own.received = c.Epoch, c.Received
-	return err
-}
-
-// cursorName is under what this side remembers the other: who dials knows a peer, who answers knows a store, whatever identity the
-// peer has that day.
-func (s *session) cursorName() string {
-	if s.cfg.Dialled || s.cfg.Peer == "" {
-		return s.cfg.Peer
-	}
-	return string(binary.BigEndian.AppendUint64([]byte("epoch"), s.theirs.epoch))
-}
-
-// choose decides how to find out in which logs the sides differ.
-func (s *session) choose() Algo {
-	here := s.own.cursorEpoch == s.theirs.epoch && s.own.received <= s.theirs.arrivals
-	there := s.theirs.cursorEpoch == s.own.epoch && s.theirs.received <= s.own.arrivals
-	// Nothing remembered is as good as a cursor at the beginning, unless that means to list many logs.
-	cursor := here && (there || s.own.logs <= fewLogs) || there && s.theirs.logs <= fewLogs
-	if !here {
-		s.own.received = 0
-	}
-	many := s.own.logs > fewLogs || s.theirs.logs > fewLogs
-	// Entries that differ though their sums do not were made to collide: sums over heads are not to be relied upon either.
-	collided := s.own.entries == s.theirs.entries && s.own.fingerprint == s.theirs.fingerprint && s.own.root != s.theirs.root
-	want := s.theirs.algo
-	switch {
-	case cursor && (want == Auto || want == Cursor):
-		return Cursor
-	case want == Vector, collided, !many && want != Ranges:
-		return Vector
-	default:
-		return Ranges
-	}
-}
-
-// equal reports whether there is nothing to do.
-func (s *session) equal() bool {
-	return s.own.root == s.theirs.root
-}
-
 // read takes frames until both sides are done.
 func (s *session) read() error {
 	for {
@@ -534,68 +318,10 @@ func (s *session) allSent() error {
 	return s.reach(func(e *state) { e.sent = true })
 }
 
-// remember keeps how far this side has come with the other.
-func (s *session) remember(equal bool) error {
-	if s.cursorName() == "" || s.cfg.List {
-		return nil
-	}
-	c, err := s.view.Cursor(s.cursorName())
-	if errors.Is(err, logstore.ErrNotFound) {
-		if !s.cfg.Dialled && s.ended.taken == 0 {
-			return nil // who brings nothing leaves no trace
-		}
-		err = nil
-	}
-	if err != nil {
-		return err
-	}
-	before := c
-	s.mu.Lock()
-	converged := equal || s.ownFin != nil && s.peerFin != nil && s.ownFin.root == s.peerFin.root
-	switch {
-	case converged, s.own.flags&flagTakes != 0 && s.theirs.flags&flagGives != 0 && !s.ended.incomplete && s.algo != Cursor:
-		c.Epoch, c.Received = s.theirs.epoch, s.theirs.arrivals
-	case s.algo == Cursor:
-		c.Epoch, c.Received = 0, 0 // it did not lead there: the next session looks at everything
-	}
-	if converged || s.peerFin != nil && s.peerFin.complete && s.own.flags&flagGives != 0 {
-		c.Acked = s.own.arrivals
-	}
-	s.mu.Unlock()
-	c.Converged = converged
-	if c == before { // nothing is written for nothing
-		return nil
-	}
-	c.Synced = uint64(time.Now().UnixMilli())
-	return s.replica.Store.SetCursor(s.cursorName(), c)
-}
-
 // next reads a frame, which cannot be drawn out for longer than it may take as a whole.
 func (s *session) next() ([]byte, error) {
 	if err := s.st.SetReadDeadline(time.Now().Add(s.cfg.Idle)); err != nil {
 		return nil, err
 	}
 	return s.in.Next()
-}
-
-// counter counts the bytes of a stream, and bounds how long writing them may take.
-type counter struct {
-	Stream
-	idle           time.Duration
-	sent, received atomic.Int64
-}
-
-func (c *counter) Read(p []byte) (int, error) {
-	n, err := c.Stream.Read(p)
-	c.received.Add(int64(n))
-	return n, err
-}
-
-func (c *counter) Write(p []byte) (int, error) {
-	if err := c.SetWriteDeadline(time.Now().Add(c.idle)); err != nil {
-		return 0, err
-	}
-	n, err := c.Stream.Write(p)
-	c.sent.Add(int64(n))
-	return n, err
 }
