@@ -343,8 +343,11 @@ func (l *link) end(now time.Time, s *session, err error) {
 	l.ended = append(l.ended, Session{
 		Ours: s.ours, Schemas: s.set, Sent: s.sent, Received: s.got.added, Known: s.got.known, Refused: s.got.refused, Barred: s.got.barred, Err: err, Took: now.Sub(s.began),
 	})
-	if l.eager && err == nil && s.sent+s.got.added > 0 {
+	// A node counts an entry among its heights only once it has put the document together.
+	if l.eager && err == nil && s.got.added > 0 && s.sent == 0 {
 		l.soonest = now
+	} else if s.sent > 0 {
+		l.soonest = now.Add(pause)
 	}
 	if err == nil && l.theirs != nil && slices.Equal(s.set, l.lib.target(l.theirs.Schemas)) {
 		// Whoever asked for it, it was about everything.
