@@ -100,14 +100,14 @@ func (o *syncOptions) overStdio(ctx context.Context, out *output) (doc any, err 
 	defer stop()
 	cfg := o.session(out)
 	if cfg.Dialled, err = replicate.Toss(st); err != nil {
-		return nil, err
+		return nil, cutShort(err)
 	}
 	var d syncDoc
 	d.told = o.mode()
 	d.Result, err = r.Run(ctx, st, cfg)
 	d.TookMS = millis(time.Since(started))
 	if err != nil {
-		return nil, err
+		return nil, cutShort(err)
 	}
 	t := newText(out.e)
 	d.renderText(t)

@@ -275,7 +275,7 @@ func (o *syncOptions) sync(ctx context.Context, out *output, n *host.Node, r *re
 	if err == nil {
 		err = o.verdict(&d.Result)
 	}
-	return d, err
+	return d, cutShort(err)
 }
 
 // took notes a path and tells what a relay lets through.
@@ -329,10 +329,17 @@ func syncFailure(err error) (failure, bool) {
 		return failure{Exit: exitRefused, Code: "relay_limit", Phase: "replicate", Retryable: true, Hint: "--until-direct waits for a direct path; what has come is kept"}, true
 	case errors.Is(err, replicate.ErrRefused):
 		return failure{Exit: exitRefused, Phase: "replicate", Retryable: true}, true
-	case replicate.Cut(err):
-		return failure{Exit: exitUnreachable, Code: "connection_lost", Phase: "replicate", Retryable: true, Hint: "what has come is kept; run it again"}, true
 	}
 	return failure{}, false
+}
+
+// cutShort gives the error of a session that ended with its connection its class. It is
+// for these alone: an error of a file may look the same.
+func cutShort(err error) error {
+	if err == nil || !replicate.Cut(err) {
+		return err
+	}
+	return &failure{Exit: exitUnreachable, Code: "connection_lost", Phase: "replicate", Retryable: true, Err: err, Hint: "what has come is kept; run it again"}
 }
 
 func (d syncResults) quiet() string {
