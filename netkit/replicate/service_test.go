@@ -123,7 +123,7 @@ func TestTwoSessionsAtOnce(t *testing.T) {
 // TestServiceLimits refuses sessions beyond the limit, and resets those that come too often.
 func TestServiceLimits(t *testing.T) {
 	a, b := replicaOf(t), replicaOf(t)
-	na, events := serving(t, a, Config{Every: -1, PerPeer: 1, Burst: 4, Rate: 0.001})
+	na, events := serving(t, a, Config{Every: -1, PerPeer: 1, Burst: 200, Rate: 0.001})
 	nb := node(t)
 	conn := connect(t, nb, na)
 	held, err := nb.OpenStream(t.Context(), conn, Protocol)
@@ -150,7 +150,7 @@ func TestServiceLimits(t *testing.T) {
 			break
 		}
 	}
-	for range 5 {
+	for range 200 {
 		_, err = Do(t.Context(), nb, na.ID(), b, SyncConfig{})
 	}
 	if reset, ok := errors.AsType[*network.StreamError](err); !ok || reset.ErrorCode != network.StreamRateLimited {
