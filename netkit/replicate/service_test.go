@@ -82,8 +82,10 @@ func TestServiceKeepsInStep(t *testing.T) {
 // TestTwoSessionsAtOnce brings two stores in step from both sides at once, again and again while both grow.
 func TestTwoSessionsAtOnce(t *testing.T) {
 	a, b := replicaOf(t), replicaOf(t)
-	na, _ := serving(t, a, Config{Every: -1, Rate: 1000})
-	nb, _ := serving(t, b, Config{Every: -1, Rate: 1000})
+	// One that has ended here may not have ended there.
+	limits := Config{Every: -1, Rate: 1000, Sessions: 32, PerPeer: 16}
+	na, _ := serving(t, a, limits)
+	nb, _ := serving(t, b, limits)
 	connect(t, na, nb)
 	for range 10 {
 		write(t, a.Store, 1, 700, 100)
@@ -102,13 +104,13 @@ func TestTwoSessionsAtOnce(t *testing.T) {
 			r  *Replica
 		}{{na, nb.ID(), a}, {nb, na.ID(), b}, {na, nb.ID(), a}} {
 			both.Go(func() {
-				if _, err := Do(t.Context(), d.n, d.to, d.r, SyncConfig{}); err != nil {
+				if _, err := doPatiently(t, d.n, d.to, d.r); err != nil {
 					t.Error(err)
 				}
 			})
 		}
 		both.Wait()
-		res, err := Do(t.Context(), na, nb.ID(), a, SyncConfig{})
+		res, err := doPatiently(t, na, nb.ID(), a)
 		if err != nil || !res.Converged {
 			t.Fatalf("%+v %v", res, err)
 		}
@@ -120,11 +122,31 @@ func TestTwoSessionsAtOnce(t *testing.T) {
 	}
 }
 
+// doPatiently is Do, again as long as the other side has no memory to spare for one more.
+func doPatiently(t *testing.T, n *host.Node, p peer.ID, r *Replica) (Result, error) {
+	for {
+		res, err := Do(t.Context(), n, p, r, SyncConfig{})
+		if reset, ok := errors.AsType[*network.StreamError](err); !ok || reset.ErrorCode != network.StreamResourceLimitExceeded {
+			return res, err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
 // TestServiceLimits refuses sessions beyond the limit, and resets those that come too often.
 func TestServiceLimits(t *testing.T) {
 	a, b := replicaOf(t), replicaOf(t)
-	na, events := serving(t, a, Config{Every: -1, PerPeer: 1, Burst: 200, Rate: 0.001})
-	nb := node(t)
+	na, nb := node(t), node(t)
+	events := make(chan Event, 1000)
+	s, err := New(na, a, Config{Every: -1, PerPeer: 1, Burst: 100, Rate: 0.001, On: func(e Event) { events <- e }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	conn := connect(t, nb, na)
 	held, err := nb.OpenStream(t.Context(), conn, Protocol)
 	if err != nil {
@@ -133,14 +155,16 @@ func TestServiceLimits(t *testing.T) {
 	if _, err := held.Write([]byte{100}); err != nil { // the beginning of a frame
 		t.Fatal(err)
 	}
-	for { // until it is counted as a session
-		_, err := Do(t.Context(), nb, na.ID(), b, SyncConfig{})
-		if errors.Is(err, ErrRefused) {
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
+	counted := func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.of[nb.ID()] == 1
+	}
+	for !counted() {
+		time.Sleep(time.Millisecond)
+	}
+	if _, err := Do(t.Context(), nb, na.ID(), b, SyncConfig{}); !errors.Is(err, ErrRefused) {
+		t.Errorf("one too many: %v", err)
 	}
 	if err := held.Reset(); err != nil {
 		t.Fatal(err)
@@ -150,7 +174,7 @@ func TestServiceLimits(t *testing.T) {
 			break
 		}
 	}
-	for range 200 {
+	for range 100 {
 		_, err = Do(t.Context(), nb, na.ID(), b, SyncConfig{})
 	}
 	if reset, ok := errors.AsType[*network.StreamError](err); !ok || reset.ErrorCode != network.StreamRateLimited {
