@@ -47,6 +47,7 @@ const maxPasses = 1000
 func Do(ctx context.Context, n *host.Node, p peer.ID, r *Replica, cfg SyncConfig) (total Result, err error) {
 	cfg.Dialled, cfg.Peer = true, string(p)
 	total.Reconcile.Algo, total.Forks = "none", []Fork{}
+	defer n.KeepAlive(p)() // a peer that died says nothing: it is found out within seconds
 	for range maxPasses {
 		conn, err := n.Dial(ctx, p, nil)
 		if err != nil {
