@@ -48,9 +48,10 @@ func newHolepunch(e *env) spec {
 	return spec{
 		name: "holepunch", usage: "make a direct connection through NATs, and say what happened", args: "<relay>/p2p-circuit/p2p/<peer>",
 		about: `The other side waits with dibber holepunch listen, which prints the address to give here, or is any libp2p peer
-that keeps a reservation on a relay and speaks DCUtR. Both are connected through the relay first, tell each other where
-they were seen, and dial each other at the same moment. The direct connection is then shown to carry data without the
-relayed one. If the other side has no reservation yet, it is waited for until --timeout.`,
+that keeps a reservation on a relay and speaks DCUtR. A relay of dibber hands the other side an offer; otherwise, or where
+that fails, both are connected through the relay first. They tell each other where they were seen, and dial each other at
+the same moment. The direct connection is then shown to carry data without a relayed one. If the other side has no
+reservation yet, it is waited for until --timeout.`,
 		examples: []string{
 			"dibber holepunch /ip4/127.0.0.1/udp/4001/quic-v1/p2p/12D3KooWCw68m5CRcV8vD9iuR325oKwJHLYqTYH5mYwD6k2QV4nm/p2p-circuit/p2p/12D3KooWBkMuB7nkeLcxVHe1uLcBuNoB6rmTCMxNrTDGsWu4roev",
 			"dibber holepunch @home --peers @peers.txt --transport tcp --hold 1m",

@@ -1,6 +1,7 @@
 package bed
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -55,6 +56,29 @@ func (b *Builder) Go(ctx context.Context, dir, pkg, out string) error {
 // Cargo builds the crate in the peer's folder; its program is then in debug of Dir.
 func (b *Builder) Cargo(ctx context.Context) error {
 	return b.Run(ctx, b.Source, "cargo", "build", "--locked", "-j1", "--target-dir", b.Dir)
+}
+
+// NPM copies the peer's program and the packages that its lock file names to Dir, and installs these unless they are there.
+func (b *Builder) NPM(ctx context.Context, program ...string) error {
+	if err := b.Copy(program...); err != nil {
+		return err
+	}
+	lock, err := os.ReadFile(filepath.Join(b.Source, "package-lock.json"))
+	if err != nil {
+		return err
+	}
+	mark := filepath.Join(b.Dir, "installed") // the lock file by which everything was installed
+	if installed, err := os.ReadFile(mark); err == nil && bytes.Equal(installed, lock) {
+		return nil
+	}
+	if err := b.Copy("package.json", "package-lock.json"); err != nil {
+		return err
+	}
+	// Not npm ci: it demands that the lock file names the native addons of all other platforms, too.
+	if err := b.Run(ctx, b.Dir, "npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--no-update-notifier"); err != nil {
+		return err
+	}
+	return os.WriteFile(mark, lock, 0o644)
 }
 
 // Copy copies files of the peer's folder to Dir.

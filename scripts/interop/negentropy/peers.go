@@ -3,9 +3,7 @@
 package negentropy
 
 import (
-	"bytes"
 	"context"
-	"os"
 	"path/filepath"
 
 	"dibber/scripts/interop/bed"
@@ -57,22 +55,5 @@ func buildJavaScript(ctx context.Context, b *bed.Builder) error {
 		return err
 	}
 	b.Source = filepath.Join(b.Root, "testdata", "interop", "nostr-tools")
-	if err := b.Copy("peer.mjs"); err != nil {
-		return err
-	}
-	lock, err := os.ReadFile(filepath.Join(b.Source, "package-lock.json"))
-	if err != nil {
-		return err
-	}
-	mark := filepath.Join(b.Dir, "installed") // the lock file by which everything was installed
-	if installed, err := os.ReadFile(mark); err == nil && bytes.Equal(installed, lock) {
-		return nil
-	}
-	if err := b.Copy("package.json", "package-lock.json"); err != nil {
-		return err
-	}
-	if err := b.Run(ctx, b.Dir, "npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts", "--no-update-notifier"); err != nil {
-		return err
-	}
-	return os.WriteFile(mark, lock, 0o644)
+	return b.NPM(ctx, "peer.mjs")
 }
