@@ -7,7 +7,7 @@
 //	      bamboo logstore                           entries of signed logs, and a store of them
 //	host                                            Config → *host.Node, the one place that builds libp2p hosts
 //	L1    rendezvous relay dialback reach           one protocol each
-//	      mdns ping pipe vantage portmap replicate
+//	      mdns ping pipe perf vantage portmap replicate
 //	      p2panda
 //	L2    natcheck punch discover dial peering serve
 //	                                                what a person asks for, composed of the above
