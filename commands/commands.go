@@ -27,6 +27,7 @@ func commandList(e *env) []spec {
 		newHolepunch(e),
 		newPipe(e),
 		newPing(e),
+		newPerf(e),
 		newNatcheck(e),
 		newReplicate(e),
 		newExplain(e),

@@ -136,7 +136,7 @@ func TestDocumentsOfHosts(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	const quic, tcp = "/ip4/127.0.0.1/udp/0/quic-v1", "/ip4/127.0.0.1/tcp/0"
-	server := start(t, "serve", "--relay", "--rendezvous", "--vantage", "--state-dir", filepath.Join(dir, "server"), "--listen", quic)
+	server := start(t, "serve", "--relay", "--rendezvous", "--vantage", "--perf", "--state-dir", filepath.Join(dir, "server"), "--listen", quic)
 	at := server.ready()
 	relayed := start(t, "serve", "--use-relay", at.Addrs[0], "--state-dir", filepath.Join(dir, "relayed"), "--listen", tcp)
 	registered := start(t, "serve", "--register", at.Addrs[0], "--namespace", "chat",
@@ -160,6 +160,7 @@ func TestDocumentsOfHosts(t *testing.T) {
 	goldenDocument(t, "holepunch.failed.json", fails(t, exitUnreachable, "holepunch", "/ip4/127.0.0.1/tcp/1/p2p/"+at.Peer+"/p2p-circuit/p2p/"+peer.Peer, "--listen", quic))
 	goldenDocument(t, "pipe.json", fails(t, exitProtocol, "pipe", at.Addrs[0], "--tcp", "127.0.0.1:1", "--listen", quic))
 	goldenDocument(t, "ping.json", succeeds(t, "ping", at.Addrs[0], "--listen", quic, "-c", "2", "-i", "1ms"))
+	goldenDocument(t, "perf.json", succeeds(t, "perf", at.Addrs[0], "--listen", quic, "--bytes", "1000", "--raw"))
 	goldenDocument(t, "natcheck.json", fails(t, exitInconclusive, "natcheck", "--server", at.Addrs[0], "--listen", quic, "--no-history"))
 	goldenDocument(t, "id.json", succeeds(t, "id", "--state-dir", filepath.Join(dir, "own"), "--listen", quic))
 	goldenDocument(t, "id.remote.json", succeeds(t, "id", at.Addrs[0], "--listen", quic))

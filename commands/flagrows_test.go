@@ -92,6 +92,7 @@ func commandFlagRows() []flagRow {
 		{"serve", "vantage", "Vantage", "natcheck.txtar"},
 		{"serve", "vantage-per-prefix", "VantageLimits.PerPrefix", "natcheck.txtar"},
 		{"serve", "vantage-per-peer", "VantageLimits.PerPeer", "natcheck.txtar"},
+		{"serve", "perf", "Perf", "perf.txtar"},
 		{"serve", "mdns", "MDNS", "mdns.txtar"},
 		{"serve", "mdns-interface", "MDNSInterfaces", "mdns.txtar"},
 		{"serve", "use-relay", "UseRelays", "serve_flags.txtar"},
@@ -120,6 +121,14 @@ func commandFlagRows() []flagRow {
 		{"ctl registrations", "namespace", "Namespace", "ctl.txtar"},
 		{"ctl registrations", "limit", "Limit", "ctl.txtar"},
 		{"ctl drain", "within", "Within", "ctl.txtar"},
+
+		{"perf", "dir", "Dir", "perf.txtar"},
+		{"perf", "duration", "Duration", "perf.txtar"},
+		{"perf", "bytes", "Bytes", "perf.txtar"},
+		{"perf", "trips", "Trips", "perf.txtar"},
+		{"perf", "raw", "Raw", "perf.txtar"},
+		{"perf", "until-direct", "UntilDirect", "perf.txtar"},
+		{"perf", "relay-only", "RelayOnly", "perf.txtar"},
 
 		{"dial", "ping", "Ping", "dial_exit.txtar"},
 		{"dial", "interval", "Interval", "dial_exit.txtar"},

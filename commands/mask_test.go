@@ -114,7 +114,7 @@ func quoted(s string) string {
 // maskNumber keeps counts and limits; what is measured differs.
 func maskNumber(key, number string) string {
 	switch key {
-	case "ms", "uptime_s", "ttl_s", "duration_left_s", "bytes_left", "seq":
+	case "ms", "uptime_s", "ttl_s", "duration_left_s", "bytes_left", "bytes_per_s", "upload_ratio", "download_ratio", "seq":
 		if len(number) > 2 || key != "seq" { // that of a record is a time, that of a pong counts
 			return quoted("<" + key + ">")
 		}

@@ -12,6 +12,7 @@ import (
 	"dibber/netkit/dialback"
 	"dibber/netkit/host"
 	"dibber/netkit/natcheck"
+	"dibber/netkit/perf"
 	"dibber/netkit/punch"
 	"dibber/netkit/relay"
 	"dibber/netkit/rendezvous"
@@ -46,6 +47,7 @@ type serveOptions struct {
 	MDNS           bool
 	MDNSInterfaces []string
 
+	Perf         bool
 	Replicate    bool
 	Store        storeOptions
 	Admit        admitOptions
@@ -78,7 +80,7 @@ private, it reserves on two relays among its peers; and it gives up either when 
 
 Roles combine: --relay carries circuits for peers behind NATs, --rendezvous keeps who is registered where,
 --autonat tells peers whether they can be reached, --vantage shows them how their NAT treats them, --replicate keeps the
-store of logs in step with those of connected peers. --use-relay, --register and --peer make the node a client of other servers as well. With --mdns, and in the namespaces where it is
+store of logs in step with those of connected peers, --perf lets them measure throughput. --use-relay, --register and --peer make the node a client of other servers as well. With --mdns, and in the namespaces where it is
 registered, it finds peers and connects with them. It listens on port 4001, UDP and TCP, unless --listen says otherwise,
 and keeps its identity and its registrations in the state folder. dibber ctl shows what it does and changes its limits
 while it runs. SIGHUP reads the lists of --allow-* and --deny-*, the
@@ -136,6 +138,9 @@ func (o *serveOptions) config(out *output, own peer.ID, db *store.DB) (serve.Con
 	cfg.Full = o.full()
 	if o.Vantage {
 		cfg.Vantage = &o.VantageLimits
+	}
+	if o.Perf {
+		cfg.Perf = &perf.ServerConfig{}
 	}
 	cfg.MDNS, cfg.MDNSInterfaces = o.MDNS, o.MDNSInterfaces
 	for flag, list := range map[string]struct {

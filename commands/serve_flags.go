@@ -51,6 +51,8 @@ func serveFlags(o *serveOptions) []cli.Flag {
 		count("vantage-per-prefix", "answer at most `N` datagrams a second from one network, an IPv4 /24 or IPv6 /56; 0 means 500", &o.VantageLimits.PerPrefix),
 		count("vantage-per-peer", "answer at most `N` requests a minute of one peer; 0 means 60", &o.VantageLimits.PerPeer),
 
+		boolean("perf", "let peers measure throughput (dibber perf); for --raw of theirs it opens a TCP port to them for that long", &o.Perf),
+
 		boolean("mdns", "announce the node on the local network, and connect with those found there", &o.MDNS),
 		listFlag("", "mdns-interface", "use the network of `INTERFACE` only (repeatable)", &o.MDNSInterfaces),
 

@@ -175,6 +175,18 @@ type limitsDoc struct {
 	Peering    *peeringLimits    `json:"peering"`
 	Vantage    *vantageLimits    `json:"vantage"`
 	Replicate  *replicateLimits  `json:"replicate"`
+	Perf       *perfLimits       `json:"perf"`
+}
+
+// perfLimits are those of answering who measures.
+type perfLimits struct {
+	Streams   int     `json:"streams"` // at once
+	PerPeer   int     `json:"per_peer"`
+	DurationS float64 `json:"duration_s"` // of one way
+}
+
+func (l perfLimits) String() string {
+	return fmt.Sprintf("perf  %d measurements at once, %d of one peer, %s each", l.Streams, l.PerPeer, durationText(time.Duration(l.DurationS*float64(time.Second))))
 }
 
 // replicateLimits are those of keeping a store in step.
@@ -264,6 +276,9 @@ func limitsOf(l serve.Limits) limitsDoc {
 	if r := l.Replicate; r != nil {
 		d.Replicate = &replicateLimits{r.Sessions, r.PerPeer, r.Every.Seconds()}
 	}
+	if p := l.Perf; p != nil {
+		d.Perf = &perfLimits{p.Streams, p.PerPeer, p.Duration.Seconds()}
+	}
 	if a := l.AutoNAT; a != nil {
 		d.AutoNAT = &autoNATLimits{a.PerMinute, a.PerPeerPerMinute}
 	}
@@ -302,6 +317,8 @@ func roleText(role string, l limitsDoc) string {
 		return fmt.Sprintf("autonat  v1 and v2, %d dial-backs a minute, %d per peer", l.AutoNAT.PerMinute, l.AutoNAT.PerPeerPerMinute)
 	case serve.RolePeering:
 		return l.Peering.String()
+	case serve.RolePerf:
+		return l.Perf.String()
 	case serve.RoleReplicate:
 		return fmt.Sprintf("replicate  %d sessions at once, %d of one peer", l.Replicate.Sessions, l.Replicate.PerPeer)
 	}

@@ -8,8 +8,6 @@ import (
 	"math"
 	"time"
 
-	"dibber/netkit/ping"
-
 	"github.com/libp2p/go-libp2p/core/network"
 )
 
@@ -129,7 +127,7 @@ func (t *Transfer) take(d duplex, m *meter, j job) error {
 	tell := func(now time.Duration) {
 		if m.cfg.On != nil && second > 0 {
 			m.cfg.On(Progress{
-				Direction: j.direction, Raw: j.raw, AtMS: ping.Milliseconds(now), Bytes: second,
+				Direction: j.direction, Raw: j.raw, AtMS: milliseconds(now), Bytes: second,
 				Rate: float64(second) / (now - told).Seconds(), Path: t.Path,
 			})
 		}
@@ -151,10 +149,13 @@ func (t *Transfer) take(d duplex, m *meter, j job) error {
 	if took-told >= 100*time.Millisecond || told == 0 {
 		tell(took)
 	}
-	t.Bytes, t.MS = up, ping.Milliseconds(took)
+	t.Bytes, t.MS = up, milliseconds(took)
 	if j.direction == Download {
 		t.Bytes = down
 	}
 	t.Rate = float64(t.Bytes) / took.Seconds()
 	return nil
 }
+
+// milliseconds is d in milliseconds with microsecond precision.
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

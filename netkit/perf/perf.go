@@ -10,7 +10,6 @@ import (
 
 	"dibber/netkit/addr"
 	"dibber/netkit/host"
-	"dibber/netkit/ping"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -30,6 +29,7 @@ var (
 // Direction is a way that bytes go.
 type Direction string
 
+// The ways that bytes go, as this side sees them.
 const (
 	Upload   Direction = "upload"
 	Download Direction = "download"
@@ -199,7 +199,7 @@ func (m *meter) trips(ctx context.Context) error {
 		}
 		took = append(took, d)
 		slices.Sort(took)
-		ms := ping.Milliseconds
+		ms := milliseconds
 		m.r.Trips = &Trips{len(took), ms(took[0]), ms(took[len(took)/2]), ms(took[len(took)-1])}
 	}
 	return nil

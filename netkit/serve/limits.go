@@ -3,6 +3,7 @@ package serve
 import (
 	"dibber/netkit/dialback"
 	"dibber/netkit/peering"
+	"dibber/netkit/perf"
 	"dibber/netkit/relay"
 	"dibber/netkit/rendezvous"
 	"dibber/netkit/replicate"
@@ -17,6 +18,7 @@ type Limits struct {
 	Peering    *peering.Limits
 	Vantage    *vantage.Config
 	Replicate  *replicate.Config
+	Perf       *perf.ServerConfig
 }
 
 // Limits are the limits in force.
@@ -35,6 +37,9 @@ func (s *Server) Limits() (l Limits) {
 	}
 	if s.vantage != nil {
 		l.Vantage = new(s.vantage.Limits())
+	}
+	if s.perf != nil {
+		l.Perf = new(s.perf.Limits())
 	}
 	if s.sessions != nil {
 		l.Replicate = new(s.sessions.Limits())

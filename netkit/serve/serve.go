@@ -17,6 +17,7 @@ import (
 	"dibber/netkit/mdns"
 	"dibber/netkit/natcheck"
 	"dibber/netkit/peering"
+	"dibber/netkit/perf"
 	"dibber/netkit/punch"
 	"dibber/netkit/reach"
 	"dibber/netkit/relay"
@@ -34,6 +35,7 @@ const (
 	RoleAutoNAT    = "autonat"
 	RoleVantage    = "vantage"
 	RoleReplicate  = "replicate"
+	RolePerf       = "perf"
 	RoleMDNS       = "mdns"
 	RoleRelayed    = "use-relay" // keeps reservations
 	RoleRegistered = "register"  // keeps registrations
@@ -55,6 +57,8 @@ type Config struct {
 	Vantage *vantage.Config
 	// Replicate keeps a replica in step with those of connected peers; nil does not.
 	Replicate *Replicate
+	// Perf answers those who measure throughput; nil does not.
+	Perf *perf.ServerConfig
 	// MDNS announces the node on the local network.
 	MDNS bool
 	// MDNSInterfaces are the networks to announce it on; nil means all.
@@ -137,6 +141,7 @@ type Server struct {
 	peering  *peering.Service // nil where nobody is looked for
 	vantage  *vantage.Server
 	sessions *replicate.Service
+	perf     *perf.Server
 
 	registrars []*rendezvous.Registrar // as in cfg.Registrations
 
@@ -199,6 +204,10 @@ func (s *Server) startServers() error {
 		}
 		s.vantage = v
 		s.add(&s.forAll, RoleVantage, v.Close)
+	}
+	if s.cfg.Perf != nil {
+		s.perf = perf.New(s.n, *s.cfg.Perf)
+		s.add(&s.forAll, RolePerf, s.perf.Close)
 	}
 	return s.startReplicate()
 }
