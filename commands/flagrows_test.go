@@ -24,6 +24,8 @@ func sharedFlagRows() []flagRow {
 
 		{groupHost, "listen", "Host.Listen", "host_flags.txtar"},
 		{groupHost, "transport", "Host.Transports", "host_flags.txtar"},
+		{groupHost, "security", "Host.Security", "stacks.txtar"},
+		{groupHost, "muxer", "Host.Muxers", "stacks.txtar"},
 		{groupHost, "tls-cert", "Host.TLSCert", "host_flags.txtar"},
 		{groupHost, "tls-key", "Host.TLSKey", "host_flags.txtar"},
 		{groupHost, "identity", "Host.Identity", "host_flags.txtar"},

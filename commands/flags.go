@@ -57,6 +57,8 @@ func outputFlags(o *sharedOptions, timeout time.Duration) []cli.Flag {
 type hostOptions struct {
 	Listen      []string // multiaddrs; empty means the command's default
 	Transports  []string // words of transportWords; empty means quic and tcp
+	Security    []string // noise, tls; in the order of preference
+	Muxers      []string // yamux, mplex; likewise
 	TLSCert     string   // PEM file of wss
 	TLSKey      string   // PEM file of wss
 	Identity    string   // key file, or "ephemeral"; empty means the command's default
@@ -91,7 +93,7 @@ func adminFlag(o *hostOptions) cli.Flag {
 
 // hostFlags declares the flags of every command that opens a host.
 func hostFlags(o *hostOptions) []cli.Flag {
-	o.Transports = []string{"quic", "tcp"}
+	o.Transports, o.Security, o.Muxers = []string{"quic", "tcp"}, []string{"noise", "tls"}, []string{"yamux"}
 	text := func(name, usage string, dest *string) cli.Flag {
 		return &cli.StringFlag{Category: groupHost, Name: name, Usage: usage, Destination: dest}
 	}
@@ -102,6 +104,8 @@ func hostFlags(o *hostOptions) []cli.Flag {
 		list("listen", "listen on `ADDR`, a multiaddr (repeatable)", &o.Listen),
 		listFlag(groupHost, "transport", "use these `TRANSPORTS`: quic, tcp, ws, wss, webtransport, webrtc", &o.Transports,
 			"quic", "tcp", "ws", "wss", "webtransport", "webrtc"),
+		listFlag(groupHost, "security", "secure tcp and ws by these `PROTOCOLS`, the first that both know: noise, tls", &o.Security, "noise", "tls"),
+		listFlag(groupHost, "muxer", "multiplex tcp and ws by these `PROTOCOLS`, the first that both know: yamux, mplex", &o.Muxers, "yamux", "mplex"),
 		text("tls-cert", "certificate `FILE` for wss", &o.TLSCert),
 		text("tls-key", "private key `FILE` for wss", &o.TLSKey),
 		text("identity", "key `FILE`, made if missing, or ephemeral", &o.Identity),

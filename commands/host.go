@@ -144,6 +144,12 @@ func (o *hostOptions) config(out *output, def hostDefaults) (host.Config, error)
 	if cfg.Announce, err = parseAddrs("--announce", o.Announce); err != nil {
 		return cfg, err
 	}
+	for _, s := range o.Security {
+		cfg.Security = append(cfg.Security, host.Security(s))
+	}
+	for _, m := range o.Muxers {
+		cfg.Muxers = append(cfg.Muxers, host.Muxer(m))
+	}
 	for _, t := range o.Transports {
 		cfg.Transports = append(cfg.Transports, host.Transport(t))
 	}

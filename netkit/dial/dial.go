@@ -266,11 +266,20 @@ func (d *dialler) unwanted(a ma.Multiaddr) Reason {
 	return ""
 }
 
-// stackOf names what secures and multiplexes a connection. QUIC negotiates
-// neither: TLS 1.3 and streams are part of it (RFC 9001, RFC 9000).
+// stackOf names what secures and multiplexes a connection. Some transports negotiate
+// neither: QUIC has TLS 1.3 and streams of its own (RFC 9001, RFC 9000), WebTransport has
+// those streams and WebRTC the data channels of SCTP (RFC 8831), and in both of them Noise
+// proves who the peer is (libp2p/specs webtransport, webrtc).
 func stackOf(at ma.Multiaddr, st network.ConnectionState) (security, muxer *string) {
-	if addr.Transport(at) == addr.TransportQUIC && !addr.IsRelayed(at) {
-		return new("tls-1.3"), new("quic")
+	if !addr.IsRelayed(at) {
+		switch addr.Transport(at) {
+		case addr.TransportQUIC:
+			return new("tls-1.3"), new("quic")
+		case addr.TransportWebTransport:
+			return new("/noise"), new("quic")
+		case addr.TransportWebRTCDirect:
+			return new("/noise"), new("sctp")
+		}
 	}
 	return optional(string(st.Security)), optional(string(st.StreamMultiplexer))
 }

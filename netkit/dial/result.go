@@ -25,7 +25,7 @@ type Result struct {
 
 	Transport  *string `json:"transport"` // quic, tcp, ws, wss, webtransport, webrtc-direct
 	Security   *string `json:"security"`  // protocol id, such as /noise; tls-1.3 within QUIC
-	Muxer      *string `json:"muxer"`     // protocol id, such as /yamux/1.0.0; quic within QUIC
+	Muxer      *string `json:"muxer"`     // protocol id, such as /yamux/1.0.0; quic within QUIC and WebTransport, sctp within WebRTC
 	EarlyMuxer *bool   `json:"early_muxer"`
 
 	ConnectedMS *float64 `json:"connected_ms"` // from the start of the dial, names resolved; null: not connected

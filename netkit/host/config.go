@@ -32,6 +32,26 @@ func AllTransports() []Transport {
 	return []Transport{QUIC, TCP, WebTransport, WS, WSS, WebRTC}
 }
 
+// Security names what secures the connections of TCP and WebSocket.
+type Security string
+
+// The security protocols of libp2p. QUIC, WebTransport and WebRTC bring their own.
+const (
+	Noise Security = "noise"
+	TLS   Security = "tls"
+)
+
+// Muxer names what multiplexes the connections of TCP and WebSocket.
+type Muxer string
+
+// The multiplexers of libp2p. QUIC, WebTransport and WebRTC bring their own.
+const (
+	Yamux Muxer = "yamux"
+	// Mplex has no flow control: a stream that is not read from is reset after a while,
+	// or holds up those beside it. Peers that know nothing else still need it.
+	Mplex Muxer = "mplex"
+)
+
 // Family restricts a host to one version of the Internet Protocol.
 type Family int
 
@@ -74,6 +94,10 @@ type Config struct {
 	// Transports to listen and dial with; nil means QUIC and TCP. With PSK set the
 	// UDP transports are dropped: they know no private networks.
 	Transports []Transport
+	// Security is offered, and chosen by, in this order; nil means Noise, then TLS.
+	Security []Security
+	// Muxers are offered, and chosen by, in this order; nil means Yamux alone.
+	Muxers []Muxer
 	// Family restricts listening, dialling and announcing; 0 is both.
 	Family Family
 	// TLS holds the certificate of the WSS listener; nil allows dialling only.
@@ -114,6 +138,12 @@ func (c Config) withDefaults() (Config, error) {
 		if !slices.Contains(AllTransports(), t) {
 			return c, fmt.Errorf("unknown transport %q", t)
 		}
+	}
+	if c.Security == nil {
+		c.Security = []Security{Noise, TLS}
+	}
+	if c.Muxers == nil {
+		c.Muxers = []Muxer{Yamux}
 	}
 	if c.PSK != nil {
 		c.Transports = slices.DeleteFunc(slices.Clone(c.Transports), Transport.overUDP)

@@ -6,6 +6,7 @@ import (
 	"net"
 
 	"github.com/libp2p/go-libp2p"
+	mplex "github.com/libp2p/go-libp2p-mplex"
 	"github.com/libp2p/go-libp2p/core/connmgr"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/network"
@@ -13,6 +14,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/core/sec"
 	"github.com/libp2p/go-libp2p/core/transport"
+	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
 	tptu "github.com/libp2p/go-libp2p/p2p/net/upgrader"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
@@ -30,17 +32,7 @@ import (
 // transportOptions are the libp2p options for the transports of cfg, each timed
 // by tr. keep is handed what shares UDP sockets, if there is any; it may be nil.
 func transportOptions(cfg Config, tr *dialTracer, keep func(*quicreuse.ConnManager)) []libp2p.Option {
-	opts := []libp2p.Option{
-		libp2p.Security(noise.ID, func(id protocol.ID, key crypto.PrivKey, muxers []tptu.StreamMuxer) (sec.SecureTransport, error) {
-			t, err := noise.New(id, key, muxers)
-			return tracedSecurity{t}, err
-		}),
-		libp2p.Security(libp2ptls.ID, func(id protocol.ID, key crypto.PrivKey, muxers []tptu.StreamMuxer) (sec.SecureTransport, error) {
-			t, err := libp2ptls.New(id, key, muxers)
-			return tracedSecurity{t}, err
-		}),
-		quicReuse(cfg.Sockets, tr, keep),
-	}
+	opts := append(upgradeOptions(cfg), quicReuse(cfg.Sockets, tr, keep))
 	webSocket := false
 	for _, t := range cfg.Transports {
 		switch t {
@@ -65,6 +57,34 @@ func transportOptions(cfg Config, tr *dialTracer, keep func(*quicreuse.ConnManag
 			opts = append(opts, libp2p.Transport(func(key crypto.PrivKey, psk pnet.PSK, g connmgr.ConnectionGater, rm network.ResourceManager, listen libp2pwebrtc.ListenUDPFn) (transport.Transport, error) {
 				return tr.wrap(libp2pwebrtc.New(key, psk, g, rm, listen))
 			}))
+		}
+	}
+	return opts
+}
+
+// upgradeOptions are the libp2p options for what makes a libp2p connection of a plain one.
+func upgradeOptions(cfg Config) []libp2p.Option {
+	var opts []libp2p.Option
+	for _, s := range cfg.Security {
+		switch s {
+		case Noise:
+			opts = append(opts, libp2p.Security(noise.ID, func(id protocol.ID, key crypto.PrivKey, muxers []tptu.StreamMuxer) (sec.SecureTransport, error) {
+				t, err := noise.New(id, key, muxers)
+				return tracedSecurity{t}, err
+			}))
+		case TLS:
+			opts = append(opts, libp2p.Security(libp2ptls.ID, func(id protocol.ID, key crypto.PrivKey, muxers []tptu.StreamMuxer) (sec.SecureTransport, error) {
+				t, err := libp2ptls.New(id, key, muxers)
+				return tracedSecurity{t}, err
+			}))
+		}
+	}
+	for _, m := range cfg.Muxers {
+		switch m {
+		case Yamux:
+			opts = append(opts, libp2p.Muxer(yamux.ID, yamux.DefaultTransport))
+		case Mplex:
+			opts = append(opts, libp2p.Muxer(mplex.ID, mplex.DefaultTransport))
 		}
 	}
 	return opts
