@@ -26,6 +26,9 @@ const (
 	ServerDisputed Advice = "server-disputed"  // servers contradict each other
 	AllowUDP       Advice = "allow-udp"        // let UDP out at the firewall
 	DialLocal      Advice = "dial-local"       // try the other's address in the local network
+	TryTCP         Advice = "try-tcp"          // UDP may not get out: name a TCP address of the server
+	NoIPv4         Advice = "no-ipv4"          // nothing but IPv4 was to be used, and there is none
+	NoIPv6         Advice = "no-ipv6"          // nothing but IPv6 was to be used, and there is none
 )
 
 // Advice is what follows for the node.
@@ -70,6 +73,3 @@ func (f Families) best() Path {
 	}
 	return f.IP4.UDP
 }
-
-// Forecasts are those over UDP, in the family that does best.
-func (f Families) Forecasts() []Forecast { return f.best().Forecasts() }

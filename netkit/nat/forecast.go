@@ -67,32 +67,36 @@ func Kinds() []Kind {
 	}
 }
 
-// Forecast is what is to be expected with a kind of peer over UDP.
+// Forecast is what is to be expected with a kind of peer.
 type Forecast struct {
 	Peer   string `json:"peer"` // the kind's name
 	Direct Direct `json:"direct"`
 	Why    Why    `json:"why"`
+	// Family and Transport are those that decide; nil where nothing was looked at.
+	Family    *string `json:"family"`
+	Transport *string `json:"transport"`
 }
 
-// Forecasts are those of a node against every kind.
-func (p Path) Forecasts() []Forecast {
+// Forecasts are those of a node against every kind, as [Expect] makes them with a peer of
+// the kind for which UDP and TCP get out in both families.
+func (f Families) Forecasts() []Forecast {
 	var out []Forecast
-	own, known := p.Kind()
 	for _, peer := range Kinds() {
-		f := Forecast{Peer: peer.Name}
-		switch {
-		case p.Works != nil && !*p.Works:
-			f.Direct, f.Why = No, WhyUDPBlocked
-		case peer.opens() && p.Works != nil:
-			f.Direct, f.Why = Yes, WhyPeerOpen
-		case !known:
-			f.Direct, f.Why = Unknown, WhyTooLittle
-		default:
-			f.Direct, f.Why = Between(own, peer)
-		}
-		out = append(out, f)
+		x := Expect(Standing{Families: f}, Standing{Families: peer.families()})
+		out = append(out, Forecast{peer.Name, x.Direct, x.Why, x.Family, x.Transport})
 	}
 	return out
+}
+
+// families are what a natcheck says of a node of the kind that was looked at from enough
+// sides.
+func (k Kind) families() Families {
+	p := Path{
+		Works: new(true), NAT: &k.NAT, Mapping: &k.Mapping, Filtering: &k.Filtering, PortPattern: &k.Pattern,
+		MappingVaries: new(k.Mapping != EIM), LetsOtherPort: new(k.Filtering != APDF), LetsAnybody: new(k.Filtering == EIF),
+	}
+	both := Transports{UDP: p, TCP: p}
+	return Families{IP4: both, IP6: both}
 }
 
 // Kind is the path's own kind, without a name; false where too little is known of it.

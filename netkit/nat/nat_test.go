@@ -256,9 +256,27 @@ func TestForecastsOfLittle(t *testing.T) {
 			t.Errorf("%+v", f)
 		}
 	}
-	blocked := nat.Families{IP4: nat.Transports{UDP: nat.Path{Works: new(false)}, TCP: nat.Path{Works: new(true)}}}.Forecasts()
+	blocked := nat.Families{IP4: nat.Transports{UDP: nat.Path{Works: new(false)}, TCP: nat.Path{Works: new(false)}}}.Forecasts()
 	if i := slices.IndexFunc(blocked, func(f nat.Forecast) bool { return f.Direct != nat.No || f.Why != nat.WhyUDPBlocked }); i >= 0 {
-		t.Errorf("%+v without UDP", blocked[i])
+		t.Errorf("%+v without UDP and TCP", blocked[i])
+	}
+}
+
+// TestForecastsWithoutUDP: where only TCP gets out, TCP decides, and has neither many nor
+// predicted ports. Where nobody looked at UDP it is the same.
+func TestForecastsWithoutUDP(t *testing.T) {
+	for name, udp := range map[string]nat.Path{"blocked": {Works: new(false)}, "not looked at": {}} {
+		tcp := path(true, nat.EIM, nat.APDF)
+		tcp.Works = new(true)
+		for _, f := range (nat.Families{IP4: nat.Transports{UDP: udp, TCP: tcp}}).Forecasts() {
+			want := nat.Yes
+			if slices.Contains([]string{"ADM/ADF", "APDM/APDF sequential", "APDM/APDF random"}, f.Peer) {
+				want = nat.No
+			}
+			if f.Direct != want || f.Transport == nil || *f.Transport != "tcp" || *f.Family != "ip4" {
+				t.Errorf("UDP %s: %s with %s: %s, %v", name, f.Direct, f.Peer, f.Why, f.Transport)
+			}
+		}
 	}
 }
 

@@ -51,7 +51,8 @@ type Side struct {
 	// expected.
 	Blocks []Block `json:"blocks"`
 	// Change is what would help: each of these alone, on this side alone, makes a
-	// direct connection possible or, where too little is known, tells more.
+	// direct connection possible or, where too little is known, as of UDP that is
+	// blocked, tells more.
 	Change []Advice `json:"change"`
 }
 
@@ -80,7 +81,30 @@ func Expect(a, b Standing) Outlook {
 	out := Outlook{Family: &best.family, Transport: &best.transport}
 	out.Direct, out.Why = best.expect()
 	out.Sides = []Side{best.side(a.DoubleNAT), best.flipped().side(b.DoubleNAT)}
+	if out.Direct != Yes && best.transport == "tcp" {
+		for i, f := range []Families{a.Families, b.Families} {
+			out.Sides[i].withoutUDP(f.of(best.family).UDP)
+		}
+	}
 	return out
+}
+
+// of are the paths of a family.
+func (f Families) of(family string) Transports {
+	if family == "ip6" {
+		return f.IP6
+	}
+	return f.IP4
+}
+
+// withoutUDP adds, where TCP is not enough, that there is no UDP, for which there are other
+// means. What they come to is not known before it gets out.
+func (s *Side) withoutUDP(udp Path) {
+	if udp.Works == nil || *udp.Works {
+		return
+	}
+	s.Blocks = append([]Block{BlockUDP}, s.Blocks...)
+	s.Change = append([]Advice{AllowUDP}, s.Change...)
 }
 
 // rank orders lanes by how much they promise, the best first.

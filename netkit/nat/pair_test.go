@@ -2,6 +2,7 @@ package nat_test
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 
 	"dibber/netkit/nat"
@@ -173,5 +174,25 @@ func TestWhatIsInTheWay(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestBlockedUDPIsNamed: where TCP gets out on both sides but does not do, that UDP does not
+// get out on one is in the way, and there alone.
+func TestBlockedUDPIsNamed(t *testing.T) {
+	works := func(p nat.Path) nat.Path { p.Works = new(true); return p }
+	hard, easy := works(path(true, nat.APDM, nat.APDF)), works(path(true, nat.EIM, nat.APDF))
+	blocked := nat.Path{Works: new(false)}
+	a := nat.Standing{Families: nat.Families{IP4: nat.Transports{UDP: hard, TCP: hard}}}
+	b := nat.Standing{Families: nat.Families{IP4: nat.Transports{UDP: blocked, TCP: easy}}}
+	x := nat.Expect(a, b)
+	if x.Direct != nat.No || *x.Transport != "tcp" {
+		t.Fatalf("%s over %s: %s", x.Direct, *x.Transport, x.Why)
+	}
+	for i, want := range []bool{false, true} {
+		side := x.Sides[i]
+		if slices.Contains(side.Blocks, nat.BlockUDP) != want || slices.Contains(side.Change, nat.AllowUDP) != want {
+			t.Errorf("side %d: %+v", i, side)
+		}
 	}
 }

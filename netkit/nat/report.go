@@ -64,6 +64,13 @@ func (f Families) Verdict() Verdict {
 	}
 }
 
+// ByTCP is f with what TCP tells in the place of UDP: how a node stands that does not use
+// UDP.
+func (f Families) ByTCP() Families {
+	f.IP4.UDP, f.IP6.UDP = f.IP4.TCP, f.IP6.TCP
+	return f
+}
+
 // After is f with what an earlier look adds: whether the outside addresses stayed the
 // same, and whether strangers get in, which shows only before they are written to. Where
 // one of the two looks saw no outside address, only what was said of it remains.
