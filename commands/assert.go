@@ -3,7 +3,9 @@ package commands
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"reflect"
 	"slices"
@@ -96,11 +98,46 @@ func checkAsserts(terms []assertion, doc any) ([]assertion, error) {
 		if !out[i].Holds && err == nil {
 			err = &failure{
 				Exit: exitFalse, Code: "assertion", Phase: "assert",
-				Err: fmt.Errorf("%s %s %s is false: it is %s", out[i].Path, out[i].Op, out[i].Value, out[i].Found),
+				Err: errors.New(out[i].text()),
 			}
 		}
 	}
 	return out, err
+}
+
+// text says of a term that is false what is there instead.
+func (a assertion) text() string {
+	return fmt.Sprintf("%s %s %s is false: it is %s", a.Path, a.Op, a.Value, foundText(a.Found))
+}
+
+// shownItems is how many items of a list are told to a person.
+const shownItems = 8
+
+// foundText is the value of a term for a person: of a list its first items, of one of
+// objects how many there are.
+func foundText(found string) string {
+	v, err := decode([]byte(found))
+	if _, object := v.(map[string]any); object && err == nil {
+		return "an object; compare one of its fields"
+	}
+	list, ok := v.([]any)
+	if !ok || err != nil {
+		return plainText(found)
+	}
+	if len(list) == 0 {
+		return "an empty list"
+	}
+	var items []string
+	for _, item := range list[:min(len(list), shownItems)] {
+		if _, object := item.(map[string]any); object {
+			return fmt.Sprintf("a list of %d objects; compare a field of one of them", len(list))
+		}
+		items = append(items, plainText(written(item)))
+	}
+	if more := len(list) - len(items); more > 0 {
+		items = append(items, fmt.Sprintf("%d more", more))
+	}
+	return strings.Join(items, ", ")
 }
 
 // decoded is a document as JSON readers see it.
@@ -202,9 +239,12 @@ func same(found any, value string) bool {
 // readDocument reads a document of --json, or the last line of --ndjson, and tells when it
 // was made. what names in errors who wants it.
 func readDocument(what, file, schema string) (raw []byte, at time.Time, err error) {
-	b, err := os.ReadFile(file)
+	b, err := readCapped(file)
 	if err != nil {
 		return nil, at, usagef("%s: %w", what, err)
+	}
+	if len(bytes.TrimSpace(b)) == 0 {
+		return nil, at, usagef("%s: %s is empty", what, file)
 	}
 	var head envelope
 	if json.Unmarshal(b, &head) != nil {
@@ -218,4 +258,23 @@ func readDocument(what, file, schema string) (raw []byte, at time.Time, err erro
 		return nil, at, usagef("%s: %s holds a document of %q, not of %s", what, file, head.Schema, schema)
 	}
 	return b, head.Time, nil
+}
+
+// maxDocument is how many bytes a file with a document, or with many lines of them, may have.
+const maxDocument = 64 << 20
+
+// readCapped reads a whole file, unless that is too large.
+func readCapped(file string) ([]byte, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	b, err := io.ReadAll(io.LimitReader(f, maxDocument+1))
+	if err := errors.Join(err, f.Close()); err != nil {
+		return nil, err
+	}
+	if len(b) > maxDocument {
+		return nil, fmt.Errorf("%s is larger than %s", file, sizeText(maxDocument))
+	}
+	return b, nil
 }

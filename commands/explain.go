@@ -55,14 +55,14 @@ type explainPunch struct {
 type explainSide struct {
 	Name    string      `json:"name"` // the document, "this host" or the target's peer id
 	Verdict nat.Verdict `json:"verdict"`
-	AgeMS   float64     `json:"age_ms"` // of its natcheck
+	AgeMS   *float64    `json:"age_ms"` // of its natcheck; null: the document has no date, or one to come
 	nat.Side
 }
 
 // examined is one side before it is held against the other.
 type examined struct {
 	name string
-	age  time.Duration
+	age  *time.Duration // nil: not known
 	natcheck.Standing
 }
 
@@ -171,8 +171,19 @@ func readSide(out *output, file string) (examined, error) {
 	if err != nil {
 		return examined{}, usagef("explain: %s: %w", file, err)
 	}
-	return examined{file, max(0, out.e.start.Sub(at)), s}, nil
+	e := examined{name: file, Standing: s}
+	switch age := out.e.start.Sub(at); {
+	case at.IsZero():
+	case age < -clockSlack:
+		out.warn("%s is dated %s in the future, so its age is not known: the clocks of the two hosts differ", plainText(file), durationText((-age).Round(time.Second)))
+	default:
+		e.age = new(max(0, age))
+	}
+	return e, nil
 }
+
+// clockSlack is how much clocks may differ without a word.
+const clockSlack = time.Second
 
 // between is the document for two sides; it is an error where it says nothing.
 func between(a, b examined, path *string, report *punch.View) (explainDoc, error) {
@@ -182,7 +193,11 @@ func between(a, b examined, path *string, report *punch.View) (explainDoc, error
 	}
 	d := explainDoc{Direct: x.Direct, Why: x.Why, Family: x.Family, Transport: x.Transport, Path: path}
 	for i, s := range []examined{a, b} {
-		d.Sides = append(d.Sides, explainSide{s.name, s.Verdict, millis(s.age), x.Sides[i]})
+		side := explainSide{Name: s.name, Verdict: s.Verdict, Side: x.Sides[i]}
+		if s.age != nil {
+			side.AgeMS = new(millis(*s.age))
+		}
+		d.Sides = append(d.Sides, side)
 	}
 	if report != nil {
 		d.Punch = &explainPunch{Outcome: report.Outcome, Reason: report.Reason, Cause: known(string(report.Cause(x)))}
@@ -263,13 +278,17 @@ func lookFrom(t addr.Target) (servers []peer.AddrInfo) {
 // bothSides looks at this host while the peer at the other end of c tells how it stands.
 func bothSides(ctx context.Context, n *host.Node, c network.Conn, servers []peer.AddrInfo) (own, other examined, err error) {
 	var fetching sync.WaitGroup
-	fetching.Go(func() { other.Standing, other.age, err = natcheck.Fetch(ctx, n, c) })
+	fetching.Go(func() {
+		var age time.Duration
+		other.Standing, age, err = natcheck.Fetch(ctx, n, c)
+		other.age = &age
+	})
 	// What is found until the time is over counts, whatever the verdict on it.
 	look, _ := natcheck.Do(ctx, n, natcheck.Config{Servers: servers, LookOnly: true})
 	own.Standing = look.Standing()
 	looked := time.Now()
 	fetching.Wait()
-	own.age = time.Since(looked)
+	own.age = new(time.Since(looked))
 	if ctx.Err() != nil {
 		err = ctx.Err()
 	}

@@ -112,7 +112,11 @@ func (s explainSide) renderText(t *text) {
 		kind = *s.NAT
 	}
 	t.line("%s", plainText(s.Name))
-	t.field("  natcheck", "%s  %s ago", s.Verdict, durationText(time.Duration(s.AgeMS*float64(time.Millisecond)).Round(time.Second)))
+	age := "at an unknown time"
+	if s.AgeMS != nil {
+		age = durationText(time.Duration(*s.AgeMS*float64(time.Millisecond)).Round(time.Second)) + " ago"
+	}
+	t.field("  natcheck", "%s  %s", s.Verdict, age)
 	t.field("  nat", "%s", kind)
 	for i, b := range s.Blocks {
 		t.field(labelOnce(i, "  in the way"), "%s", blockText(b))

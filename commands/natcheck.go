@@ -40,7 +40,7 @@ type natcheckDoc struct {
 	History *historyDoc  `json:"history"` // what static rests on; null: nothing came of this look
 }
 
-func newNatcheck(*env) spec {
+func newNatcheck(e *env) spec {
 	var o natcheckOptions
 	return spec{
 		name: "natcheck", usage: "show how this host is seen and reached from outside",
@@ -64,7 +64,7 @@ them an inconclusive report is no failure by itself.`,
 			&cli.StringFlag{Name: "assert", Usage: "exit 10 unless `'PATH OP VALUE && ...'` holds for the document", Destination: &o.Assert},
 			&cli.StringFlag{Name: "diff", Usage: "exit 10 if anything differs from the document in `FILE`", Destination: &o.Diff},
 			&cli.DurationFlag{Name: "every", Usage: "look again after `DURATION`, until interrupted", Destination: &o.Every},
-			&cli.DurationFlag{Name: "lifetime", Usage: "find out for how long the NAT keeps a mapping that is not used, up to `DURATION`, which the report takes longer", Destination: &o.Lifetime},
+			&cli.DurationFlag{Name: "lifetime", Usage: "find out for how long the NAT keeps a UDP mapping that is not used, up to `DURATION`, which the report takes longer", Destination: &o.Lifetime},
 			&cli.BoolFlag{Name: "no-history", Usage: "neither use nor keep the looks of other runs, which tell whether the address is static", Destination: &o.NoHistory},
 			&cli.BoolFlag{Name: "no-portmap", Usage: "do not ask the router to forward a port while the check lasts", Destination: &o.NoPortMap},
 			&cli.BoolFlag{Name: "redact", Usage: "replace IP addresses, names and peer ids, the same always by the same", Destination: &o.Redact},
@@ -83,13 +83,17 @@ them an inconclusive report is no failure by itself.`,
 			}
 			return o.Lifetime
 		},
-		validate: func(args []string) error { return o.validate(args) },
+		validate: func(args []string) error { return o.validate(e, args) },
 		run:      func(ctx context.Context, out *output) (any, error) { return runNatcheck(ctx, out, o) },
 	}
 }
 
-func (o *natcheckOptions) validate(args []string) error {
+func (o *natcheckOptions) validate(e *env, args []string) error {
 	switch {
+	case strings.TrimSpace(o.Assert) == "" && e.named("assert"):
+		return usagef("--assert: there is nothing to compare; give 'PATH OP VALUE'")
+	case o.Diff == "" && e.named("diff"):
+		return usagef("--diff: give the file of an earlier document")
 	case len(args) > 0:
 		return usagef("natcheck takes no arguments, but got %q; name servers by --server", args[0])
 	case len(o.Servers) == 0:
@@ -118,7 +122,7 @@ func runNatcheck(ctx context.Context, out *output, o natcheckOptions) (any, erro
 	}
 	var before []byte
 	if o.Diff != "" {
-		if before, _, err = readDocument("--diff", o.Diff, out.spec.schemaName()); err != nil {
+		if before, err = readBefore(o.Diff, out.spec.schemaName()); err != nil {
 			return nil, err
 		}
 	}
@@ -137,10 +141,13 @@ func runNatcheck(ctx context.Context, out *output, o natcheckOptions) (any, erro
 		return nil, err
 	}
 	defer n.Close()
-	var doc natcheckDoc
+	var doc, last natcheckDoc
 	for {
-		doc = natcheckDoc{Looks: doc.Looks + 1}
+		last, doc = doc, natcheckDoc{Looks: doc.Looks + 1}
 		doc.Result, err = natcheck.Do(ctx, n, cfg)
+		if ctx.Err() != nil && last.Looks > 0 {
+			return last, nil // the look was cut short, and says less than the one before
+		}
 		if err == nil || errors.Is(err, natcheck.ErrInconclusive) {
 			doc.History = new(past.take(time.Now(), &doc.Families))
 			if failed := past.save(); failed != nil {
@@ -150,10 +157,14 @@ func runNatcheck(ctx context.Context, out *output, o natcheckOptions) (any, erro
 		if ctx.Err() == nil {
 			err = doc.compare(err, terms, before)
 		}
-		if o.Every == 0 || err != nil && !errors.Is(err, natcheck.ErrInconclusive) {
+		silent := errors.Is(err, natcheck.ErrUnreachable) // for now, perhaps
+		if o.Every == 0 || err != nil && !silent && !errors.Is(err, natcheck.ErrInconclusive) {
 			return doc, err
 		}
 		out.event("report", doc)
+		if silent {
+			out.warn("%v", err)
+		}
 		host.Pause(ctx, o.Every)
 		if ctx.Err() != nil {
 			return doc, nil
@@ -242,9 +253,21 @@ func (d natcheckDoc) line() string {
 
 // natcheckFailure gives the errors of looking from outside their class.
 func natcheckFailure(err error) (failure, bool) {
+	var family *natcheck.FamilyError
 	switch {
+	case errors.As(err, &family):
+		hint := "name a --server by an IPv4 address, and leave out -6"
+		if family.Family == natcheck.IP4 {
+			hint = "name a --server by an IPv6 address, and leave out -4"
+		}
+		return failure{Exit: exitUnreachable, Code: "no_" + family.Family, Phase: "dial", Hint: hint}, true
+	case errors.Is(err, natcheck.ErrNoAddress):
+		return failure{
+			Exit: exitUnreachable, Code: "no_address", Phase: "dial",
+			Hint: "give another address of the --server, or let more be used: -4, -6 and --transport leave out the rest",
+		}, true
 	case errors.Is(err, natcheck.ErrUnreachable):
-		return failure{Exit: exitUnreachable, Phase: "dial", Retryable: true, Hint: "see why: dibber dial SERVER"}, true
+		return failure{Exit: exitUnreachable, Phase: "dial", Retryable: true, Hint: "see why: dibber dial SERVER; where UDP is blocked only its TCP address answers"}, true
 	case errors.Is(err, natcheck.ErrInconclusive):
 		return failure{Exit: exitInconclusive, Phase: "natcheck", Hint: "name more --server, best one that runs dibber serve --vantage at two addresses"}, true
 	}

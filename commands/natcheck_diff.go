@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"dibber/netkit/natcheck"
 )
 
 // difference is a value that an earlier document had otherwise.
@@ -12,6 +14,24 @@ type difference struct {
 	Path   string `json:"path"`
 	Before string `json:"before"` // as JSON writes it, strings without quotes
 	After  string `json:"after"`
+}
+
+// text is the difference in a line. Of a file it is not known who wrote it.
+func (d difference) text() string {
+	return fmt.Sprintf("%s: %s, was %s", plainText(d.Path), plainText(d.After), plainText(d.Before))
+}
+
+// readBefore reads the document of --diff, and refuses one with words that no natcheck
+// writes.
+func readBefore(file, schema string) ([]byte, error) {
+	raw, _, err := readDocument("--diff", file, schema)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := natcheck.ParseStanding(raw); err != nil {
+		return nil, usagef("--diff: %s: %w", file, err)
+	}
+	return raw, nil
 }
 
 // differences compares what does not change by itself: the verdict, what is known of
@@ -54,10 +74,11 @@ func differences(before []byte, doc natcheckDoc) ([]difference, error) {
 	if len(out) == 0 {
 		return nil, nil
 	}
-	return out, &failure{
-		Exit: exitFalse, Code: "differs", Phase: "diff",
-		Err: fmt.Errorf("%d values differ, first %s: %s, was %s", len(out), out[0].Path, out[0].After, out[0].Before),
+	many := "1 value differs"
+	if len(out) > 1 {
+		many = fmt.Sprintf("%d values differ, the first", len(out))
 	}
+	return out, &failure{Exit: exitFalse, Code: "differs", Phase: "diff", Err: fmt.Errorf("%s: %s", many, out[0].text())}
 }
 
 // outside are the IP addresses of endpoints; nil for none.

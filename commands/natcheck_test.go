@@ -5,10 +5,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"dibber/netkit/nat"
+	"dibber/netkit/natcheck"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -30,6 +33,7 @@ func document() natcheckDoc {
 		Works: new(true), NAT: new(true), Mapping: new(nat.EIM),
 		Observed: []netip.AddrPort{netip.MustParseAddrPort("17.0.0.1:4001")},
 	}
+	d.Forecast = make([]nat.Forecast, 2)
 	return d
 }
 
@@ -49,7 +53,10 @@ func TestAsserts(t *testing.T) {
 		"looks < 1 && looks <= 0 && looks >= 0":               "",
 		"looks > 0":                                           "looks > 0 is false: it is 0",
 		"families.ip4.udp.hairpin < 1":                        "families.ip4.udp.hairpin < 1 is false: it is null",
-		"advice has use-relay":                                "advice has use-relay is false: it is []",
+		"advice has use-relay":                                "advice has use-relay is false: it is an empty list",
+		"families.ip4.udp.observed has 17.0.0.9:1":            "families.ip4.udp.observed has 17.0.0.9:1 is false: it is 17.0.0.1:4001",
+		"forecast has easy":                                   "forecast has easy is false: it is a list of 2 objects; compare a field of one of them",
+		"families == x":                                       "families == x is false: it is an object; compare one of its fields",
 		"families.ip4.udp.works == true && verdict == public": "verdict == public is false: it is easy",
 	} {
 		terms, err := parseAsserts(text)
@@ -109,6 +116,57 @@ func TestDifferences(t *testing.T) {
 	}
 }
 
+// TestLongLists: of a long list a person is told the beginning.
+func TestLongLists(t *testing.T) {
+	t.Parallel()
+	if got, want := foundText(`[1,2,3,4,5,6,7,8,9,10]`), "1, 2, 3, 4, 5, 6, 7, 8, 2 more"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// TestForeignDocuments: a file may be by anybody. One that no natcheck wrote is refused with
+// the reason, and nothing in it gets at the terminal.
+func TestForeignDocuments(t *testing.T) {
+	t.Parallel()
+	const escape = "\x1b[2J"
+	const huge = `{"schema":"natcheck/1","verdict":"easy"}`
+	for text, want := range map[string]string{
+		"":                        "is empty",
+		" \n":                     "is empty",
+		"{}":                      "holds a document of",
+		`{"schema":"natcheck/1"}`: "no verdict", `{"schema":"natcheck/1","verdict":"x"}`: "unknown word",
+		`{"schema":"natcheck/1","verdict":"\u001b[2J"}`:                                                  "unknown word",
+		`{"schema":"natcheck/1","verdict":"easy","families":{"ip4":{"udp":{"mapping":"\u001b[2J"}}}}`:    "unknown word",
+		`{"schema":"natcheck/1","verdict":"easy","families":{"ip4":{"udp":{"observed":["\u001b[2J"]}}}}`: "not an ip:port",
+		huge: "larger than 64.0 MiB",
+	} {
+		file := filepath.Join(t.TempDir(), "before.json")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if text == huge {
+			if err := os.Truncate(file, maxDocument+1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, err := readBefore(file, "natcheck/1")
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), escape) {
+			t.Errorf("%.80q: %v, want %q", text, err, want)
+		}
+	}
+	before := []byte(`{"addresses":[{"addr":"\u001b[2J","reachability":"\u001b[2J"}]}`)
+	now := document()
+	now.Addresses = []natcheck.Address{{Addr: escape, Reachability: natcheck.Reachable}}
+	if now.Diff, _ = differences(before, now); len(now.Diff) != 1 {
+		t.Fatalf("%v", now.Diff)
+	}
+	shown := &text{}
+	now.Addresses = nil
+	if now.renderText(shown); bytes.Contains(shown.bytes(), []byte(escape)) {
+		t.Errorf("%q", shown.bytes())
+	}
+}
+
 func TestRedact(t *testing.T) {
 	t.Parallel()
 	const id = "12D3KooWCw68m5CRcV8vD9iuR325oKwJHLYqTYH5mYwD6k2QV4nm"
@@ -139,5 +197,19 @@ func TestRedact(t *testing.T) {
 	}
 	if again := string(newRedactor().redact(got)); strings.Count(again, "redacted-peer-1") != 2 {
 		t.Errorf("redacted twice: %s", again)
+	}
+	if again := string(r.redact(got)); again != string(got) {
+		t.Errorf("redacted twice by the same: %s\nwant %s", again, got)
+	}
+}
+
+// TestRedactedColumns: what is replaced does not shift what stands beside it.
+func TestRedactedColumns(t *testing.T) {
+	t.Parallel()
+	shown := &text{mask: newRedactor().redact}
+	shown.table([]string{"BY", "SAW"}, [][]string{{"2a01:4f8:1:2:3:4:5:6", "a"}, {"-", "b"}})
+	lines := strings.Split(string(shown.bytes()), "\n")
+	if at := strings.Index(lines[0], "SAW"); at < 0 || strings.Index(lines[1], "a") != at || strings.Index(lines[2], "b") != at || strings.Contains(lines[1], "2a01") {
+		t.Errorf("%s", shown.bytes())
 	}
 }

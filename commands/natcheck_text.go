@@ -2,6 +2,7 @@ package commands
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,15 +36,15 @@ func verdictText(v nat.Verdict) string {
 func adviceText(a nat.Advice) string {
 	switch a {
 	case nat.OpenPort:
-		return "let the UDP port of --listen in at the firewall"
+		return "let the ports of --listen in at the firewall"
 	case nat.MapPort:
-		return "have the router forward the UDP port of --listen to this host"
+		return "have the router forward the ports of --listen to this host"
 	case nat.StaticPort:
 		return "have the router keep the port of outgoing packets, where it can"
 	case nat.UseRelay:
 		return "keep a reservation on a relay: dibber serve --use-relay RELAY"
 	case nat.UseTCP:
-		return "use TCP: --transport tcp"
+		return "use TCP: name relays, servers and peers by their TCP addresses, such as /ip4/ADDRESS/tcp/4001/p2p/PEERID"
 	case nat.MoreServers:
 		return "name another --server, at another address"
 	case nat.VantageNeeded:
@@ -62,6 +63,12 @@ func adviceText(a nat.Advice) string {
 		return "a server contradicts the others; what it says is left out"
 	case nat.AllowUDP:
 		return "let UDP out at the firewall"
+	case nat.TryTCP:
+		return "name the --server by its TCP address as well, such as /ip4/ADDRESS/tcp/4001/p2p/PEERID: it may be that only TCP gets out"
+	case nat.NoIPv4:
+		return "name a --server by an IPv6 address, and leave out -4: this host has no IPv4 address"
+	case nat.NoIPv6:
+		return "name a --server by an IPv4 address, and leave out -6: this host has no IPv6 address"
 	case nat.DialLocal:
 		return "dial the other side's address in the local network"
 	default:
@@ -69,8 +76,20 @@ func adviceText(a nat.Advice) string {
 	}
 }
 
+// verdictText is the verdict in one plain sentence, with the cause where it is inconclusive
+// for want of an address.
+func (d natcheckDoc) verdictText() string {
+	switch {
+	case slices.Contains(d.Advice, nat.NoIPv4):
+		return string(d.Verdict) + ": this host has no IPv4 address, and nothing else was to be used"
+	case slices.Contains(d.Advice, nat.NoIPv6):
+		return string(d.Verdict) + ": this host has no IPv6 address, and nothing else was to be used"
+	}
+	return verdictText(d.Verdict)
+}
+
 func (d natcheckDoc) renderText(t *text) {
-	t.line("%s", verdictText(d.Verdict))
+	t.line("%s", d.verdictText())
 	t.gap()
 	for _, p := range d.paths() {
 		if line := pathLineOf(p.path); line != "" {
@@ -94,29 +113,37 @@ func (d natcheckDoc) renderText(t *text) {
 	}
 	for i, a := range d.Asserts {
 		if !a.Holds {
-			t.field(labelOnce(i, "false"), "%s %s %s: it is %s", a.Path, a.Op, a.Value, a.Found)
+			t.field(labelOnce(i, "false"), "%s", a.text())
 		}
 	}
 	for i, c := range d.Diff {
-		t.field(labelOnce(i, "differs"), "%s: %s, was %s", c.Path, c.After, c.Before)
+		t.field(labelOnce(i, "differs"), "%s", c.text())
 	}
 	d.renderTables(t)
 }
 
 // renderForecast says with whom a direct connection is to be expected.
 func (d natcheckDoc) renderForecast(t *text) {
-	i := 0
-	for _, answer := range []nat.Direct{nat.Yes, nat.No, nat.Unknown} {
-		var peers []string
-		for _, f := range d.Forecast {
-			if f.Direct == answer {
-				peers = append(peers, f.Peer)
-			}
+	var answers []string
+	peers := make(map[string][]string)
+	for _, f := range d.Forecast {
+		answer := string(f.Direct)
+		if f.Direct == nat.Yes && *f.Transport == natcheck.TCP {
+			answer = "yes, over TCP"
 		}
-		if len(peers) > 0 {
-			t.field(labelOnce(i, "direct"), "%s: %s", answer, strings.Join(peers, ", "))
-			i++
+		if peers[answer] == nil {
+			answers = append(answers, answer)
 		}
+		peers[answer] = append(peers[answer], f.Peer)
+	}
+	rank := []string{"yes", "yes, over TCP", "no", "unknown"}
+	slices.SortFunc(answers, func(a, b string) int { return slices.Index(rank, a) - slices.Index(rank, b) })
+	for i, answer := range answers {
+		whom := strings.Join(peers[answer], ", ")
+		if len(answers) == 1 {
+			whom = "with every kind of peer"
+		}
+		t.field(labelOnce(i, "direct"), "%s: %s", answer, whom)
 	}
 }
 
@@ -124,18 +151,14 @@ func (d natcheckDoc) renderTables(t *text) {
 	if len(d.Addresses) > 0 {
 		var rows [][]string
 		for _, a := range d.Addresses {
-			asked := "not asked"
-			if a.Asked != nil {
-				asked = fmt.Sprintf("%d of %d", len(a.ConfirmedBy), *a.Asked)
-			}
 			kind := a.Kind
 			if a.Observed {
 				kind += ", observed"
 			}
-			rows = append(rows, []string{a.Addr, kind, a.Reachability, asked})
+			rows = append(rows, []string{a.Addr, kind, a.Reachability, shownText(a)})
 		}
 		t.gap()
-		t.table([]string{"ADDRESS", "KIND", "REACHABLE", "CONFIRMED"}, rows)
+		t.table([]string{"ADDRESS", "KIND", "REACHABLE", "SHOWN BY"}, rows)
 	}
 	if len(d.Relays) > 0 {
 		var rows [][]string
@@ -178,6 +201,31 @@ func (d natcheckDoc) renderEvidence(t *text) {
 	}
 	t.gap()
 	t.table([]string{"TRIAL", "FROM", "GOT IN", "BY"}, rows)
+}
+
+// shownText is what servers showed of an address.
+func shownText(a natcheck.Address) string {
+	servers := func(n int) string {
+		if n == 1 {
+			return "1 server"
+		}
+		return fmt.Sprintf("%d servers", n)
+	}
+	var parts []string
+	if n := len(a.ConfirmedBy); n > 0 {
+		parts = append(parts, servers(n)+" got in")
+	}
+	if n := len(a.KeptOut); n > 0 {
+		parts = append(parts, servers(n)+" did not get in")
+	}
+	switch {
+	case len(parts) > 0:
+		return strings.Join(parts, ", ")
+	case a.Asked != nil:
+		return servers(*a.Asked) + " asked, none could say"
+	default:
+		return "nobody asked"
+	}
 }
 
 // pathLineOf is one path in one line; empty if nothing is known.

@@ -150,6 +150,7 @@ func (o *output) finishText(doc any) {
 	default:
 		if r, ok := doc.(texter); ok {
 			t := newText(o.e)
+			t.mask = o.mask
 			r.renderText(t)
 			o.write(t.bytes())
 		}

@@ -17,6 +17,7 @@ type redactor struct {
 	mu    sync.Mutex // guards following
 	known map[string]string
 	count map[string]int
+	given map[string]bool // what stands for something, which passes as it is
 }
 
 func newRedactor() *redactor {
@@ -25,7 +26,7 @@ func newRedactor() *redactor {
 		name:  regexp.MustCompile(`(/dns(?:4|6|addr)?/)([^/"\s]+)`),
 		ip4:   regexp.MustCompile(`\b\d{1,3}(?:\.\d{1,3}){3}\b`),
 		ip6:   regexp.MustCompile(`[0-9a-fA-F]{0,4}(?::[0-9a-fA-F]{0,4}){2,7}(?:\.\d{1,3}){0,3}`),
-		known: make(map[string]string), count: make(map[string]int),
+		known: make(map[string]string), count: make(map[string]int), given: make(map[string]bool),
 	}
 }
 
@@ -51,9 +52,13 @@ func (r *redactor) address(text []byte, format string) []byte {
 func (r *redactor) standIn(kind, value, format string) []byte {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.given[value] {
+		return []byte(value)
+	}
 	if r.known[value] == "" {
 		r.count[kind]++
 		r.known[value] = fmt.Sprintf(format, r.count[kind])
+		r.given[r.known[value]] = true
 	}
 	return []byte(r.known[value])
 }

@@ -14,11 +14,20 @@ import (
 // text collects what a document shows to a person: lines, labelled values in aligned columns, and tables.
 type text struct {
 	colour bool
+	mask   func([]byte) []byte // what values and cells pass before they are put into columns; nil leaves them
 	buf    bytes.Buffer
 	fields [][2]string // labels and values that wait for the end of their block
 }
 
 func newText(e *env) *text { return &text{colour: e.colour()} }
+
+// masked is a value as it is printed.
+func (t *text) masked(s string) string {
+	if t.mask == nil {
+		return s
+	}
+	return string(t.mask([]byte(s)))
+}
 
 // line prints one line.
 func (t *text) line(format string, args ...any) {
@@ -36,7 +45,7 @@ func (t *text) gap() {
 
 // field prints a label and a value; the values of consecutive fields stand in one column. An empty label continues the one above.
 func (t *text) field(label, format string, args ...any) {
-	t.fields = append(t.fields, [2]string{label, fmt.Sprintf(format, args...)})
+	t.fields = append(t.fields, [2]string{t.masked(label), fmt.Sprintf(format, args...)})
 }
 
 // flush prints the fields that wait.
@@ -72,7 +81,13 @@ func (t *text) table(header []string, rows [][]string) {
 		tablewriter.WithRenderer(renderer.NewBlueprint(plain)),
 		tablewriter.WithConfig(tablewriter.Config{Header: cell, Row: cell, Behavior: tw.Behavior{TrimSpace: tw.Off}}))
 	table.Header(header)
-	err := table.Bulk(rows)
+	shown := make([][]string, len(rows))
+	for i, row := range rows {
+		for _, cell := range row {
+			shown[i] = append(shown[i], t.masked(cell))
+		}
+	}
+	err := table.Bulk(shown)
 	if err == nil {
 		err = table.Render()
 	}

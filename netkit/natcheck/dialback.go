@@ -63,8 +63,9 @@ type Address struct {
 	// Mapped marks an address that the router forwards while the check lasts.
 	Mapped       bool   `json:"mapped"`
 	Reachability string `json:"reachability"`
-	// ConfirmedBy are the servers that got in.
+	// ConfirmedBy are the servers that got in, KeptOut those that tried and did not.
 	ConfirmedBy []peer.ID `json:"confirmed_by"`
+	KeptOut     []peer.ID `json:"kept_out"`
 	// Asked is how many AutoNAT servers were asked to dial it; nil if none was.
 	Asked *int `json:"asked"`
 
@@ -79,15 +80,27 @@ func (a *Address) judge(at netip.AddrPort, p nat.Path, trials []nat.Trial) {
 		return
 	}
 	a.Reachability, a.ConfirmedBy = Unreachable, nil
-	if !*p.LetsAnybody {
-		return
+	if *p.LetsAnybody {
+		a.Reachability = Reachable
 	}
-	a.Reachability = Reachable
 	for _, t := range trials {
-		if id, err := peer.Decode(t.Server); err == nil && t.Came && !t.Known && !slices.Contains(a.ConfirmedBy, id) {
-			a.ConfirmedBy = append(a.ConfirmedBy, id)
+		id, err := peer.Decode(t.Server)
+		switch {
+		case err != nil:
+		case *p.LetsAnybody && t.Came && !t.Known:
+			a.ConfirmedBy = with(a.ConfirmedBy, id)
+		case !*p.LetsAnybody && t.Sure && !t.Came:
+			a.KeptOut = with(a.KeptOut, id)
 		}
 	}
+}
+
+// with is a list with one peer more, unless it is there.
+func with(list []peer.ID, id peer.ID) []peer.ID {
+	if slices.Contains(list, id) {
+		return list
+	}
+	return append(list, id)
 }
 
 // nonces are the dial-backs that are waited for.
@@ -221,10 +234,11 @@ func (c *check) askDial(ctx context.Context, v *visit, a *Address, back *nonces)
 	switch {
 	case err != nil: // it said nothing about the address
 	case status == pb.DialStatus_OK && from != nil:
-		a.ConfirmedBy = append(a.ConfirmedBy, v.server.ID)
+		a.ConfirmedBy = with(a.ConfirmedBy, v.server.ID)
 		a.Reachability = Reachable
 		c.letIn(v, a, from)
 	case status == pb.DialStatus_E_DIAL_ERROR:
+		a.KeptOut = with(a.KeptOut, v.server.ID)
 		if a.Reachability == Unknown {
 			a.Reachability = Unreachable
 		}

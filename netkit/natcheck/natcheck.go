@@ -166,7 +166,8 @@ type pathKey struct{ family, transport string }
 // Do asks every server and reports at the latest after Config.Limit. From the looks at the
 // node before is taken what cannot be found out twice: whether strangers get in, as long
 // as the node is seen at the same address. The Result is
-// filled whatever the error: ErrUnreachable, ErrInconclusive, or ctx's.
+// filled whatever the error: ErrUnreachable, *FamilyError, ErrNoAddress, ErrInconclusive, or
+// ctx's.
 func Do(ctx context.Context, n *host.Node, cfg Config) (Result, error) {
 	if cfg.Limit == 0 {
 		cfg.Limit = DefaultLimit
@@ -201,7 +202,7 @@ func Do(ctx context.Context, n *host.Node, cfg Config) (Result, error) {
 	}
 	lasting.Wait()
 	c.conclude(visits)
-	return c.r, c.outcome(ctx)
+	return c.r, c.outcome(ctx, visits)
 }
 
 // visitAll looks at the node from every server.
@@ -260,16 +261,9 @@ func (c *check) conclude(visits []*visit) {
 	for _, v := range visits {
 		c.r.Servers = append(c.r.Servers, v.report())
 	}
-	c.r.Verdict = c.r.Families.Verdict()
-	if c.nobody() {
-		c.r.Verdict = nat.Inconclusive
-		if len(c.cfg.Servers) > 1 || c.alone() {
-			c.r.Verdict = nat.Offline
-		}
-	}
+	c.judge(visits)
 	c.r.CGNAT = c.cgnat()
 	c.r.Forecast = c.r.Families.Forecasts()
-	c.r.Advice = c.r.Families.Advice()
 	if c.r.PortMap != nil && c.r.PortMap.DoubleNAT != nil && *c.r.PortMap.DoubleNAT {
 		c.r.Advice = append(c.r.Advice, nat.DoubleNAT)
 	}
@@ -335,21 +329,15 @@ func (c *check) tell(e Event) {
 	}
 }
 
-// nobody reports whether no server was reached.
-func (c *check) nobody() bool {
-	return !slices.ContainsFunc(c.r.Servers, func(s Server) bool { return len(s.Addrs) > 0 })
-}
-
-// alone reports whether the machine has no address but its own loopback.
-func (c *check) alone() bool {
-	return !slices.ContainsFunc(c.own, func(ip netip.Addr) bool { return !ip.IsLoopback() && !ip.IsLinkLocalUnicast() })
-}
-
 // outcome is the error that goes with the report.
-func (c *check) outcome(ctx context.Context) error {
+func (c *check) outcome(ctx context.Context, visits []*visit) error {
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
+	case c.nobody() && c.lacks() != "":
+		return &FamilyError{c.lacks()}
+	case nowhere(visits):
+		return ErrNoAddress
 	case c.nobody():
 		return ErrUnreachable
 	case c.r.Verdict == nat.Inconclusive:

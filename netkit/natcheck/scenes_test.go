@@ -219,7 +219,7 @@ func TestDialBacksAndRelays(t *testing.T) {
 		closed := check(lab.Internet().Router("home", natlab.RouterConfig{NAT: natlab.NAT{Filtering: natlab.AddressAndPortDependent}}).LAN().
 			Machine("closed", natlab.MachineConfig{}))
 		i = slices.IndexFunc(closed.Addresses, func(a natcheck.Address) bool { return a.Observed })
-		if i < 0 || closed.Addresses[i].Reachability != natcheck.Unreachable || closed.Addresses[i].Asked == nil || *closed.Addresses[i].Asked != 1 {
+		if i < 0 || closed.Addresses[i].Reachability != natcheck.Unreachable || closed.Addresses[i].Asked == nil || *closed.Addresses[i].Asked != 1 || !slices.Equal(closed.Addresses[i].KeptOut, []peer.ID{n.ID()}) {
 			t.Errorf("addresses %+v: the observed one is not known to be unreachable", closed.Addresses)
 		}
 		if got := closed.Families.IP4.UDP.LetsOtherPort; got != nil {
@@ -323,7 +323,7 @@ func TestAStrangerIsNoAcquaintance(t *testing.T) {
 				}
 				i := slices.IndexFunc(r.Addresses, func(a natcheck.Address) bool { return a.Observed })
 				// Where it is known that strangers do not get in, nobody is asked.
-				if got := r.Addresses[i]; got.Reachability != want || (got.Asked != nil) != (want == natcheck.Reachable) || len(got.ConfirmedBy) > 0 != (want == natcheck.Reachable) {
+				if got := r.Addresses[i]; got.Reachability != want || (got.Asked != nil) != (want == natcheck.Reachable) || len(got.ConfirmedBy) > 0 != (want == natcheck.Reachable) || len(got.KeptOut) > 0 != (want != natcheck.Reachable) {
 					t.Errorf("%+v, want %s", got, want)
 				}
 			})

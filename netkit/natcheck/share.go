@@ -58,11 +58,14 @@ type Standing struct {
 func (r Result) Standing() Standing { return Standing{r.Verdict, r.Families, r.PortMap} }
 
 // ParseStanding reads that part of a report written as JSON, by whomever. It fails where
-// a word is none of package nat.
+// there is no verdict, or a word is none of package nat.
 func ParseStanding(report []byte) (Standing, error) {
 	var s Standing
 	if err := json.Unmarshal(report, &s); err != nil {
 		return s, fmt.Errorf("natcheck: %w", err)
+	}
+	if s.Verdict == "" {
+		return s, errors.New("natcheck: it has no verdict")
 	}
 	if err := errors.Join(s.Verdict.Check(), s.Families.Check()); err != nil {
 		return s, fmt.Errorf("natcheck: %w", err)

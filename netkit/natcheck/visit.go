@@ -18,6 +18,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/core/transport"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	"github.com/libp2p/go-libp2p/p2p/protocol/identify"
 	"github.com/libp2p/go-libp2p/p2p/protocol/identify/pb"
 	ma "github.com/multiformats/go-multiaddr"
@@ -60,13 +61,17 @@ func (v *visit) run(ctx context.Context) {
 	}
 	v.each(ctx, addrs)
 	if len(v.looks) == 0 {
-		v.fail(errNoAddress)
+		v.fail(ErrNoAddress)
 	}
 }
 
-// errNoAddress means that none of a server's addresses is of a kind that can be looked
-// over.
-var errNoAddress = errors.New("no address of the server is direct and over QUIC or TCP, of a family in use")
+// dialShare is how much of the time for the report a connection may take, in percent. What
+// is blocked takes all of it, and dial-backs and reservations come after.
+const dialShare = 60
+
+// ErrNoAddress means that none of a server's addresses, or of any server's, is of a kind
+// that can be looked over.
+var ErrNoAddress = errors.New("no server address is direct, over QUIC or TCP, and of a family and transport in use")
 
 // each takes a look over the first of addrs of each kind that had none, and then over
 // those that the server names itself.
@@ -75,7 +80,7 @@ func (v *visit) each(ctx context.Context, addrs []ma.Multiaddr) {
 	for _, a := range addrs {
 		if l := v.begin(a); l != nil {
 			all.Go(func() {
-				if err := l.run(ctx); err != nil {
+				if err := l.run(ctx); err != nil && !errors.Is(err, swarm.ErrNoTransport) {
 					v.fail(fmt.Errorf("%s: %w", l.addr, err))
 				}
 			})
@@ -163,7 +168,13 @@ func (l *look) run(ctx context.Context) error {
 	c := l.v.c
 	c.n.Contact(l.key.transport, l.remote.Addr())
 	began := time.Now()
-	conn, err := c.n.DialAddr(ctx, l.v.server.ID, l.addr)
+	patience := c.cfg.Limit * dialShare / 100
+	within, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	conn, err := c.n.DialAddr(within, l.v.server.ID, l.addr)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		return fmt.Errorf("no answer within %s", patience)
+	}
 	if err != nil {
 		return err
 	}
