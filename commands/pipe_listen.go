@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"dibber/netkit/addr"
 	"dibber/netkit/host"
 	"dibber/netkit/natcheck"
 	"dibber/netkit/pipe"
@@ -13,6 +14,7 @@ import (
 	"dibber/netkit/serve"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
 	"github.com/urfave/cli/v2"
 )
 
@@ -112,24 +114,52 @@ func runPipeListen(ctx context.Context, out *output, o pipeListenOptions) (doc a
 		return nil, err
 	}
 	defer closing(&err, s.Close)
-	if err := t.ready(n, o.ReadyFile); err != nil {
+	if err := t.ready(n, o); err != nil {
 		return nil, err
 	}
 	err = t.serve(ctx, sessions, near, o.TCP == "")
 	return t.doc(), err
 }
 
-// ready tells where the node can be reached.
-func (t *pipes) ready(n *host.Node, file string) error {
+// ready tells where the node can be reached. With a relay the command to copy is the one
+// through that, and told with the reservation.
+func (t *pipes) ready(n *host.Node, o pipeListenOptions) error {
 	ready := readyOf(n)
-	if err := writeReady(t.out, ready, file); err != nil {
+	if err := writeReady(t.out, ready, o.ReadyFile); err != nil {
 		return fmt.Errorf("ready file: %w", err)
 	}
 	t.out.event("ready", ready)
-	if len(ready.Addrs) > 0 {
-		t.out.notice("on the other side: dibber pipe %s", ready.Addrs[0])
+	if len(o.Relays) == 0 {
+		t.suggest(n, n.ListenAddrs())
 	}
 	return nil
+}
+
+// suggest prints the command for the other side with the one of some addresses that works
+// from the farthest away, and from where it does.
+func (t *pipes) suggest(n *host.Node, addrs []ma.Multiaddr) {
+	a, from := farthest(addrs)
+	if a != nil {
+		t.out.notice("%s: dibber pipe %s/p2p/%s", from, a, n.ID())
+	}
+}
+
+// farthest is the first of the addresses that can be reached from the farthest away, and a
+// word for from where; nil if none can be from anywhere.
+func farthest(addrs []ma.Multiaddr) (best ma.Multiaddr, from string) {
+	for _, step := range []struct {
+		scopes []addr.Scope
+		from   string
+	}{
+		{[]addr.Scope{addr.ScopePublic, addr.ScopeDNS}, "on the other side"},
+		{[]addr.Scope{addr.ScopePrivate, addr.ScopeUnknown}, "in the same network"},
+		{[]addr.Scope{addr.ScopeLoopback}, "on this machine"},
+	} {
+		if i := slices.IndexFunc(addrs, func(a ma.Multiaddr) bool { return slices.Contains(step.scopes, addr.ScopeOf(a)) }); i >= 0 {
+			return addrs[i], step.from
+		}
+	}
+	return nil, ""
 }
 
 // reserved tells of reservations.
@@ -138,9 +168,13 @@ func (t *pipes) reserved(n *host.Node, e serve.Event) {
 		return
 	}
 	tellReservation(t.out, *e.Relay)
-	if circuits := e.Relay.Reservation.Circuits; e.Relay.Kind == "reserved" && len(circuits) > 0 {
-		t.out.notice("through the relay: dibber pipe %s/p2p/%s", circuits[0], n.ID())
+	if e.Relay.Kind != "reserved" {
+		return
 	}
+	if c, _ := farthest(e.Relay.Reservation.Circuits); c != nil {
+		t.out.notice("on the other side: dibber pipe %s/p2p/%s", c, n.ID())
+	}
+	t.suggest(n, slices.DeleteFunc(n.ListenAddrs(), func(a ma.Multiaddr) bool { return addr.ScopeOf(a) == addr.ScopeLoopback }))
 }
 
 // serve carries sessions as they come, or one and no more.

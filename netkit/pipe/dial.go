@@ -152,7 +152,7 @@ func (d *dialler) run(ctx context.Context, next opened) {
 		var carrying sync.WaitGroup
 		carrying.Go(func() {
 			defer close(ended)
-			_ = d.s.attach(next.stream, next.frames, next.received) // the session keeps the error
+			_ = d.s.attach(next.stream, next.frames, next.received, spareOn(d.n, next.conn)) // the session keeps the error
 		})
 		better, ok := d.better(ctx, next.conn, changed, ended)
 		if !ok {

@@ -130,7 +130,7 @@ func (l *Listener) carry(p peer.ID, st network.Stream) {
 		return
 	}
 	l.cfg.tell(p, st.Conn())
-	_ = s.attach(st, frames, received) // the session keeps the error
+	_ = s.attach(st, frames, received, spareOn(l.n, st.Conn())) // the session keeps the error
 	if st.Conn().IsClosed() && !s.over() && !s.carried() {
 		l.cfg.tell(p, nil)
 	}

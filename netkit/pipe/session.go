@@ -32,12 +32,15 @@ type Session struct {
 	news chan struct{} // closed, and made anew, at every change
 	use  *attachment   // the stream in use, nil when there is none
 	idle time.Time     // since when there is none
+	vain bool          // a relayed stream was spared, and no direct one came
 }
 
 // attachment is a stream while it carries a session.
 type attachment struct {
 	stream network.Stream
 	gone   chan struct{} // closed when it carries the session no more
+	budget int           // bytes of data that may be sent now; guarded by Session.mu
+	rest   uint64        // bytes beyond, which may be sent if they are the last
 }
 
 func newSession(id sessionID, window int) *Session {
@@ -213,9 +216,11 @@ func (s *Session) expire(patience time.Duration) {
 }
 
 // attach lets a stream carry the session after leave, and returns when it does so no
-// longer. received is what the other side has received.
-func (s *Session) attach(st network.Stream, frames *wire.Reader, received uint64) error {
-	a := &attachment{stream: st, gone: make(chan struct{})}
+// longer. received is what the other side has received, budget how many bytes may be sent
+// at once.
+func (s *Session) attach(st network.Stream, frames *wire.Reader, received uint64, budget int) error {
+	a := &attachment{stream: st, gone: make(chan struct{}), budget: budget, rest: spareRest * uint64(budget)}
+	defer s.spare(a)()
 	s.mu.Lock()
 	if s.err == nil {
 		s.err = s.out.restart(received)
@@ -271,7 +276,7 @@ func (s *Session) send(a *attachment) {
 				over, giveUp = true, s.use == a && !errors.Is(s.err, ErrAborted)
 				return true
 			}
-			frame = s.nextFrame()
+			frame = s.nextFrame(a)
 			if frame == nil && s.finished() {
 				over = true
 			}
@@ -308,13 +313,17 @@ func (s *Session) farewell(a *attachment, giveUp bool) {
 // lingering is how long a stream is kept for its last frame to arrive.
 const lingering = 2 * time.Second
 
-// nextFrame is what to say next, nil for nothing. The caller holds s.mu.
-func (s *Session) nextFrame() []byte {
+// nextFrame is what to say next on a stream, nil for nothing. The caller holds s.mu.
+func (s *Session) nextFrame(a *attachment) []byte {
 	if count, worth := s.in.news(); worth {
 		s.in.told = count
 		return append([]byte{byte(consumed)}, encodeCount(count)...)
 	}
+	if left := s.out.last() - s.out.sent; a.budget <= 0 && left > 0 && !(s.out.ended && left <= a.rest) {
+		return nil
+	}
 	piece, isEnd := s.out.next()
+	a.budget -= len(piece)
 	switch {
 	case isEnd:
 		return []byte{byte(end)}
