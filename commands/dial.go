@@ -152,6 +152,9 @@ func changeOf(t addr.Target, c dial.Change) changeLine {
 }
 
 func (c changeLine) line() string {
+	if c.Path == dial.None {
+		return fmt.Sprintf("%.0f ms  path none  ", c.AtMS) + changeText(c.From, c.Cause, c.Detail, c.DownMS)
+	}
 	return c.pathLine.line() + "  " + changeText(c.From, c.Cause, c.Detail, c.DownMS)
 }
 

@@ -25,8 +25,10 @@ func renderDial(t *text, r dial.Result) {
 	switch {
 	case r.Peer == nil:
 		t.line("not connected: nobody told who is there")
+	case r.Changes != nil && r.ConnectedMS != nil:
+		t.line("%s  %s; first connected after %s, path changed since: %s", *r.Peer, nowText(r), millisText(r.ConnectedMS), timesText(len(*r.Changes)+r.ChangesOmitted))
 	case r.Path == nil && r.ConnectedMS != nil:
-		t.line("%s  connected in %s, not connected any more", *r.Peer, millisText(r.ConnectedMS))
+		t.line("%s  not connected any more; first connected after %s", *r.Peer, millisText(r.ConnectedMS))
 	case r.Path == nil:
 		t.line("%s  not connected", *r.Peer)
 	case r.ConnectedMS != nil:
@@ -48,6 +50,24 @@ func renderDial(t *text, r dial.Result) {
 	if r.Ping != nil {
 		t.field("ping", "%s", pingText(*r.Ping))
 	}
+}
+
+// nowText is the path at the end of a watch.
+func nowText(r dial.Result) string {
+	if r.Path == nil {
+		return "not connected any more"
+	}
+	return pathText(r)
+}
+
+func timesText(n int) string {
+	switch n {
+	case 0:
+		return "never"
+	case 1:
+		return "once"
+	}
+	return fmt.Sprintf("%d times", n)
 }
 
 // renderFollowed shows what became of the path while it was followed.
@@ -97,7 +117,7 @@ func causeText(cause, detail *string) string {
 	case cause == nil:
 		return "cause unknown"
 	case detail != nil:
-		return *cause + " (" + oneLine(*detail) + ")"
+		return plainText(oneLine(*detail)) // which says more than the word
 	}
 	return strings.ReplaceAll(*cause, "-", " ")
 }

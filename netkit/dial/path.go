@@ -66,12 +66,14 @@ func (d *dialler) limits(c network.Conn) *Limits {
 }
 
 // ping sends the configured pings. A peer without the ping protocol is no error:
-// the result says that none came back.
+// the result says that none came back. They end when the connection is lost; a watch
+// goes on and dials again.
 func (d *dialler) ping(ctx context.Context) error {
 	if d.cfg.Ping.Count == 0 {
 		return nil
 	}
 	cfg := d.cfg.Ping
+	cfg.UntilLost = true
 	cfg.On = func(p ping.Pong) {
 		d.r.Pongs = append(d.r.Pongs, p)
 		d.tell(Event{Pong: &p})
@@ -79,7 +81,7 @@ func (d *dialler) ping(ctx context.Context) error {
 	r, err := ping.Do(ctx, d.n, d.peer, cfg)
 	d.r.Ping = &r
 	d.path()
-	if errors.Is(err, ping.ErrUnsupported) {
+	if errors.Is(err, ping.ErrUnsupported) || d.cfg.Watch && errors.Is(err, ping.ErrNotConnected) {
 		return nil
 	}
 	if errors.Is(err, ping.ErrNotConnected) {

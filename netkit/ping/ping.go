@@ -40,6 +40,9 @@ type Config struct {
 	Interval time.Duration
 	// Timeout is how long to wait for one echo; 0 means 10 s.
 	Timeout time.Duration
+	// UntilLost ends with ErrNotConnected once no connection is open any more. Without it
+	// such pings count as lost, and later ones may find another connection.
+	UntilLost bool
 	// On is told of each ping as its echo arrives or is given up; nil tells nobody.
 	On func(Pong)
 }
@@ -66,8 +69,8 @@ type Result struct {
 
 // Do pings p over its best open connection, a direct one before a relayed one,
 // and picks anew for each ping. It returns what was measured together with the
-// error that ended it: ctx's, or the first ping's when it could not be sent at
-// all. A single lost echo is no error.
+// error that ended it: ctx's, the first ping's when it could not be sent at all, or
+// that of Config.UntilLost. A single lost echo is no error.
 func Do(ctx context.Context, n *host.Node, p peer.ID, cfg Config) (r Result, err error) {
 	count, interval, timeout := cfg.Count, cfg.Interval, cfg.Timeout
 	if count == 0 {
@@ -93,6 +96,9 @@ func Do(ctx context.Context, n *host.Node, p peer.ID, cfg Config) (r Result, err
 		pong, err := once(ctx, n, p, timeout)
 		if ctx.Err() != nil {
 			return r, ctx.Err() // cut off, neither answered nor lost
+		}
+		if cfg.UntilLost && r.Sent > 0 && errors.Is(err, ErrNotConnected) {
+			return r, err // it was not sent
 		}
 		r.Sent++
 		pong.Seq = r.Sent
