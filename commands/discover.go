@@ -160,7 +160,14 @@ func (o *discoverOptions) config(out *output) (discover.Config, error) {
 	cfg.Format = recordFormat(o.RecordFormat)
 	cfg.Register, cfg.TTL = o.Register, o.TTL
 	cfg.For, cfg.Interval, cfg.Min, cfg.Limit = o.For, o.Interval, o.Min, o.Limit
-	cfg.On = func(e discover.Event) { tellDiscover(out, o, e) }
+	told := make(map[string]bool)
+	cfg.On = func(e discover.Event) {
+		tellDiscover(out, o, e)
+		if s := e.Source; s != nil && s.More && !told[sourceText(*s)] {
+			told[sourceText(*s)] = true
+			out.warn("%s has more entries than the %d that are kept of one source; the rest is left out", plainText(sourceText(*s)), discover.MaxPerSource)
+		}
+	}
 	return cfg, nil
 }
 

@@ -140,6 +140,9 @@ func sourceOutcome(s discover.SourceResult) string {
 	if s.Via != nil {
 		outcome += ", by " + *s.Via
 	}
+	if s.More {
+		outcome += ", more than are kept, the rest left out"
+	}
 	if s.Skipped > 0 {
 		outcome += fmt.Sprintf(", %d entries broken", s.Skipped)
 	}

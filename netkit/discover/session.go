@@ -228,7 +228,7 @@ func (s *session) result() Result {
 		if !src.answered {
 			src.fail(errors.New("no answer before the end"))
 		}
-		src.Count = s.view.countPeers(i)
+		src.Count, src.More = s.view.countPeers(i), s.view.more[i]
 		r.Sources = append(r.Sources, src.SourceResult)
 	}
 	for _, reg := range s.registered {

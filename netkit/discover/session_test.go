@@ -3,6 +3,7 @@ package discover
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -255,5 +256,43 @@ func TestResolveEndsWithTheFirstAddress(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestMoreThanIsKept: what is left out of a source that has too many is said, in its events
+// and in the result.
+func TestMoreThanIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ids []peer.ID
+		for i := range MaxPerSource + 1 {
+			ids = append(ids, peer.ID(fmt.Sprint("peer ", i)))
+		}
+		var told []bool
+		cfg := Config{On: func(e Event) {
+			if e.Source != nil {
+				told = append(told, e.Source.More)
+			}
+		}}
+		sources := []*source{fake("many", after(time.Second, time.Hour, ids...)), fake("few", after(2*time.Second, time.Hour, ids[:3]...))}
+		r, err := newSessionOf("self", cfg, sources).collect(t.Context())
+		if err != nil || !r.Sources[0].More || r.Sources[1].More || r.Count != MaxPerSource {
+			t.Errorf("%v, %d peers of %+v", err, r.Count, r.Sources)
+		}
+		if !slices.Equal(told, []bool{true, false}) {
+			t.Errorf("told %v", told)
+		}
+	})
+}
+
+// TestMoreIsToldOnce: a source that tells unasked more than is kept is an event, once.
+func TestMoreIsToldOnce(t *testing.T) {
+	var events int
+	src := fake("many")
+	s := newSessionOf("self", Config{On: func(Event) { events++ }}, []*source{src})
+	for i := range MaxPerSource + 3 {
+		s.add(0, src, false, []sighting{{peer: peer.ID(fmt.Sprint("peer ", i))}})
+	}
+	if events != 1 || !src.More || src.Count != MaxPerSource {
+		t.Errorf("%d events, %+v", events, src.SourceResult)
 	}
 }

@@ -38,6 +38,7 @@ type SourceResult struct {
 	MS      *float64 `json:"ms"`      // how long the answer took; null: none, or it is listened to
 	Count   int      `json:"count"`   // peers known by it, also through others
 	Skipped int      `json:"skipped"` // entries of the answer that were broken or forged
+	More    bool     `json:"more"`    // it has more entries than MaxPerSource; the rest is left out
 	// Via is how changes are learned: push, the source tells them, or poll, it is
 	// asked again and again. Null: it was asked once, or did not answer.
 	Via   *string `json:"via"`
@@ -162,7 +163,18 @@ func (s *session) heard(i int, src *source, got answer, err error, took time.Dur
 		ms := ping.Milliseconds(took)
 		src.MS = &ms
 	}
-	src.Count = s.view.countPeers(i)
+	src.Count, src.More = s.view.countPeers(i), s.view.more[i]
+	report := src.SourceResult
+	s.cfg.On(Event{Kind: SourceAsked, Source: &report})
+}
+
+// add takes what a source told unasked, and says so once there is no more room for it.
+func (s *session) add(i int, src *source, all bool, sightings []sighting) {
+	s.view.put(i, all, sightings)
+	if s.view.more[i] == src.More {
+		return
+	}
+	src.Count, src.More = s.view.countPeers(i), s.view.more[i]
 	report := src.SourceResult
 	s.cfg.On(Event{Kind: SourceAsked, Source: &report})
 }
@@ -177,7 +189,7 @@ func (s *session) listen(i int, src *source) {
 				s.view.gone(i, "", e.Peer.ID)
 				return
 			}
-			s.view.put(i, false, []sighting{{peer: e.Peer.ID, addrs: e.Peer.Addrs, until: time.Now().Add(e.TTL)}})
+			s.add(i, src, false, []sighting{{peer: e.Peer.ID, addrs: e.Peer.Addrs, until: time.Now().Add(e.TTL)}})
 		}
 	}
 	service, err := mdns.New(s.n, cfg)
@@ -195,7 +207,7 @@ func (s *session) listen(i int, src *source) {
 // does not.
 func (s *session) follow(i int, src *source) {
 	f, err := rendezvous.NewFollower(s.n, rendezvous.FollowerConfig{
-		Server: *src.server, Namespace: s.cfg.Namespace, Format: s.cfg.Format, Max: maxPerSource,
+		Server: *src.server, Namespace: s.cfg.Namespace, Format: s.cfg.Format, Max: MaxPerSource + 1,
 		Interval: s.cfg.Interval, Timeout: s.cfg.Timeout,
 		On: func(e rendezvous.FollowerEvent) { s.steps <- func() { s.followed(i, src, e) } },
 	})
@@ -224,7 +236,7 @@ func (s *session) followed(i int, src *source, e rendezvous.FollowerEvent) {
 	case e.Answer || e.Err != nil:
 		s.heard(i, src, got, e.Err, e.Took)
 	default:
-		s.view.put(i, got.all, got.sightings)
+		s.add(i, src, got.all, got.sightings)
 	}
 }
 
@@ -232,9 +244,9 @@ func (s *session) followed(i int, src *source, e rendezvous.FollowerEvent) {
 func askServer(ctx context.Context, n *host.Node, server peer.AddrInfo, cfg Config) (answer, error) {
 	began := time.Now()
 	page, err := rendezvous.DiscoverAll(ctx, n, server, rendezvous.DiscoverRequest{
-		Namespace: cfg.Namespace, Format: cfg.Format, Max: maxPerSource,
+		Namespace: cfg.Namespace, Format: cfg.Format, Max: MaxPerSource + 1, // the one more shows that there are more
 	})
-	return answer{sightings: sightingsOf(page.Entries, began), all: len(page.Entries) < maxPerSource, skipped: page.Skipped}, err
+	return answer{sightings: sightingsOf(page.Entries, began), all: len(page.Entries) <= MaxPerSource, skipped: page.Skipped}, err
 }
 
 // sightingsOf turns registrations into sightings. Their times run from the

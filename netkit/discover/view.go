@@ -10,9 +10,9 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 )
 
-// maxPerSource bounds how many sightings of one source are kept: a hostile server
-// invents peers for nothing.
-const maxPerSource = 10_000
+// MaxPerSource is how many entries of one source are kept, each of a peer in a namespace: a
+// hostile server invents peers for nothing.
+const MaxPerSource = 10_000
 
 // sighting is what one source says of a peer, in one namespace.
 type sighting struct {
@@ -46,6 +46,7 @@ type view struct {
 	sources []sourceName
 	peers   map[peer.ID]*entry
 	counts  []int                // sightings of each source
+	more    []bool               // of each source, whether some were left out for want of room
 	dirty   map[peer.ID]struct{} // peers that may differ from what was told
 	// first is a moment before which nothing expires; zero when nothing does.
 	first time.Time
@@ -60,7 +61,7 @@ type sourceName struct {
 func newView(self peer.ID, sources []sourceName) *view {
 	return &view{
 		self: self, sources: sources,
-		peers: make(map[peer.ID]*entry), counts: make([]int, len(sources)), dirty: make(map[peer.ID]struct{}),
+		peers: make(map[peer.ID]*entry), counts: make([]int, len(sources)), more: make([]bool, len(sources)), dirty: make(map[peer.ID]struct{}),
 	}
 }
 
@@ -93,6 +94,7 @@ func (v *view) countPeers(source int) int {
 // said before and does not repeat is gone.
 func (v *view) put(source int, all bool, sightings []sighting) {
 	if all {
+		v.more[source] = false
 		keep := make(map[peer.ID][]string, len(sightings))
 		for _, s := range sightings {
 			keep[s.peer] = append(keep[s.peer], s.ns)
@@ -110,7 +112,8 @@ func (v *view) put(source int, all bool, sightings []sighting) {
 		if known {
 			_, known = e.seen[at]
 		}
-		if !known && v.counts[source] >= maxPerSource {
+		if !known && v.counts[source] >= MaxPerSource {
+			v.more[source] = true
 			continue
 		}
 		if e == nil {

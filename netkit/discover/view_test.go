@@ -177,22 +177,28 @@ func TestAddressesThatCannotBeWrittenAreLeftOut(t *testing.T) {
 func TestASourceCannotFillTheMemory(t *testing.T) {
 	v := newView("", twoServersAndMDNS())
 	var flood []sighting
-	for i := range maxPerSource + 5 {
+	for i := range MaxPerSource + 5 {
 		flood = append(flood, sighting{peer: peer.ID(fmt.Sprintf("peer %d", i))})
 	}
 	v.put(0, false, flood)
-	if v.size() != maxPerSource {
-		t.Errorf("%d peers are kept, want %d", v.size(), maxPerSource)
+	if v.size() != MaxPerSource {
+		t.Errorf("%d peers are kept, want %d", v.size(), MaxPerSource)
 	}
-	v.put(1, false, flood[maxPerSource:])
-	if v.size() != maxPerSource+5 {
+	v.put(1, false, flood[MaxPerSource:])
+	if !v.more[0] || v.more[1] {
+		t.Errorf("entries were left out: %v", v.more)
+	}
+	if v.size() != MaxPerSource+5 {
 		t.Errorf("a flood at one source shuts out another's peers")
 	}
 	v.put(0, false, flood[:1])
 	v.gone(0, "", flood[0].peer)
-	v.put(0, false, flood[maxPerSource:])
-	if v.counts[0] != maxPerSource {
-		t.Errorf("%d sightings are counted, want %d", v.counts[0], maxPerSource)
+	v.put(0, false, flood[MaxPerSource:])
+	if v.counts[0] != MaxPerSource {
+		t.Errorf("%d sightings are counted, want %d", v.counts[0], MaxPerSource)
+	}
+	if v.put(0, true, flood[:MaxPerSource]); v.more[0] {
+		t.Error("all that it has is known, but more is said to be left out")
 	}
 }
 
