@@ -253,13 +253,6 @@ func (s *Service) carryOut(r *run, x *exchanged, p pairing) error {
 		return fmt.Errorf("%w: %w", errPlain, err)
 	}
 	remote, dropped := seenThere(x.got.addrs, at)
-	if p.Method != nat.MethodSpray && p.Method != nat.MethodPredict {
-		var spent []Dropped
-		remote, spent = s.withinBudget(remote)
-		if dropped = append(dropped, spent...); len(remote) == 0 {
-			return fmt.Errorf("%w: no address of the peer may be dialled", errPlain)
-		}
-	}
 	if err := r.took(remote, append(x.got.dropped, dropped...)); err != nil {
 		return err
 	}
@@ -304,18 +297,6 @@ func seenThere(addrs []ma.Multiaddr, seen []netip.Addr) (there []ma.Multiaddr, d
 		}
 	}
 	return there, dropped
-}
-
-// withinBudget sorts addresses by whether they may be dialled for an offer's sake.
-func (s *Service) withinBudget(addrs []ma.Multiaddr) (within []ma.Multiaddr, dropped []Dropped) {
-	for _, a := range addrs {
-		if ip, _ := addr.IP(a); s.n.SpendDial(ip) == nil {
-			within = append(within, a)
-		} else {
-			dropped = append(dropped, Dropped{Addr: a.String(), Reason: DroppedSpent})
-		}
-	}
-	return within, dropped
 }
 
 // probe sends to ports that the peer may have, if it is known to be where they are.

@@ -268,14 +268,18 @@ func (r *run) tell(step Step) {
 // took notes the addresses that the peer named.
 func (r *run) took(remote []ma.Multiaddr, dropped []Dropped) error {
 	r.remote = remote
-	r.mu.Lock()
-	r.report.Dropped = append(r.report.Dropped, dropped...)
-	r.mu.Unlock()
-	r.tell(Step{Event: "connect.received", Addrs: texts(remote)})
+	r.leftOut(dropped)
 	if len(remote) == 0 {
 		return errNoRemote
 	}
 	return nil
+}
+
+// leftOut notes addresses that are not dialled.
+func (r *run) leftOut(dropped []Dropped) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.report.Dropped = append(r.report.Dropped, dropped...)
 }
 
 // goesOn reports whether there may be a further attempt after one that ended so.
