@@ -52,7 +52,7 @@ func (s *Service) beginAfter(c network.Conn) (*run, bool) {
 		case <-s.ctx.Done():
 			return r, false
 		}
-		if r.own().Outcome != Failed || c.IsClosed() {
+		if r.shown() || r.own().Outcome != Failed || c.IsClosed() {
 			return r, false
 		}
 	}

@@ -52,14 +52,14 @@ var (
 func (s *Service) initiate(c network.Conn) (failed bool) {
 	r, ok := s.beginAfter(c)
 	if !ok {
-		return false
+		return r.shown()
 	}
 	err := s.initiateRun(r)
 	if s.lacks(c, relay.OfferProtocol) {
 		s.offers.Forget(r.peer) // it took none: it only asked something, and may yet punch
 	}
 	s.end(r, err)
-	return errors.Is(err, errNoDirect) || errors.Is(err, errLost)
+	return errors.Is(err, errNoDirect) || errors.Is(err, errLost) || errors.Is(err, errSpent)
 }
 
 func (s *Service) initiateRun(r *run) error {

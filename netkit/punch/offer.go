@@ -253,6 +253,7 @@ func (s *Service) carryOut(r *run, x *exchanged, p pairing) error {
 		return fmt.Errorf("%w: %w", errPlain, err)
 	}
 	remote, dropped := seenThere(x.got.addrs, at)
+	r.probed = len(dropped) == 0 // else DCUtR has more to dial
 	if err := r.took(remote, append(x.got.dropped, dropped...)); err != nil {
 		return err
 	}

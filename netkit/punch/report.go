@@ -164,7 +164,7 @@ type run struct {
 	began   time.Time
 	on      func(Event)
 	remote  []ma.Multiaddr      // where the peer was seen; only its own goroutine looks at it
-	probed  bool                // more than DCUtR was tried in vain, and DCUtR would be too; as remote
+	probed  bool                // all that DCUtR would do was tried, or more; as remote
 	next    chan network.Stream // further attempts of the peer
 	settled chan struct{}       // closed when this end's own report stands
 	ended   chan struct{}       // closed when another run with the peer may begin
@@ -280,6 +280,32 @@ func (r *run) leftOut(dropped []Dropped) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.report.Dropped = append(r.report.Dropped, dropped...)
+}
+
+// hopeless reports whether a run that ended so has tried all that its peer and this end
+// can do, DCUtR included.
+func (r *run) hopeless(err error) bool { return r.probed && errors.Is(err, errNoDirect) }
+
+// shown reports whether both ends of a run by offer alone, which is over, have seen that
+// nothing gets through.
+func (r *run) shown() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.relayed == nil && r.report.Outcome == Failed && *r.report.Reason == ReasonAttemptsEnded && r.report.Other != nil
+}
+
+// follows puts what this end saw of a run before into the report: what had been agreed,
+// and steps before the relayed connection, at negative times.
+func (r *run) follows(before Report) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	sooner := ping.Milliseconds(r.began.Sub(before.Started))
+	for _, step := range before.Timeline {
+		step.Side, step.AtMS = r.role, step.AtMS-sooner
+		r.report.Timeline = append(r.report.Timeline, step)
+	}
+	r.report.Attempts, r.report.Dropped = before.Attempts, before.Dropped
+	r.report.LocalNAT, r.report.RemoteNAT, r.report.Plan = before.LocalNAT, before.RemoteNAT, before.Plan
 }
 
 // goesOn reports whether there may be a further attempt after one that ended so.

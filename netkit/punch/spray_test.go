@@ -53,16 +53,18 @@ func newVantageLab(t *testing.T, lab *natlab.Lab, c vantageLab) grid {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = v.Close() })
-	behind := func(name string, c natlab.RouterConfig) side {
+	behind := func(name string, c natlab.RouterConfig) (side, *natlab.Router) {
 		c.Link = far
 		families := natlab.IPv4
 		if c.IPv6 != nil {
 			families = natlab.DualStack
 		}
-		m := lab.Internet().Router(name+"-router", c).LAN().Machine(name, natlab.MachineConfig{Families: families})
-		return punching(t, m.Host(host.Config{}), punch.Config{Servers: g.servers})
+		at := lab.Internet().Router(name+"-router", c)
+		m := at.LAN().Machine(name, natlab.MachineConfig{Families: families})
+		return punching(t, m.Host(host.Config{}), punch.Config{Servers: g.servers}), at
 	}
-	g.target, g.dialer = behind("target", c.target), behind("dialer", c.dialer)
+	g.target, g.targetAt = behind("target", c.target)
+	g.dialer, g.dialerAt = behind("dialer", c.dialer)
 	held := relay.NewClient(g.target.Node, relay.ClientConfig{Relay: g.via})
 	t.Cleanup(func() { _ = held.Close() })
 	time.Sleep(3 * time.Second) // virtual: the target has looked at its NAT
