@@ -77,10 +77,10 @@ func (s *Service) staysRelayed(c network.Conn, most time.Duration, changed <-cha
 	}
 }
 
-// standsDirect reports whether there is a direct connection to p on which it answers. A
+// standsDirect is a direct connection to p on which it answers, if there is one. A
 // peer that calls through a relay has mostly lost the direct ones, of which this end
 // may not know yet; those are closed.
-func (s *Service) standsDirect(p peer.ID) bool {
+func (s *Service) standsDirect(p peer.ID) (network.Conn, bool) {
 	ctx, cancel := context.WithTimeout(s.ctx, proofTimeout)
 	defer cancel()
 	var asked sync.WaitGroup
@@ -95,6 +95,5 @@ func (s *Service) standsDirect(p peer.ID) bool {
 		})
 	}
 	asked.Wait()
-	_, ok := s.direct(p)
-	return ok
+	return s.direct(p)
 }

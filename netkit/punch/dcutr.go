@@ -63,8 +63,8 @@ func (s *Service) initiate(c network.Conn) (failed bool) {
 }
 
 func (s *Service) initiateRun(r *run) error {
-	if s.standsDirect(r.peer) {
-		r.report.Outcome = AlreadyDirect
+	if c, ok := s.standsDirect(r.peer); ok {
+		r.stood(c)
 		return nil
 	}
 	err := s.offer(r)

@@ -31,11 +31,10 @@ const (
 // FailedError means that a peer was to be connected directly and is not. Reason is a
 // word of Report.Reason.
 type FailedError struct {
-	Peer    peer.ID
-	Reason  string
-	Plan    *Plan     // as in the report; nil: none was made
-	Dropped []Dropped // as in the report
-	Err     error
+	Peer   peer.ID
+	Reason string
+	View   View // of the end that tells; without attempts where none was made
+	Err    error
 }
 
 func (e *FailedError) Error() string {
@@ -118,7 +117,7 @@ func failureOf(report Report) error {
 	if report.Outcome != Failed {
 		return nil
 	}
-	failed := &FailedError{Peer: report.Peer, Reason: *report.Reason, Plan: report.Plan, Dropped: report.Dropped}
+	failed := &FailedError{Peer: report.Peer, Reason: *report.Reason, View: report.View}
 	if report.Plan != nil && report.Plan.Method == nat.MethodNone {
 		failed.Err = fmt.Errorf("%w: %s", ErrImpossible, report.Plan.Why)
 	}

@@ -82,6 +82,7 @@ type View struct {
 	Detail  *string   `json:"detail"` // of a failure, in words
 	Started time.Time `json:"started"`
 
+	Relayed   bool    `json:"relayed"`   // there was a relayed connection first; false: the two met by an offer that the relay carried
 	Method    *string `json:"method"`    // that gave the direct connection; null: none did
 	Transport *string `json:"transport"` // of the direct connection
 	Addr      *string `json:"addr"`      // of the peer on the direct connection
@@ -132,7 +133,7 @@ type Dropped struct {
 // Step is one thing that happened.
 type Step struct {
 	Side  Role     `json:"side"`  // whose step it is
-	AtMS  float64  `json:"at_ms"` // after the relayed connection stood, or the offer was made where there was none
+	AtMS  float64  `json:"at_ms"` // after the relayed connection stood, or the offer was made or came where there was none; by this end's clock
 	Event string   `json:"event"`
 	Addrs []string `json:"addrs,omitempty"`
 	Error *string  `json:"error,omitempty"`
@@ -192,6 +193,7 @@ func relayedRun(c network.Conn, role Role, on func(Event)) *run {
 	via, _ := addr.RelayOf(c.RemoteMultiaddr()) // it is relayed
 	r := newRun(c.RemotePeer(), via, role, on)
 	r.relayed, r.began = c, c.Stat().Opened
+	r.report.Relayed, r.report.Started = true, r.began
 	return r
 }
 
@@ -358,6 +360,14 @@ func (r *run) directNow(c network.Conn) {
 	r.report.Transport, r.report.Addr = new(addr.Transport(at)), new(at.String())
 	r.report.DirectMS = new(ping.Milliseconds(c.Stat().Opened.Sub(r.began)))
 	r.mu.Unlock()
+}
+
+// stood notes a direct connection that was there before.
+func (r *run) stood(c network.Conn) {
+	at := c.RemoteMultiaddr()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.report.Outcome, r.report.Transport, r.report.Addr = AlreadyDirect, new(addr.Transport(at)), new(at.String())
 }
 
 // proved notes what the direct connection carried, and whether the relayed one was

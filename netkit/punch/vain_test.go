@@ -32,7 +32,7 @@ func TestVainRunByOfferIsTold(t *testing.T) {
 				here, err := g.do(t)
 				took := time.Since(began)
 				there := g.target.next(t)
-				if failed, ok := errors.AsType[*punch.FailedError](err); !ok || failed.Reason != punch.ReasonAttemptsEnded || failed.Plan == nil {
+				if failed, ok := errors.AsType[*punch.FailedError](err); !ok || failed.Reason != punch.ReasonAttemptsEnded || failed.View.Plan == nil {
 					t.Fatalf("%v: %+v", err, here)
 				}
 				if here.Run != there.Run || here.Other == nil || there.Other == nil || here.RelayedMS == nil {
