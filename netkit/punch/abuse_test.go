@@ -436,6 +436,13 @@ func TestFewIPs(t *testing.T) {
 			addrs = append(addrs, ma.StringCast(fmt.Sprintf("/ip4/17.0.0.%d%s", i+1, transport)))
 		}
 	}
+	var raw [][]byte
+	for _, a := range slices.Concat(addrs[2:], addrs) { // the peer's order, in which others come twice
+		raw = append(raw, a.Bytes())
+	}
+	if use, _ := chosen(raw); len(use) != len(addrs) || !use[0].Equal(addrs[2]) || !use[len(use)-1].Equal(addrs[1]) {
+		t.Errorf("chosen: %v", use)
+	}
 	kept, dropped := few(addrs)
 	if len(kept) != 2*mostIPs || len(dropped) != 2*(6-mostIPs) || !kept[len(kept)-1].Equal(addrs[2*mostIPs-1]) || dropped[0].Reason != DroppedTooMany {
 		t.Errorf("kept %v, dropped %v", kept, dropped)

@@ -87,9 +87,14 @@ func (s *Service) makeOffer(ctx context.Context, r *run, x *exchanged) error {
 
 // addOwn adds what is known of the own NAT.
 func (s *Service) addOwn(x *exchanged) {
-	paths, mapped := s.ways(x.own)
+	paths, at := s.ways(x.own)
 	x.sent.attested, x.sent.paths, x.sent.rtt = x.own.attested, paths, x.own.rtt
-	x.sent.addrs = append(mapped, x.sent.addrs...)
+	for _, a := range x.sent.addrs {
+		if !slices.ContainsFunc(at, a.Equal) {
+			at = append(at, a)
+		}
+	}
+	x.sent.addrs = at
 }
 
 // exchangeOffer sends the offer and takes the answer.
@@ -243,6 +248,14 @@ func (s *Service) makeAnswer(r *run, x *exchanged) (p pairing, known bool, err e
 
 // carryOut does what both ends have agreed on.
 func (s *Service) carryOut(r *run, x *exchanged, p pairing) error {
+	err := s.carry(r, x, p)
+	if errors.Is(err, errNoDirect) {
+		s.doubt(x.own)
+	}
+	return err
+}
+
+func (s *Service) carry(r *run, x *exchanged, p pairing) error {
 	r.agreed(p)
 	if p.Method != nat.MethodPredict {
 		closeAll(x.sockets)

@@ -21,6 +21,7 @@ type vantageLab struct {
 	relay          natlab.Families
 	target, dialer natlab.RouterConfig
 	loss           float64
+	relayed        relay.Config
 	addresses      int  // of the vantage point; 0 means 2
 	foreign        bool // the relay is go-libp2p's, and the vantage point another host
 }
@@ -42,7 +43,7 @@ func newVantageLab(t *testing.T, lab *natlab.Lab, c vantageLab) grid {
 		stock := lab.Internet().Machine("stock relay", natlab.MachineConfig{Link: far}).Stock(libp2p.ForceReachabilityPublic(), libp2p.EnableRelayService())
 		g.via = peer.AddrInfo{ID: stock.ID(), Addrs: stock.Addrs()}
 	} else {
-		r, err := relay.New(g.relay, relay.Config{})
+		r, err := relay.New(g.relay, c.relayed)
 		if err != nil {
 			t.Fatal(err)
 		}

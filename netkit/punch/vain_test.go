@@ -84,6 +84,28 @@ func TestRunByOfferGoesOnInTheReport(t *testing.T) {
 	})
 }
 
+// TestImpossibleIsTriedAgain: two NATs that let nothing through are tried again, and with
+// what they are by then.
+func TestImpossibleIsTriedAgain(t *testing.T) {
+	natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
+		g := newVantageLab(t, lab, vantageLab{target: router(5), dialer: router(5), relayed: unlimited()})
+		relayed := g.call(t)
+		for range 2 {
+			r := g.target.next(t)
+			if r.Outcome != punch.Failed || r.Plan == nil || r.Plan.Method != nat.MethodNone {
+				t.Fatalf("%+v", r)
+			}
+		}
+		g.dialerAt.SetNAT(natlab.NAT{}) // a port was opened there
+		for range 3 {
+			if r := g.target.next(t); r.Outcome == punch.Direct {
+				return
+			}
+		}
+		t.Errorf("still relayed; the relayed connection is closed: %v", relayed.IsClosed())
+	})
+}
+
 // TestDoEndsWithItsContext: a run by offer ends when it is told to, and says so.
 func TestDoEndsWithItsContext(t *testing.T) {
 	for name, kinds := range map[string][2]int{"together": {2, 2}, "spray": {2, 5}} {
