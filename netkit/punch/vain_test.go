@@ -118,7 +118,7 @@ func TestDoEndsWithItsContext(t *testing.T) {
 					ctx, cancel := context.WithCancel(t.Context())
 					defer cancel()
 					const after = 1500 * time.Millisecond
-					if want == context.DeadlineExceeded {
+					if errors.Is(want, context.DeadlineExceeded) {
 						ctx, cancel = context.WithTimeout(t.Context(), after)
 						defer cancel()
 					} else {
