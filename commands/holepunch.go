@@ -54,7 +54,7 @@ reservation yet, it is waited for until --timeout.`,
 			"dibber holepunch @home --peers @peers.txt --count 20 --interval 2s --json",
 		},
 		flags: slices.Concat([]cli.Flag{
-			&cli.IntFlag{Name: "count", Value: 1, Usage: "punch `N` times, each from a new relayed connection, and sum up", Destination: &o.Count},
+			&cli.IntFlag{Name: "count", Value: 1, Usage: "punch `N` times, each from the relay alone, and sum up", Destination: &o.Count},
 			&cli.DurationFlag{Name: "interval", Aliases: []string{"i"}, Value: time.Second, Usage: "wait `DURATION` from punch to punch", Destination: &o.Interval},
 			&cli.DurationFlag{Name: "hold", Usage: "keep the direct connection for `DURATION`, pinging it once a second", Destination: &o.Hold},
 			methodFlag(&o.Method),

@@ -253,15 +253,17 @@ func (s *Service) end(r *run, err error) {
 		err = errors.Join(s.ctx.Err(), err)
 	}
 	r.settle(err)
+	s.mu.Lock()
+	if s.opens == r {
+		s.opens = nil
+	}
+	s.mu.Unlock()
 	vain := err != nil && r.relayed == nil && !r.hopeless(err) && s.ctx.Err() == nil
 	if !vain {
 		s.exchangeViews(r)
 	}
 	s.mu.Lock()
 	delete(s.runs, r.peer)
-	if s.opens == r {
-		s.opens = nil
-	}
 	if vain {
 		if len(s.vain) >= mostRuns {
 			clear(s.vain) // of peers that did not call

@@ -29,7 +29,7 @@ const (
 	// callTimeout is how long a peer that made an offer in vain may take to call through
 	// the relay, and tellTimeout how long it may take then to tell what it saw.
 	callTimeout = 5 * time.Second
-	tellTimeout = time.Second
+	tellTimeout = 2 * time.Second
 )
 
 var errNoRun = errors.New("no such run")
