@@ -71,6 +71,8 @@ func punchCauseText(c punch.Cause) string {
 	switch c {
 	case punch.CauseNATs:
 		return "these two NATs, as was to be expected"
+	case punch.CauseSameNAT:
+		return "both were behind one outside address, whose router sends nothing back in: dial the other side's address in the local network"
 	case punch.CauseChanged:
 		return "the NATs were others than at the natchecks: look again on both sides"
 	case punch.CauseNoExchange:

@@ -9,6 +9,7 @@ import (
 
 	"dibber/netkit/addr"
 	"dibber/netkit/host"
+	"dibber/netkit/nat"
 	"dibber/netkit/natcheck"
 	"dibber/netkit/punch"
 
@@ -29,15 +30,10 @@ type holepunchOptions struct {
 	NoPortMap bool
 }
 
-// holepunchDoc is the document of holepunch: the report itself for one punch, a list
-// of them for several.
-type holepunchDoc struct {
-	*punch.Report
-	Runs  []punch.Report `json:"runs,omitempty"`
-	Tally []punch.Share  `json:"tally,omitempty"`
-}
+// holepunchDoc is the document of one punch.
+type holepunchDoc struct{ punch.Report }
 
-// holepunchManyDoc describes the document of several punches.
+// holepunchManyDoc is the document of several.
 type holepunchManyDoc struct {
 	Runs  []punch.Report `json:"runs"`
 	Tally []punch.Share  `json:"tally"` // all, then by transport and family
@@ -58,7 +54,7 @@ reservation yet, it is waited for until --timeout.`,
 			"dibber holepunch @home --peers @peers.txt --count 20 --interval 2s --json",
 		},
 		flags: slices.Concat([]cli.Flag{
-			&cli.IntFlag{Name: "count", Value: 1, Usage: "punch `N` times, each from a new relayed connection, and sum up", Destination: &o.Count},
+			&cli.IntFlag{Name: "count", Value: 1, Usage: "punch `N` times, each from the relay alone, and sum up", Destination: &o.Count},
 			&cli.DurationFlag{Name: "interval", Aliases: []string{"i"}, Value: time.Second, Usage: "wait `DURATION` from punch to punch", Destination: &o.Interval},
 			&cli.DurationFlag{Name: "hold", Usage: "keep the direct connection for `DURATION`, pinging it once a second", Destination: &o.Hold},
 			methodFlag(&o.Method),
@@ -146,9 +142,9 @@ func runHolepunch(ctx context.Context, out *output, o holepunchOptions) (any, er
 	defer func() { _ = share.Close() }() // returns nil always
 	if o.Count == 1 {
 		r, err := punchOnce(ctx, out, n, t, cfg)
-		return holepunchDoc{Report: &r}, err
+		return holepunchDoc{r}, err
 	}
-	var runs []punch.Report
+	runs := []punch.Report{}
 	var failed []error
 	for i := range o.Count {
 		if i > 0 {
@@ -156,9 +152,8 @@ func runHolepunch(ctx context.Context, out *output, o holepunchOptions) (any, er
 			host.Pause(ctx, o.Interval)
 		}
 		r, err := punchOnce(ctx, out, n, t, cfg)
-		if ctx.Err() != nil {
-			failed = append(failed, ctx.Err())
-			break // cut off, neither punched nor failed
+		if ctx.Err() != nil { // cut off, neither punched nor failed
+			return holepunchManyDoc{runs, punch.Tally(runs)}, ctx.Err()
 		}
 		runs = append(runs, r)
 		out.event("ended", endedLine{r})
@@ -166,7 +161,7 @@ func runHolepunch(ctx context.Context, out *output, o holepunchOptions) (any, er
 			failed = append(failed, err)
 		}
 	}
-	return holepunchDoc{Runs: runs, Tally: punch.Tally(runs)}, severalFailed(o.Count, failed)
+	return holepunchManyDoc{runs, punch.Tally(runs)}, severalFailed(o.Count, failed)
 }
 
 // endedLine is the outcome of one of several punches.
@@ -175,7 +170,7 @@ type endedLine struct{ punch.Report }
 func (l endedLine) line() string { return punchLine(l).line() }
 
 func punchOnce(ctx context.Context, out *output, n *host.Node, t addr.Target, cfg punch.DoConfig) (punch.Report, error) {
-	out.status("calling %s through the relay", t.ID)
+	out.status("calling %s by way of the relay", t.ID)
 	cfg.On = func(e punch.Event) {
 		if e.Step != nil {
 			out.event("step", stepOf(e))
@@ -215,12 +210,31 @@ func punchFailure(err error) (failure, bool) {
 	case punch.ReasonNoRemoteAddr:
 		f.Hint = "the relay did not see the other side at an address that could be dialled"
 	case punch.ReasonAttemptsEnded:
-		f.Hint = "both NATs refuse: one of the two needs an open port, IPv6, or stays relayed"
-		if errors.Is(err, punch.ErrImpossible) {
-			f.Retryable, f.Hint = false, "the two NATs let nothing through: give one side an open port or IPv6, or stay relayed"
-		}
+		f.Retryable, f.Hint = !errors.Is(err, punch.ErrImpossible), attemptsHint(failed.View)
 	case punch.ReasonLost:
 		f.Exit = exitUnreachable
+	case punch.ReasonCoordination:
+		if slices.ContainsFunc(failed.View.Dropped, func(d punch.Dropped) bool { return d.Reason == punch.DroppedSpent }) {
+			f.Hint = "the other side's address was dialled as often as it may be within a minute: try again after that"
+		}
 	}
 	return f, true
+}
+
+// attemptsHint is what to do where every attempt failed.
+func attemptsHint(v punch.View) string {
+	x := nat.Outlook{Direct: nat.Yes}
+	if v.Plan != nil && v.Plan.Method == nat.MethodNone {
+		x.Direct = nat.No
+	}
+	switch v.Cause(x) {
+	case punch.CauseSameNAT:
+		return "both are behind one outside address, whose router sends nothing back in: dibber dial the other side's address in the local network"
+	case punch.CauseNATs:
+		return "the two NATs let nothing through: give one side an open port or IPv6, or stay relayed"
+	case punch.CauseNoExchange:
+		return "DCUtR alone got nothing through: a relay that runs serve --vantage lets both sides do more, if both are dibber; dibber explain says what is in the way"
+	default:
+		return "these NATs were to let it through: a firewall may be in the way, or a NAT is another than it looked; compare dibber natcheck of both sides by dibber explain"
+	}
 }

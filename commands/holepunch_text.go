@@ -9,20 +9,17 @@ import (
 )
 
 func (d holepunchDoc) quiet() string {
-	switch {
-	case d.Report == nil:
-		return ""
-	case d.Addr != nil:
+	if d.Addr != nil {
 		return *d.Addr
 	}
 	return d.Outcome
 }
 
-func (d holepunchDoc) renderText(t *text) {
-	if d.Report != nil {
-		renderPunch(t, *d.Report)
-		return
-	}
+func (d holepunchDoc) renderText(t *text) { renderPunch(t, d.Report) }
+
+func (d holepunchManyDoc) quiet() string { return "" }
+
+func (d holepunchManyDoc) renderText(t *text) {
 	t.gap()
 	var rows [][]string
 	for _, s := range d.Tally {
@@ -50,11 +47,14 @@ func renderPunch(t *text, r punch.Report) {
 		t.field("plan", "%s (%s): %s here, %s there", p.Method, strings.ReplaceAll(string(p.Why), "-", " "), natText(r.LocalNAT), natText(r.RemoteNAT))
 	}
 	if r.RTTRelayedMS != nil {
-		t.field("relayed", "%s a round trip", millisText(r.RTTRelayedMS))
+		t.field("relay", "%s a round trip through it", millisText(r.RTTRelayedMS))
 	}
 	if v := r.Verified; v != nil {
 		proof := fmt.Sprintf("%.2f ms a round trip, %d bytes carried", v.RTTms, v.Bytes)
-		if v.RelayClosed {
+		switch {
+		case !r.Relayed:
+			proof += ", without a relayed connection"
+		case v.RelayClosed:
 			proof += ", the last of them with the relayed connection closed"
 		}
 		t.field("direct", "%s", proof)
@@ -78,7 +78,11 @@ func punchSentence(r punch.Report) string {
 	case punch.AlreadyDirect:
 		return fmt.Sprintf("%s  was connected directly already, via %s", r.Peer, *r.Addr)
 	case punch.Direct:
-		return fmt.Sprintf("%s  direct via %s, %s after the relayed connection", r.Peer, *r.Addr, millisText(r.DirectMS))
+		after := "the offer"
+		if r.Relayed {
+			after = "the relayed connection"
+		}
+		return fmt.Sprintf("%s  direct via %s, %s after %s", r.Peer, *r.Addr, millisText(r.DirectMS), after)
 	}
 	return fmt.Sprintf("%s  not direct: %s", r.Peer, strings.ReplaceAll(*r.Reason, "-", " "))
 }
@@ -99,7 +103,7 @@ func renderSteps(t *text, r punch.Report) {
 			detail = oneLine(*s.Error)
 		}
 		what := strings.NewReplacer(".", " ", "-", " ").Replace(s.Event)
-		rows = append(rows, []string{fmt.Sprintf("+%.1f", s.AtMS), who, plainText(what), plainText(detail)})
+		rows = append(rows, []string{fmt.Sprintf("%+.1f", s.AtMS), who, plainText(what), plainText(detail)})
 	}
 	t.gap()
 	t.table([]string{"MS", "WHERE", "STEP", "DETAIL"}, rows)

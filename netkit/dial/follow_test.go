@@ -278,7 +278,13 @@ func TestRelayKilledWhileDirect(t *testing.T) {
 	})
 }
 
-// TestBothPathsLostAndBack: while there is none the peer is dialled again and again.
+// holed is how long the peer's NAT lets a watcher in that was cut off: the peer's QUIC
+// repeats what it had to say until its connection is idle, and every packet keeps the
+// hole open for as long as a mapping lives.
+const holed = time.Minute + natlab.DefaultTimeout
+
+// TestBothPathsLostAndBack: while there is none the peer is dialled again and again. When
+// the way is back so late that the old hole is closed, it leads through the relay first.
 func TestBothPathsLostAndBack(t *testing.T) {
 	natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
 		v := newVigil(t, lab)
@@ -288,7 +294,7 @@ func TestBothPathsLostAndBack(t *testing.T) {
 		cut := time.Now()
 		v.watcher.Link().Cut()
 		v.is(v.next(dial.None, mostNotice+time.Second), dial.CauseSilent)
-		v.quiet(2 * time.Minute)
+		v.quiet(holed)
 		v.watcher.Link().Restore()
 		restored := time.Now()
 		back := v.next(dial.Relayed, 20*time.Second)
@@ -297,6 +303,26 @@ func TestBothPathsLostAndBack(t *testing.T) {
 			t.Errorf("back %s after the way was", took)
 		}
 		v.next(dial.Punched, time.Minute)
+		v.quiet(time.Minute)
+	})
+}
+
+// TestHoleOutlivesTheConnection: a plain dial goes through what the peer's last packets
+// left open in its NAT. The path is then called direct, not punched: no relay helped.
+func TestHoleOutlivesTheConnection(t *testing.T) {
+	natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
+		v := newVigil(t, lab)
+		v.watch(dial.Config{})
+		v.next(dial.Punched, 5*time.Second)
+		time.Sleep(10 * time.Second)
+		v.killRelay()
+		v.relayAt.Link().Cut()
+		v.watcher.Link().Cut()
+		v.is(v.next(dial.None, mostNotice+time.Second), dial.CauseSilent)
+		v.quiet(time.Minute)
+		v.watcher.Link().Restore()
+		back := v.next(dial.Direct, 20*time.Second)
+		v.is(back, dial.CauseRedialled)
 		v.quiet(time.Minute)
 	})
 }

@@ -71,6 +71,33 @@ func (n *Node) SpendDial(to netip.Addr) error {
 	return n.probes.take(time.Now(), sourceOf(to), ProbesOfDial)
 }
 
+// RefundDial takes back one SpendDial of an address at which the dial, or the peer's own,
+// was answered: its packets were wanted there.
+func (n *Node) RefundDial(to netip.Addr) {
+	n.probes.give(sourceOf(to), ProbesOfDial)
+}
+
+// give takes back what was counted, the latest first.
+func (b *probeBudget) give(to netip.Prefix, count int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p := b.sent[to]
+	for count > 0 && p != nil {
+		latest := -1
+		for i, s := range p {
+			if s.count > 0 && (latest < 0 || s.second > p[latest].second) {
+				latest = i
+			}
+		}
+		if latest < 0 {
+			return
+		}
+		less := min(count, p[latest].count)
+		p[latest].count -= less
+		count -= less
+	}
+}
+
 func (b *probeBudget) take(now time.Time, to netip.Prefix, count int) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -46,6 +46,17 @@ func TestProbesAreCounted(t *testing.T) {
 		if dials != ProbesPerMinute/ProbesOfDial {
 			t.Errorf("%d dials to one address", dials)
 		}
+		n.RefundDial(c)
+		if n.SpendDial(c) != nil || n.SpendDial(c) == nil {
+			t.Error("a dial that was answered is not given back, or more than one is")
+		}
+		time.Sleep(2 * time.Minute)
+		n.RefundDial(c)
+		for dials = 0; n.SpendDial(c) == nil; dials++ {
+		}
+		if dials != ProbesPerMinute/ProbesOfDial {
+			t.Errorf("%d dials after what was spent long ago was given back", dials)
+		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		if err := n.AwaitProbe(ctx, b); !errors.Is(err, context.Canceled) {

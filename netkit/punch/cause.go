@@ -1,7 +1,13 @@
 package punch
 
 import (
+	"net/netip"
+	"slices"
+
+	"dibber/netkit/addr"
 	"dibber/netkit/nat"
+
+	ma "github.com/multiformats/go-multiaddr"
 )
 
 // Cause is why a punch failed, at the root: one of those below, or the reason itself
@@ -11,6 +17,7 @@ type Cause string
 // The causes of a punch whose attempts all failed.
 const (
 	CauseNATs        Cause = "nats"         // the two NATs, as was to be expected of them
+	CauseSameNAT     Cause = "same-nat"     // both ends have one outside address, whose router does not send packets back in
 	CauseChanged     Cause = "nat-changed"  // a NAT was another at the punch than at the natcheck
 	CauseNoExchange  Cause = "no-exchange"  // the ends did not tell each other their NATs, and went by DCUtR alone
 	CauseUnexplained Cause = "unexplained"  // it was to be expected that it succeeds
@@ -25,6 +32,8 @@ func (v View) Cause(x nat.Outlook) Cause {
 		return ""
 	case *v.Reason != ReasonAttemptsEnded:
 		return Cause(*v.Reason)
+	case v.sameNAT():
+		return CauseSameNAT
 	case x.Direct == nat.No:
 		return CauseNATs
 	case v.changed(x):
@@ -36,6 +45,31 @@ func (v View) Cause(x nat.Outlook) Cause {
 	default:
 		return CauseUnexplained
 	}
+}
+
+// sameNAT reports whether both ends were dialled at one public address.
+func (v View) sameNAT() bool {
+	return slices.ContainsFunc(v.Attempts, func(a Attempt) bool {
+		remote := publicIPs(a.Remote)
+		return slices.ContainsFunc(publicIPs(a.Local), func(ip netip.Addr) bool { return slices.Contains(remote, ip) })
+	})
+}
+
+// publicIPs are those among the addresses or endpoints of an attempt.
+func publicIPs(all []string) (ips []netip.Addr) {
+	for _, one := range all {
+		a, err := ma.NewMultiaddr(one)
+		if err != nil {
+			if at, err := netip.ParseAddrPort(one); err == nil {
+				ips = append(ips, at.Addr())
+			}
+			continue
+		}
+		if ip, ok := addr.IP(a); ok && addr.ScopeOf(a) == addr.ScopePublic {
+			ips = append(ips, ip)
+		}
+	}
+	return ips
 }
 
 // changed reports whether the NATs at the punch were others than those of x.

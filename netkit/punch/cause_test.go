@@ -31,10 +31,17 @@ func TestCauses(t *testing.T) {
 		{"another network", failed(punch.ReasonAttemptsEnded, hard, hard, true), between(nat.Yes, easy, hard), punch.CauseChanged},
 		{"by DCUtR alone", failed(punch.ReasonAttemptsEnded, "", "", false), between(nat.Yes, easy, hard), punch.CauseNoExchange},
 		{"seen from the other end", failed(punch.ReasonAttemptsEnded, hard, easy, true), between(nat.Yes, easy, hard), punch.CauseUnexplained},
+		{"behind one NAT", sameNAT(failed(punch.ReasonAttemptsEnded, hard, hard, true)), between(nat.No, hard, hard), punch.CauseSameNAT},
 		{"little known", failed(punch.ReasonAttemptsEnded, hard, easy, true), between(nat.Unknown, easy, hard), punch.CauseUnforeseen},
 	} {
 		if got := tt.v.Cause(tt.x); got != tt.want {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
 		}
 	}
+}
+
+// sameNAT is a view of two ends at one address.
+func sameNAT(v punch.View) punch.View {
+	v.Attempts = []punch.Attempt{{Local: []string{"/ip4/17.0.0.1/udp/4001/quic-v1"}, Remote: []string{"/ip4/17.0.0.2/tcp/4001", "/ip4/17.0.0.1/udp/5000/quic-v1"}}}
+	return v
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -51,19 +52,19 @@ var (
 func (s *Service) initiate(c network.Conn) (failed bool) {
 	r, ok := s.beginAfter(c)
 	if !ok {
-		return false
+		return r.shown()
 	}
 	err := s.initiateRun(r)
 	if s.lacks(c, relay.OfferProtocol) {
 		s.offers.Forget(r.peer) // it took none: it only asked something, and may yet punch
 	}
 	s.end(r, err)
-	return errors.Is(err, errNoDirect) || errors.Is(err, errLost)
+	return errors.Is(err, errNoDirect) || errors.Is(err, errLost) || errors.Is(err, errSpent)
 }
 
 func (s *Service) initiateRun(r *run) error {
-	if s.standsDirect(r.peer) {
-		r.report.Outcome = AlreadyDirect
+	if c, ok := s.standsDirect(r.peer); ok {
+		r.stood(c)
 		return nil
 	}
 	err := s.offer(r)
@@ -138,7 +139,7 @@ func (s *Service) exchangeOnce(ctx context.Context, r *run, own []ma.Multiaddr) 
 		return 0, s.refused(ctx, r.relayed, err)
 	}
 	rtt := time.Since(sent)
-	if err := r.took(remote, dropped); err != nil {
+	if err := r.connectCame(remote, dropped); err != nil {
 		_ = st.Reset()
 		return 0, err
 	}
@@ -241,7 +242,7 @@ func (s *Service) answerExchange(r *run, st network.Stream) (own []ma.Multiaddr,
 	if id != "" {
 		r.named(id)
 	}
-	if err := r.took(remote, dropped); err != nil {
+	if err := r.connectCame(remote, dropped); err != nil {
 		return nil, 0, err
 	}
 	if own, err = s.own(r); err != nil {
@@ -258,6 +259,13 @@ func (s *Service) answerExchange(r *run, st network.Stream) (own []ma.Multiaddr,
 	rtt = time.Since(sent)
 	r.tell(Step{Event: "sync.received"})
 	return own, rtt, nil
+}
+
+// connectCame notes the addresses that the peer's CONNECT named.
+func (r *run) connectCame(remote []ma.Multiaddr, dropped []Dropped) error {
+	r.tell(Step{Event: "connect.received", Addrs: texts(remote)})
+	remote, many := few(remote)
+	return r.took(remote, append(dropped, many...))
 }
 
 // reserve accounts for the memory of a stream.
@@ -280,12 +288,9 @@ func (s *Service) own(r *run) ([]ma.Multiaddr, error) {
 	defer cancel()
 	for {
 		more := s.n.Observed()
-		var out []ma.Multiaddr
-		for _, a := range s.n.AddrsFor(r.via.ID) {
-			if unfit(a) == "" && len(out) < maxAddrs {
-				out = append(out, a)
-			}
-		}
+		out := slices.DeleteFunc(s.n.AddrsFor(r.via.ID), func(a ma.Multiaddr) bool { return unfit(a) != "" })
+		s.seenFirst(out)
+		out = out[:min(len(out), maxAddrs)]
 		if len(out) > 0 && (r.remote == nil || meet(out, r.remote)) {
 			return out, nil
 		}
@@ -300,6 +305,24 @@ func (s *Service) own(r *run) ([]ma.Multiaddr, error) {
 	}
 }
 
+// seenFirst puts those addresses first at whose IP others see the host: peers do not dial
+// many.
+func (s *Service) seenFirst(addrs []ma.Multiaddr) {
+	var seen []netip.Addr
+	for _, o := range s.n.Observations() {
+		if ip, ok := addr.IP(o.Addr); ok {
+			seen = append(seen, ip)
+		}
+	}
+	unseen := func(a ma.Multiaddr) int {
+		if ip, _ := addr.IP(a); slices.Contains(seen, ip) {
+			return 0
+		}
+		return 1
+	}
+	slices.SortStableFunc(addrs, func(a, b ma.Multiaddr) int { return unseen(a) - unseen(b) })
+}
+
 // meet reports whether two lists have a transport in common.
 func meet(a, b []ma.Multiaddr) bool {
 	return slices.ContainsFunc(a, func(x ma.Multiaddr) bool {
@@ -309,9 +332,16 @@ func meet(a, b []ma.Multiaddr) bool {
 
 // attempt dials together and notes what came of it.
 func (s *Service) attempt(r *run, method string, own []ma.Multiaddr, rtt time.Duration, client bool, most time.Duration) error {
+	spent, err := s.spend(r)
+	if err != nil {
+		return err
+	}
 	began := time.Now()
 	r.tell(Step{Event: "attempt.started", Addrs: texts(r.remote)})
-	err := s.together(s.ctx, r, client, most)
+	err = s.together(s.ctx, r, client, most)
+	if c, ok := s.direct(r.peer); ok && err == nil {
+		s.refund(spent, c)
+	}
 	r.attempted(Attempt{
 		Method: method, RTTms: ping.Milliseconds(rtt), Local: texts(own), Remote: texts(r.remote),
 		Outcome: outcomeOf(err), MS: ping.Milliseconds(time.Since(began)),

@@ -33,6 +33,7 @@ const (
 type FailedError struct {
 	Peer   peer.ID
 	Reason string
+	View   View // of the end that tells; without attempts where none was made
 	Err    error
 }
 
@@ -73,15 +74,24 @@ func Do(ctx context.Context, n *host.Node, p peer.ID, circuits []ma.Multiaddr, c
 	}
 	s := New(n, cfg.Config)
 	defer s.Close()
-	switch report, err := s.introduced(ctx, p, circuits); {
+	defer context.AfterFunc(ctx, s.cancel)() // what runs ends with ctx
+	r, err := s.introduced(ctx, p, circuits)
+	switch {
+	case ctx.Err() != nil:
+		return cut(ctx, p, r)
 	case err == nil:
-		return s.keep(ctx, p, report, cfg.Hold)
+		return s.keep(ctx, p, r.own(), cfg.Hold)
+	case r != nil && r.hopeless(err):
+		return s.relayedOnly(ctx, r, circuits, err, cfg.Hold)
 	case !errors.Is(err, errPlain):
 		return failed(p, err)
 	}
 	began := time.Now()
 	c, err := call(ctx, n, p, circuits)
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil && !errors.Is(err, errNoReservation):
+		return cut(ctx, p, nil)
+	case err != nil:
 		return failed(p, err)
 	}
 	relayed := time.Now()
@@ -93,12 +103,8 @@ func Do(ctx context.Context, n *host.Node, p peer.ID, circuits []ma.Multiaddr, c
 	}
 	report, err := s.await(ctx, c, ended)
 	report.RelayedMS = new(ping.Milliseconds(relayed.Sub(began)))
-	if err == nil && report.Outcome == Failed {
-		failed := &FailedError{Peer: p, Reason: *report.Reason}
-		if report.Plan != nil && report.Plan.Method == nat.MethodNone {
-			failed.Err = fmt.Errorf("%w: %s", ErrImpossible, report.Plan.Why)
-		}
-		err = failed
+	if err == nil {
+		err = failureOf(report)
 	}
 	if err != nil {
 		return report, err
@@ -106,25 +112,74 @@ func Do(ctx context.Context, n *host.Node, p peer.ID, circuits []ma.Multiaddr, c
 	return s.keep(ctx, p, report, cfg.Hold)
 }
 
+// failureOf is the error of a report that tells of a failure.
+func failureOf(report Report) error {
+	if report.Outcome != Failed {
+		return nil
+	}
+	failed := &FailedError{Peer: report.Peer, Reason: *report.Reason, View: report.View}
+	if report.Plan != nil && report.Plan.Method == nat.MethodNone {
+		failed.Err = fmt.Errorf("%w: %s", ErrImpossible, report.Plan.Why)
+	}
+	return failed
+}
+
+// relayedOnly calls the peer of a run that is hopeless through the relay, and ends the run
+// over that connection. A direct one that came late after all is as good as any.
+func (s *Service) relayedOnly(ctx context.Context, r *run, circuits []ma.Multiaddr, vain error, hold time.Duration) (Report, error) {
+	began := time.Now()
+	c, err := call(ctx, s.n, r.peer, circuits)
+	if err == nil && !addr.IsRelayed(c.RemoteMultiaddr()) {
+		vain = s.prove(r)
+	}
+	relayed := time.Since(began)
+	s.end(r, vain)
+	if ctx.Err() != nil {
+		return cut(ctx, r.peer, r)
+	}
+	report := r.own()
+	if err != nil {
+		_, err = failed(r.peer, err)
+		return report, err
+	}
+	if vain == nil {
+		return s.keep(ctx, r.peer, report, hold)
+	}
+	report.RelayedMS = new(ping.Milliseconds(relayed))
+	return report, failureOf(report)
+}
+
+// cut is what is known of a run that ctx ended before its outcome; r is nil where none
+// had begun.
+func cut(ctx context.Context, p peer.ID, r *run) (Report, error) {
+	report, _ := failed(p, context.Canceled)
+	if r != nil {
+		report = r.own()
+	}
+	report.Outcome, report.Reason, report.Detail = Failed, new(ReasonCancelled), new(ctx.Err().Error())
+	return report, ctx.Err()
+}
+
 // introduced tries to do without a relayed connection. It fails with errPlain if that is
-// not possible, and otherwise if no relay can be dialled.
-func (s *Service) introduced(ctx context.Context, p peer.ID, circuits []ma.Multiaddr) (Report, error) {
+// not possible, with errNoDirect if it shows that nothing gets through, and otherwise if
+// no relay can be dialled. The run is nil if none was begun.
+func (s *Service) introduced(ctx context.Context, p peer.ID, circuits []ma.Multiaddr) (*run, error) {
 	relays := relaysOf(circuits)
 	if _, ok := s.direct(p); ok || len(relays) == 0 {
-		return Report{}, errPlain
+		return nil, errPlain
 	}
 	var last error
 	for _, via := range relays {
-		report, err := s.introduce(ctx, p, via)
-		if err == nil {
-			return report, nil
+		r, err := s.introduce(ctx, p, via)
+		if err == nil || ctx.Err() != nil || r != nil && r.hopeless(err) {
+			return r, err
 		}
 		if dialled, ok := errors.AsType[*host.DialError](err); !ok || dialled.Peer != via.ID {
-			return report, errPlain // the relayed connection shows what is wrong
+			return r, errPlain // the relayed connection shows what is wrong
 		}
 		last = err
 	}
-	return Report{}, last
+	return nil, last
 }
 
 // relaysOf are the relays of circuits, each with all its addresses.
@@ -189,8 +244,10 @@ func (s *Service) await(ctx context.Context, c network.Conn, ended <-chan Report
 		case r := <-ended:
 			return r, nil
 		case <-ctx.Done():
-			r, _ := failed(p, ctx.Err())
-			return r, ctx.Err()
+			s.mu.Lock()
+			r := s.runs[p]
+			s.mu.Unlock()
+			return cut(ctx, p, r)
 		case <-begins.C:
 			s.mu.Lock()
 			underWay := s.runs[p] != nil

@@ -38,7 +38,9 @@ import (
 // with the headers of UDP and IP), at most host.ProbesPerSecond to all addresses, and one
 // run for each peer. A dial, whose first packets nobody answers, counts as
 // host.ProbesOfDial of them, so that there are at most 32. Only the host's own relay can
-// bring that about, since a host believes no other.
+// bring that about, since a host believes no other. DCUtR has no attestations: whoever
+// calls may name addresses, at mostIPs IP addresses each time, and all callers together
+// have the dials of the same budget.
 
 const (
 	// maxIntro bounds a message in bytes.

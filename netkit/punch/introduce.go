@@ -22,41 +22,44 @@ const introTimeout = 5 * time.Second
 
 // introduce makes a direct connection with p of an offer that the relay carries, without
 // a relayed connection, which takes four round trips through the relay to make. It fails
-// with errPlain where that is not possible.
-func (s *Service) introduce(ctx context.Context, p peer.ID, via peer.AddrInfo) (Report, error) {
+// with errPlain where that is not possible. A run that is hopeless is not ended: the other
+// end's view of it comes over the relayed connection.
+func (s *Service) introduce(ctx context.Context, p peer.ID, via peer.AddrInfo) (*run, error) {
 	if s.cfg.Method == MethodDCUtR {
-		return Report{}, errPlain
+		return nil, errPlain
 	}
 	ctx, cancel := context.WithTimeout(ctx, introTimeout)
 	defer cancel()
 	c, err := s.relayConn(ctx, via)
 	if err != nil {
-		return Report{}, err
+		return nil, err
 	}
 	select {
 	case <-s.n.Identified(c):
 	case <-ctx.Done():
-		return Report{}, ctx.Err()
+		return nil, ctx.Err()
 	}
 	if s.lacks(c, relay.IntroProtocol) {
-		return Report{}, errPlain
+		return nil, errPlain
 	}
 	s.learn(via.ID)
 	x := exchanged{own: s.known(ctx, via, ""), offers: true}
 	if x.own == nil {
-		return Report{}, errPlain
+		return nil, errPlain
 	}
 	r, ok := s.begin(newRun(p, via, Initiator, s.cfg.On))
 	if !ok {
-		return Report{}, errPlain // the peer calls at the same time
+		return nil, errPlain // the peer calls at the same time
 	}
 	err = s.introduceRun(ctx, r, c, &x)
 	closeAll(x.sockets)
 	if err == nil {
 		err = s.prove(r)
 	}
-	s.end(r, err)
-	return r.own(), err
+	if !r.hopeless(err) {
+		s.end(r, err)
+	}
+	return r, err
 }
 
 // introduceRun makes the offer and does what the answer allows.

@@ -57,21 +57,25 @@ func (s *Service) setMapped(at netip.AddrPort) {
 	s.mappedAt = at
 }
 
-// ways are the paths of the host with what the router forwards, and that as an address.
-// The router's word counts for the address at which the host was seen.
-func (s *Service) ways(own *situation) (paths []path, more []ma.Multiaddr) {
+// ways are the paths of the host with what the router forwards, and as addresses where
+// they show the same port to everybody: the connections with the relay may have told of
+// another, before the NAT forgot it. The router's word counts for the address at which the
+// host was seen.
+func (s *Service) ways(own *situation) (paths []path, at []ma.Multiaddr) {
 	s.mu.Lock()
-	at := s.mappedAt
+	mapped := s.mappedAt
 	s.mu.Unlock()
 	paths = slices.Clone(own.paths)
-	i := slices.IndexFunc(paths, func(p path) bool { return p.observed.Addr() == at.Addr() })
-	if i < 0 || !slices.Contains(own.seenAt, at.Addr()) {
-		return paths, nil
+	for i, p := range paths {
+		if p.observed.Addr() == mapped.Addr() && slices.Contains(own.seenAt, mapped.Addr()) {
+			paths[i] = path{observed: mapped, kind: nat.Kind{NAT: true, Mapping: nat.EIM, Filtering: nat.EIF}}
+		}
+		if paths[i].kind.Mapping != nat.EIM {
+			continue
+		}
+		if a, err := quicreuse.ToQuicMultiaddr(net.UDPAddrFromAddrPort(paths[i].observed), quic.Version1); err == nil {
+			at = append(at, a)
+		}
 	}
-	a, err := quicreuse.ToQuicMultiaddr(net.UDPAddrFromAddrPort(at), quic.Version1)
-	if err != nil {
-		return paths, nil
-	}
-	paths[i] = path{observed: at, kind: nat.Kind{NAT: true, Mapping: nat.EIM, Filtering: nat.EIF}}
-	return paths, []ma.Multiaddr{a}
+	return paths, at
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 
 	"dibber/netkit/addr"
 	"dibber/netkit/wire"
@@ -114,7 +115,7 @@ func runOf(fields []byte) string {
 	return ""
 }
 
-// chosen sorts the addresses a peer offers into those to dial and those not to.
+// chosen sorts the addresses a peer offers into those to dial, in its order, and those not to.
 func chosen(raw [][]byte) (use []ma.Multiaddr, dropped []Dropped) {
 	for _, b := range raw {
 		a, err := ma.NewMultiaddrBytes(b)
@@ -125,13 +126,14 @@ func chosen(raw [][]byte) (use []ma.Multiaddr, dropped []Dropped) {
 		switch why := unfit(a); {
 		case why != "":
 			dropped = append(dropped, Dropped{Addr: a.String(), Reason: why})
+		case slices.ContainsFunc(use, a.Equal):
 		case len(use) == maxAddrs:
 			dropped = append(dropped, Dropped{Addr: a.String(), Reason: DroppedTooMany})
 		default:
 			use = append(use, a)
 		}
 	}
-	return ma.Unique(use), dropped
+	return use, dropped
 }
 
 // unfit is why an address cannot be punched; empty if it can.

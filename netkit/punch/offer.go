@@ -87,9 +87,14 @@ func (s *Service) makeOffer(ctx context.Context, r *run, x *exchanged) error {
 
 // addOwn adds what is known of the own NAT.
 func (s *Service) addOwn(x *exchanged) {
-	paths, mapped := s.ways(x.own)
+	paths, at := s.ways(x.own)
 	x.sent.attested, x.sent.paths, x.sent.rtt = x.own.attested, paths, x.own.rtt
-	x.sent.addrs = append(mapped, x.sent.addrs...)
+	for _, a := range x.sent.addrs {
+		if !slices.ContainsFunc(at, a.Equal) {
+			at = append(at, a)
+		}
+	}
+	x.sent.addrs = at
 }
 
 // exchangeOffer sends the offer and takes the answer.
@@ -243,6 +248,14 @@ func (s *Service) makeAnswer(r *run, x *exchanged) (p pairing, known bool, err e
 
 // carryOut does what both ends have agreed on.
 func (s *Service) carryOut(r *run, x *exchanged, p pairing) error {
+	err := s.carry(r, x, p)
+	if errors.Is(err, errNoDirect) {
+		s.doubt(x.own)
+	}
+	return err
+}
+
+func (s *Service) carry(r *run, x *exchanged, p pairing) error {
 	r.agreed(p)
 	if p.Method != nat.MethodPredict {
 		closeAll(x.sockets)
@@ -253,13 +266,7 @@ func (s *Service) carryOut(r *run, x *exchanged, p pairing) error {
 		return fmt.Errorf("%w: %w", errPlain, err)
 	}
 	remote, dropped := seenThere(x.got.addrs, at)
-	if p.Method != nat.MethodSpray && p.Method != nat.MethodPredict {
-		var spent []Dropped
-		remote, spent = s.withinBudget(remote)
-		if dropped = append(dropped, spent...); len(remote) == 0 {
-			return fmt.Errorf("%w: no address of the peer may be dialled", errPlain)
-		}
-	}
+	r.probed = len(dropped) == 0 // else DCUtR has more to dial
 	if err := r.took(remote, append(x.got.dropped, dropped...)); err != nil {
 		return err
 	}
@@ -304,18 +311,6 @@ func seenThere(addrs []ma.Multiaddr, seen []netip.Addr) (there []ma.Multiaddr, d
 		}
 	}
 	return there, dropped
-}
-
-// withinBudget sorts addresses by whether they may be dialled for an offer's sake.
-func (s *Service) withinBudget(addrs []ma.Multiaddr) (within []ma.Multiaddr, dropped []Dropped) {
-	for _, a := range addrs {
-		if ip, _ := addr.IP(a); s.n.SpendDial(ip) == nil {
-			within = append(within, a)
-		} else {
-			dropped = append(dropped, Dropped{Addr: a.String(), Reason: DroppedSpent})
-		}
-	}
-	return within, dropped
 }
 
 // probe sends to ports that the peer may have, if it is known to be where they are.

@@ -44,33 +44,41 @@ func (s *Service) paceOf(c network.Conn) *pace {
 }
 
 // awaitBegin returns when an answer that was sent has arrived, or when the other end says
-// so, with the round trip time.
+// so, with the round trip time. It ends with the service.
 func (s *Service) awaitBegin(r *run, frames *wire.Reader, sent time.Time) (time.Duration, error) {
 	begin := make(chan error, 1)
-	s.goRun(func() { // the end of the stream ends it
+	reads := s.goRun(func() { // the end of the stream ends it
 		_, err := frames.Next()
 		begin <- err
 	})
+	if !reads {
+		return 0, fmt.Errorf("wait for begin: %w", context.Canceled)
+	}
 	told := func(err error) (time.Duration, error) {
 		if err != nil {
 			return 0, fmt.Errorf("wait for begin: %w", err)
 		}
 		return time.Since(sent), nil
 	}
+	var known <-chan struct{} // nil: the other end has to say it
 	p := s.paceOf(r.relayed)
-	if p == nil {
-		return told(<-begin)
+	if p != nil {
+		known = p.known
 	}
 	select {
 	case err := <-begin:
 		return told(err)
-	case <-p.known:
+	case <-s.ctx.Done():
+		return told(s.ctx.Err())
+	case <-known:
 	}
 	due := time.NewTimer(time.Until(sent.Add(p.rtt / 2)))
 	defer due.Stop()
 	select {
 	case err := <-begin:
 		return told(err)
+	case <-s.ctx.Done():
+		return told(s.ctx.Err())
 	case <-due.C:
 		return p.rtt, nil
 	}

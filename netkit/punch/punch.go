@@ -83,6 +83,7 @@ type Service struct {
 	closed   bool
 	runs     map[peer.ID]*run // under way
 	opens    *run             // the one that may have sockets of its own
+	vain     map[peer.ID]*run // that offers alone began and that came to nothing, until a relayed connection
 	asked    map[peer.ID]bool // relays that are being learned from
 	paces    map[network.Conn]*pace
 	mapping  bool           // the router was asked to forward the port
@@ -113,7 +114,7 @@ func New(n *host.Node, cfg Config) *Service {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Service{
-		n: n, cfg: cfg, ctx: ctx, cancel: cancel, runs: make(map[peer.ID]*run), asked: make(map[peer.ID]bool), paces: make(map[network.Conn]*pace),
+		n: n, cfg: cfg, ctx: ctx, cancel: cancel, runs: make(map[peer.ID]*run), vain: make(map[peer.ID]*run), asked: make(map[peer.ID]bool), paces: make(map[network.Conn]*pace),
 		limiter: wire.NewLimiter[peer.ID](requestsPerSecond, requestBurst, requestPeers),
 		offers:  wire.NewLimiter[peer.ID](1/cfg.Every.Seconds(), 1, requestPeers),
 		looks:   situations{known: make(map[peer.ID]*look)},
@@ -210,10 +211,14 @@ func (s *Service) mayOpen(r *run) bool {
 }
 
 // beginRelayed begins a run for a relayed connection, after one by offer alone: where
-// that has failed the peer calls through the relay.
+// that has failed the peer calls through the relay. It is false where both ends know of
+// that one that a further run would fail as well.
 func (s *Service) beginRelayed(c network.Conn, role Role) (*run, bool) {
 	for {
 		r, ok := s.begin(relayedRun(c, role, s.cfg.On))
+		if ok {
+			s.goesBefore(r)
+		}
 		if ok || r.relayed != nil {
 			return r, ok
 		}
@@ -222,22 +227,48 @@ func (s *Service) beginRelayed(c network.Conn, role Role) (*run, bool) {
 		case <-s.ctx.Done():
 			return r, false
 		}
+		if r.shown() {
+			return r, false
+		}
+	}
+}
+
+// goesBefore puts into the report of r what the run by offer alone has to tell that it
+// follows.
+func (s *Service) goesBefore(r *run) {
+	s.mu.Lock()
+	before := s.vain[r.peer]
+	delete(s.vain, r.peer)
+	s.mu.Unlock()
+	if before != nil && r.began.Sub(before.began) < defaultEvery {
+		r.follows(before.own())
 	}
 }
 
 // end completes the report of a run with the other end's, tells it, and forgets the
-// run. One by offer alone that failed tells nothing: what follows over the relayed
-// connection does.
+// run. One by offer alone that did not do what the two NATs allow tells nothing: what
+// follows over the relayed connection does.
 func (s *Service) end(r *run, err error) {
+	if err != nil && s.ctx.Err() != nil {
+		err = errors.Join(s.ctx.Err(), err)
+	}
 	r.settle(err)
-	vain := err != nil && r.relayed == nil
+	s.mu.Lock()
+	if s.opens == r {
+		s.opens = nil
+	}
+	s.mu.Unlock()
+	vain := err != nil && r.relayed == nil && !r.hopeless(err) && s.ctx.Err() == nil
 	if !vain {
 		s.exchangeViews(r)
 	}
 	s.mu.Lock()
 	delete(s.runs, r.peer)
-	if s.opens == r {
-		s.opens = nil
+	if vain {
+		if len(s.vain) >= mostRuns {
+			clear(s.vain) // of peers that did not call
+		}
+		s.vain[r.peer] = r
 	}
 	s.mu.Unlock()
 	close(r.ended)

@@ -31,6 +31,10 @@ const (
 	// NAT may open some before. predicting is how many sockets try to get it.
 	predicted  = 16
 	predicting = 32
+	// kindFor is how long it is believed which kind the own NAT is, and kindDoubted how
+	// long where a plan that rests on it has failed.
+	kindFor     = 10 * time.Minute
+	kindDoubted = time.Minute
 )
 
 // situation is what a host knows of its own NAT by a relay that is a vantage point.
@@ -43,6 +47,35 @@ type situation struct {
 	serverSaid time.Time      // and what the server's clock said then
 	rtt        time.Duration  // to the relay and back
 	reflector  netip.AddrPort // tells the endpoint of a socket; invalid where there is none
+	kindAt     time.Time      // when the kinds of paths were found out
+	home       []netip.Addr   // the host's own addresses at the time
+}
+
+// holds reports whether the kinds of paths are still to be believed: the host is seen at
+// the same addresses, has the same of its own, and not too long has passed.
+func (s *situation) holds(seenAt, home []netip.Addr, now time.Time) bool {
+	return len(s.paths) > 0 && slices.Equal(s.seenAt, seenAt) && slices.Equal(s.home, home) && now.Sub(s.kindAt) < kindFor
+}
+
+// home are the addresses of the host's interfaces: others mean another network.
+func (s *Service) home() (ips []netip.Addr) {
+	for _, a := range s.n.ListenAddrs() {
+		if ip, ok := addr.IP(a); ok {
+			ips = append(ips, ip)
+		}
+	}
+	slices.SortFunc(ips, netip.Addr.Compare)
+	return slices.Compact(ips)
+}
+
+// doubt has the kind of the own NAT found out anew that a plan rested on in vain, unless
+// it just was.
+func (s *Service) doubt(own *situation) {
+	s.looks.mu.Lock()
+	defer s.looks.mu.Unlock()
+	if time.Since(own.kindAt) >= kindDoubted {
+		delete(s.looks.known, own.server)
+	}
 }
 
 // serverNow is what the server's clock says about now.
@@ -106,9 +139,8 @@ func (s *Service) look(relay peer.AddrInfo) *look {
 	return l
 }
 
-// lookFrom looks at the own NAT from a relay. What kind of NAT it is stays true as long
-// as the host is seen at the same address; a second check would be misled by what the
-// first one has opened.
+// lookFrom looks at the own NAT from a relay. What kind of NAT it is mostly stays true for
+// a while, and a second check has less to go by: the first one has opened something.
 func (s *Service) lookFrom(ctx context.Context, relay peer.AddrInfo, before *situation) (*situation, error) {
 	c, err := s.relayConn(ctx, relay)
 	if err != nil {
@@ -117,7 +149,7 @@ func (s *Service) lookFrom(ctx context.Context, relay peer.AddrInfo, before *sit
 	if s.lacks(c, vantage.Protocol) {
 		return nil, errNoVantage
 	}
-	out := &situation{server: relay.ID}
+	out := &situation{server: relay.ID, home: s.home()}
 	if err := s.attest(ctx, c, out); err != nil {
 		return nil, err
 	}
@@ -126,8 +158,9 @@ func (s *Service) lookFrom(ctx context.Context, relay peer.AddrInfo, before *sit
 			return nil, err
 		}
 	}
-	if before != nil && len(before.paths) > 0 && slices.Equal(before.seenAt, out.seenAt) {
-		out.paths, out.rtt = before.paths, min(out.rtt, before.rtt) // what took longer was busy
+	if before != nil && before.holds(out.seenAt, out.home, time.Now()) {
+		out.paths, out.kindAt = before.paths, before.kindAt
+		out.rtt = min(out.rtt, before.rtt) // what took longer was busy
 		return out, nil
 	}
 	// The relay may also name addresses that are its own alone, such as loopback.
@@ -140,7 +173,7 @@ func (s *Service) lookFrom(ctx context.Context, relay peer.AddrInfo, before *sit
 	at.Addrs = ma.Unique(at.Addrs)
 	// What was found until the time was over counts, whatever the verdict on it.
 	r, _ := natcheck.Do(ctx, s.n, natcheck.Config{Servers: []peer.AddrInfo{at}, UDPOnly: true, Limit: lookTimeout * 3 / 4})
-	out.paths = pathsOf(r.Families)
+	out.paths, out.kindAt = pathsOf(r.Families), time.Now()
 	return out, nil
 }
 

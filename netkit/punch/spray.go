@@ -210,7 +210,7 @@ func (g *probing) open(ctx context.Context, sockets []net.PacketConn, to netip.A
 	return g.connect(ctx, won)
 }
 
-// connect makes a connection of the socket that was found. The end that made the offer
+// connect makes a connection of the socket that was found, or closes it. The end that made the offer
 // dials from it when both ends opened ports; who was sprayed takes the sprayer's.
 func (g *probing) connect(ctx context.Context, won arrival) error {
 	g.r.tell(Step{Event: "port.found", Addrs: []string{won.at.LocalAddr().String(), won.from.String()}})
@@ -219,6 +219,7 @@ func (g *probing) connect(ctx context.Context, won arrival) error {
 		kind = kindOpen
 		if g.offers {
 			if err := g.answer(won.at, kind, won.from); err != nil {
+				_ = won.at.Close() // the first error is the one to tell
 				return err
 			}
 			return g.s.n.DialFrom(ctx, won.at, g.r.peer, won.from)

@@ -21,6 +21,7 @@ type vantageLab struct {
 	relay          natlab.Families
 	target, dialer natlab.RouterConfig
 	loss           float64
+	relayed        relay.Config
 	addresses      int  // of the vantage point; 0 means 2
 	foreign        bool // the relay is go-libp2p's, and the vantage point another host
 }
@@ -42,7 +43,7 @@ func newVantageLab(t *testing.T, lab *natlab.Lab, c vantageLab) grid {
 		stock := lab.Internet().Machine("stock relay", natlab.MachineConfig{Link: far}).Stock(libp2p.ForceReachabilityPublic(), libp2p.EnableRelayService())
 		g.via = peer.AddrInfo{ID: stock.ID(), Addrs: stock.Addrs()}
 	} else {
-		r, err := relay.New(g.relay, relay.Config{})
+		r, err := relay.New(g.relay, c.relayed)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -53,16 +54,18 @@ func newVantageLab(t *testing.T, lab *natlab.Lab, c vantageLab) grid {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = v.Close() })
-	behind := func(name string, c natlab.RouterConfig) side {
+	behind := func(name string, c natlab.RouterConfig) (side, *natlab.Router) {
 		c.Link = far
 		families := natlab.IPv4
 		if c.IPv6 != nil {
 			families = natlab.DualStack
 		}
-		m := lab.Internet().Router(name+"-router", c).LAN().Machine(name, natlab.MachineConfig{Families: families})
-		return punching(t, m.Host(host.Config{}), punch.Config{Servers: g.servers})
+		at := lab.Internet().Router(name+"-router", c)
+		m := at.LAN().Machine(name, natlab.MachineConfig{Families: families})
+		return punching(t, m.Host(host.Config{}), punch.Config{Servers: g.servers}), at
 	}
-	g.target, g.dialer = behind("target", c.target), behind("dialer", c.dialer)
+	g.target, g.targetAt = behind("target", c.target)
+	g.dialer, g.dialerAt = behind("dialer", c.dialer)
 	held := relay.NewClient(g.target.Node, relay.ClientConfig{Relay: g.via})
 	t.Cleanup(func() { _ = held.Close() })
 	time.Sleep(3 * time.Second) // virtual: the target has looked at its NAT

@@ -14,13 +14,14 @@ import (
 type Share struct {
 	Transport string  `json:"transport"` // quic or tcp; empty: all
 	Family    string  `json:"family"`    // ip4 or ip6; empty: all
-	Tried     int     `json:"tried"`     // punches that dialled an address of this kind
+	Tried     int     `json:"tried"`     // punches that one of this kind won, or in which an attempt with one failed
 	Direct    int     `json:"direct"`    // of these, won by one
 	Low       float64 `json:"low"`       // bounds of the share with 95 % confidence
 	High      float64 `json:"high"`
 }
 
-// Tally counts reports: in all first, then by transport and family.
+// Tally counts reports: in all first, then by transport and family. All kinds are dialled
+// at once, and nothing is known of those that lost a race.
 func Tally(reports []Report) []Share {
 	all := Share{}
 	kinds := make(map[Share]*Share)
@@ -28,6 +29,9 @@ func Tally(reports []Report) []Share {
 		all.Tried++
 		tried := make(map[Share]bool)
 		for _, a := range r.Attempts {
+			if a.Outcome == Direct {
+				continue
+			}
 			for _, at := range a.Remote {
 				if k, ok := kindOf(at); ok {
 					tried[k] = true

@@ -1,12 +1,13 @@
 package punch
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
-	"strings"
 	"time"
 
 	"dibber/netkit/wire"
@@ -25,6 +26,10 @@ const (
 	// viewTimeout is how long to wait for the other side's report, which it has at
 	// about the same time.
 	viewTimeout = 3 * time.Second
+	// callTimeout is how long a peer that made an offer in vain may take to call through
+	// the relay, and tellTimeout how long it may take then to tell what it saw.
+	callTimeout = 5 * time.Second
+	tellTimeout = 2 * time.Second
 )
 
 var errNoRun = errors.New("no such run")
@@ -86,6 +91,10 @@ func (s *Service) exchangeViews(r *run) {
 		if !r.shared() {
 			return
 		}
+		if _, ok := s.direct(r.peer); !ok && r.relayed == nil {
+			s.awaitCall(ctx, r)
+			return
+		}
 		select {
 		case theirs := <-r.theirs:
 			r.merge(theirs)
@@ -114,21 +123,89 @@ func (s *Service) exchangeViews(r *run) {
 	}
 }
 
+// awaitCall waits for the view of a peer that has to call through the relay first. One
+// that took the run for another end, as when it got no answer, does not tell.
+func (s *Service) awaitCall(ctx context.Context, r *run) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	changed, stop := s.n.Changes(r.peer)
+	defer stop()
+	var late <-chan time.Time
+	for {
+		if late == nil && len(s.n.Conns(r.peer)) > 0 {
+			late = time.After(tellTimeout)
+		}
+		select {
+		case theirs := <-r.theirs:
+			r.merge(theirs)
+			return
+		case <-changed:
+		case <-late:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // merge adds the other side's view to the report: as it is, and its steps to the
-// timeline. The clocks need not agree: each side counts from when it had the relayed
-// connection.
+// timeline, by this side's clock. Whose steps they are is not the other side's to say.
 func (r *run) merge(theirs View) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	other := Initiator
+	if r.role == Initiator {
+		other = Responder
+	}
+	theirs.Role = other
+	for i := range theirs.Timeline {
+		theirs.Timeline[i].Side = other
+	}
 	r.report.Other = &theirs
-	r.report.Timeline = slices.Concat(r.report.Timeline, theirs.Timeline)
-	slices.SortStableFunc(r.report.Timeline, func(a, b Step) int {
-		if a.AtMS != b.AtMS {
-			if a.AtMS < b.AtMS {
-				return -1
+	ahead := aheadOf(r.report.Timeline, theirs.Timeline)
+	for _, step := range theirs.Timeline {
+		step.AtMS -= ahead
+		r.report.Timeline = append(r.report.Timeline, step)
+	}
+	slices.SortStableFunc(r.report.Timeline, func(a, b Step) int { return cmp.Compare(a.AtMS, b.AtMS) })
+}
+
+// aheadOf is by how many milliseconds the other side's clock is ahead of this side's, each
+// of which begins with what its side saw of the run first. Messages that went both ways
+// tell it, as they do in NTP (RFC 5905 section 8), if they take as long there as back; of
+// those that went one way, the quickest would have taken no time.
+func aheadOf(own, theirs []Step) float64 {
+	there, here := quickest(own, theirs), quickest(theirs, own)
+	switch {
+	case math.IsInf(there, 1) && math.IsInf(here, 1):
+		return 0
+	case math.IsInf(there, 1):
+		return -here
+	case math.IsInf(here, 1):
+		return there
+	}
+	return (there - here) / 2
+}
+
+// quickest is the least time, by two clocks, that a message of one side took to the other:
+// of each kind the first sent is the first received. It is infinite without any.
+func quickest(from, to []Step) float64 {
+	least := math.Inf(1)
+	for _, message := range []string{"offer", "answer", "connect", "sync"} {
+		var sent, received []float64
+		for _, s := range from {
+			if s.Event == message+".sent" {
+				sent = append(sent, s.AtMS)
 			}
-			return 1
 		}
-		return strings.Compare(string(a.Side), string(b.Side))
-	})
+		for _, s := range to {
+			if s.Event == message+".received" {
+				received = append(received, s.AtMS)
+			}
+		}
+		for i := range min(len(sent), len(received)) {
+			least = min(least, received[i]-sent[i])
+		}
+	}
+	return least
 }

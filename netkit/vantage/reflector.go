@@ -33,7 +33,7 @@ func (s *Server) reflect(c net.PacketConn) {
 		case d.kind == kindReflect:
 			_, _ = c.WriteTo(datagram{kind: kindReflected, id: d.id, at: src}.encode(), from)
 		case d.kind == kindLater:
-			s.late.after(d.after, func() {
+			s.late.after(networkOf(src.Addr()), d.after, func() {
 				_, _ = c.WriteTo(datagram{kind: kindReflected, id: d.id, at: src}.encode(), from)
 			})
 		case d.kind == kindAsk && s.tokens.valid(time.Now(), d.token, src):
@@ -57,12 +57,21 @@ func (s *Server) site(number byte, src, here netip.Addr) *site {
 
 // allow counts what came from a network against its limit.
 func (s *Server) allow(src netip.AddrPort) bool {
+	p := networkOf(src.Addr())
+	return p.IsValid() && s.perNet.Allow(p, time.Now())
+}
+
+// networkOf is the network that an address counts as; invalid for no address.
+func networkOf(ip netip.Addr) netip.Prefix {
 	bits := prefix4
-	if !src.Addr().Is4() {
+	if !ip.Is4() {
 		bits = prefix6
 	}
-	p, err := src.Addr().WithZone("").Prefix(bits)
-	return err == nil && s.perNet.Allow(p, time.Now())
+	p, err := ip.WithZone("").Prefix(bits)
+	if err != nil {
+		return netip.Prefix{}
+	}
+	return p
 }
 
 // tell tells by TCP whom it sees.
