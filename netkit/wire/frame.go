@@ -2,11 +2,11 @@ package wire
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 )
 
 // ErrTooLarge is returned for a frame longer than the reader's or writer's cap.
@@ -33,21 +33,59 @@ func WriteFrame(w io.Writer, payload []byte, maxSize int) error {
 	return err
 }
 
-// smallFrame is the size up to which memory is taken for a frame at once.
-const smallFrame = 4096
+// smallFrame is the size up to which memory is taken for a frame at once; for a longer one it is taken for up to frameGrowth times as
+// much as has arrived.
+const (
+	smallFrame  = 4096
+	frameGrowth = 16
+)
 
 // Reader reads frames of at most a fixed size.
 type Reader struct {
 	src *bufio.Reader
 	end *endNoter
 	max uint64
+
+	mu    sync.Mutex // guards spare
+	spare [][]byte
 }
+
+// maxSpare is how many frames that were given back a Reader keeps for those to come.
+const maxSpare = 16
 
 // NewReader returns a Reader of the frames in src. maxSize is the largest
 // payload in bytes it accepts.
 func NewReader(src io.Reader, maxSize int) *Reader {
 	end := &endNoter{Reader: src}
 	return &Reader{src: bufio.NewReaderSize(end, 1024), end: end, max: uint64(max(maxSize, 0))}
+}
+
+// Recycle gives back a frame that nobody needs any more, so that one to come takes its memory. It may be called while Next runs.
+func (r *Reader) Recycle(frame []byte) {
+	if cap(frame) <= smallFrame {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.spare) < maxSpare {
+		r.spare = append(r.spare, frame)
+	}
+}
+
+// recycled returns a frame of a size out of one that was given back, nil if there is none.
+func (r *Reader) recycled(size uint64) []byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	last := len(r.spare) - 1
+	if size <= smallFrame || last < 0 {
+		return nil
+	}
+	frame := r.spare[last]
+	r.spare = r.spare[:last]
+	if uint64(cap(frame)) < size {
+		return nil
+	}
+	return frame[:size]
 }
 
 // endNoter notes when a source has said that it ends.
@@ -87,20 +125,24 @@ func (r *Reader) Next() ([]byte, error) {
 	if size > r.max {
 		return nil, fmt.Errorf("%w: %d bytes announced, at most %d", ErrTooLarge, size, r.max)
 	}
-	if size <= smallFrame {
-		body := make([]byte, size)
+	// Memory grows with what arrives, not with what was announced.
+	if body := r.recycled(size); body != nil {
 		if _, err := io.ReadFull(r.src, body); err != nil {
 			return nil, unexpected(err)
 		}
 		return body, nil
 	}
-	// Memory grows with what arrives, not with what was announced.
-	var body bytes.Buffer
-	n, err := io.CopyN(&body, r.src, int64(size))
-	if err != nil && n < int64(size) {
-		return nil, unexpected(err)
+	body := []byte{}
+	for uint64(len(body)) < size {
+		arrived := len(body)
+		more := make([]byte, min(size, uint64(max(smallFrame, frameGrowth*arrived))))
+		copy(more, body)
+		body = more
+		if _, err := io.ReadFull(r.src, body[arrived:]); err != nil {
+			return nil, unexpected(err)
+		}
 	}
-	return body.Bytes(), nil
+	return body, nil
 }
 
 // unexpected makes the end of a stream within a frame an error.

@@ -77,16 +77,18 @@ func TestWriteFrameRefusesWhatIsTooLarge(t *testing.T) {
 // TestReaderAllocatesWhatArrives announces far more than it sends.
 func TestReaderAllocatesWhatArrives(t *testing.T) {
 	const announced = 256 << 20
-	frame := append(binary.AppendUvarint(nil, announced), make([]byte, 60)...)
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	_, err := NewReader(bytes.NewReader(frame), announced).Next()
-	runtime.ReadMemStats(&after)
-	if !errors.Is(err, io.ErrUnexpectedEOF) {
-		t.Errorf("got %v", err)
-	}
-	if spent := after.TotalAlloc - before.TotalAlloc; spent > 1<<20 {
-		t.Errorf("%d bytes allocated for 60", spent)
+	for _, sent := range []int{60, smallFrame, 100_000} {
+		frame := append(binary.AppendUvarint(nil, announced), make([]byte, sent)...)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := NewReader(bytes.NewReader(frame), announced).Next()
+		runtime.ReadMemStats(&after)
+		if !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("got %v", err)
+		}
+		if spent := after.TotalAlloc - before.TotalAlloc; spent > uint64(smallFrame+2*frameGrowth*sent+10_000) {
+			t.Errorf("%d bytes allocated for %d", spent, sent)
+		}
 	}
 }
 
