@@ -50,7 +50,11 @@ type Store struct {
 	guard *guard // of the goroutine that writes
 
 	newFiles  atomic.Uint64
-	receiving sync.Map // hashes of payloads on their way
+	pieces    sync.Pool // of *[pieceSize]byte
+	folders   sync.Map  // of payloads, those that are known to be there
+	parts     sync.Map  // hashes of payloads of which a part is there
+	receiving sync.Map  // hashes of payloads on their way
+	unsettled sync.Map  // hashes of those whose files have their names already, which a crash would take from them
 
 	done   chan struct{}
 	failed error // of the goroutine that writes
@@ -65,7 +69,7 @@ type Store struct {
 // Open opens a store, and makes it if there is none. One process at a time can have it open; another one gets a
 // [store.LockedError].
 func Open(cfg Config) (_ *Store, err error) {
-	s := &Store{cfg: cfg, fs: cfg.FS, now: cfg.Now, done: make(chan struct{})}
+	s := &Store{cfg: cfg, fs: cfg.FS, now: cfg.Now, done: make(chan struct{}), pieces: sync.Pool{New: func() any { return new([pieceSize]byte) }}}
 	s.wake.L = &s.mu
 	if s.cfg.MinFree == 0 {
 		s.cfg.MinFree = 64 << 20

@@ -1,19 +1,19 @@
 package logstore
 
 import (
+	"bufio"
 	"bytes"
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	iofs "io/fs"
-	"math"
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"lukechampine.com/blake3"
 	"lukechampine.com/blake3/bao"
+	"lukechampine.com/blake3/guts"
 
 	"dibber/netkit/bamboo"
 )
@@ -38,11 +38,14 @@ func PayloadOf(data []byte) Payload {
 // it (https://github.com/oconnor663/bao).
 const (
 	group     = 4
-	groupSize = 1024 << group
+	groupSize = guts.ChunkSize << group
 )
 
-// Files of payloads lie in folders by the first byte of their hash, each with its tree of hashes beside it; those that are on their
-// way in a folder of their own.
+// treeless is up to how long a file has no tree beside it: making the tree anew costs less than a second file.
+const treeless = 256 << 10
+
+// Files of payloads lie in folders by the first byte of their hash, each above treeless with its tree of hashes beside it; those that
+// are on their way in a folder of their own.
 func (s *Store) file(hash bamboo.Hash) string {
 	name := hex.EncodeToString(hash[:])
 	return s.fs.PathJoin(s.files, name[:2], name)
@@ -50,9 +53,18 @@ func (s *Store) file(hash bamboo.Hash) string {
 
 func (s *Store) partFile(name string) string { return s.fs.PathJoin(s.files, "part", name) }
 
+// part is the file of a payload on its way.
+func (s *Store) part(hash bamboo.Hash) string { return s.partFile(hex.EncodeToString(hash[:])) }
+
 func treeOf(path string) string { return path + ".bao" }
 
+// hasFile reports whether the file of a payload is on disk, and will be there after a crash.
 func (s *Store) hasFile(hash bamboo.Hash, size uint64) bool {
+	_, unsettled := s.unsettled.Load(hash)
+	return !unsettled && s.named(hash, size)
+}
+
+func (s *Store) named(hash bamboo.Hash, size uint64) bool {
 	info, err := s.fs.Stat(s.file(hash))
 	return err == nil && info.Size() == int64(size)
 }
@@ -69,193 +81,76 @@ func (s *Store) NewPayload(r io.Reader) (p Payload, err error) {
 	if err := s.checkSpace(); err != nil {
 		return p, err
 	}
-	path := s.partFile(fmt.Sprintf("%s%d", newFile, s.newFiles.Add(1)))
-	f, err := s.fs.Create(path, vfs.WriteCategoryUnspecified)
-	if err != nil {
+	l := &landed{path: s.partFile(fmt.Sprintf("%s%d", newFile, s.newFiles.Add(1)))}
+	if l.f, err = s.fs.Create(l.path, vfs.WriteCategoryUnspecified); err != nil {
 		return p, fmt.Errorf("write payload: %w", err)
 	}
 	hasher := blake3.New(len(p.Hash), nil)
-	size, err := io.Copy(f, io.TeeReader(io.MultiReader(bytes.NewReader(start), r), hasher))
-	if err = errors.Join(err, f.Close()); err != nil {
-		return p, fmt.Errorf("write payload: %w", errors.Join(err, s.fs.Remove(path)))
-	}
+	all := io.TeeReader(io.MultiReader(bytes.NewReader(start), r), hasher)
+	size, err := io.CopyBuffer(struct{ io.Writer }{l.f}, all, make([]byte, pieceSize))
 	p.Size = uint64(size)
-	copy(p.Hash[:], hasher.Sum(nil))
-	return p, s.adopt(path, p.Hash, p.Size)
+	hasher.Sum(p.Hash[:0])
+	l.hash = p.Hash
+	if err == nil && p.Size > treeless {
+		err = s.plantTree(l, p.Size)
+	}
+	if err != nil {
+		return p, fmt.Errorf("write payload: %w", errors.Join(err, s.discard(l)))
+	}
+	folder, err := s.name(l)
+	if err == nil {
+		err = s.settle(folder)
+	}
+	if err != nil {
+		return p, err
+	}
+	s.unsettled.Delete(p.Hash)
+	return p, nil
 }
 
 // newFile begins the names of files whose hash is not known yet; those left over are removed by Open.
 const newFile = "new-"
 
-// adopt gives a file its final name, after it has compared it with its hash, made its tree and synced both. A file that is something
-// else is removed.
-func (s *Store) adopt(path string, hash bamboo.Hash, size uint64) error {
-	err := s.plantTree(path, hash, size)
-	if errors.Is(err, bamboo.ErrPayload) {
-		return errors.Join(err, s.fs.Remove(path))
-	}
-	if err != nil {
-		return err
-	}
-	final := s.file(hash)
-	dir := s.fs.PathDir(final)
-	err = errors.Join(s.fs.MkdirAll(dir, 0o700), s.fs.Rename(treeOf(path), treeOf(final)), s.fs.Rename(path, final), syncDir(s.fs, dir), syncDir(s.fs, s.files))
-	if err != nil {
-		return fmt.Errorf("name payload: %w", err)
-	}
-	return nil
-}
-
-// plantTree reads a file through, writes its tree, and syncs both.
-func (s *Store) plantTree(path string, hash bamboo.Hash, size uint64) (err error) {
-	f, err := s.fs.OpenReadWrite(path, vfs.WriteCategoryUnspecified)
-	if err != nil {
-		return fmt.Errorf("read payload: %w", err)
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	tree, err := s.fs.Create(treeOf(path), vfs.WriteCategoryUnspecified)
-	if err != nil {
-		return fmt.Errorf("write tree of payload: %w", err)
-	}
-	root, err := bao.Encode(tree, f, int64(size), group, true)
-	if err == nil && root != hash {
-		err = fmt.Errorf("file of %d bytes: %w", size, bamboo.ErrPayload)
-	}
-	if err == nil {
-		err = errors.Join(f.Sync(), tree.Sync())
-	}
-	return errors.Join(err, tree.Close())
-}
-
-// HeldPayload returns how many bytes of a payload are held from its start: all of them, or what [Store.ReceivePayload] got before it
-// was interrupted, from which it goes on.
-func (s *Store) HeldPayload(hash bamboo.Hash, size uint64) uint64 {
-	if s.hasFile(hash, size) {
-		return size
-	}
-	info, err := s.fs.Stat(s.partFile(hex.EncodeToString(hash[:])))
-	if err != nil {
-		return 0
-	}
-	return min(uint64(info.Size()), size-1) / groupSize * groupSize
-}
-
-// ReceivePayload reads a payload of more than [InlineMax] bytes from where [Store.HeldPayload] ends, as [Store.SendPayload] writes it.
-// Each 16 KiB are compared with the hash before they are written. When all are there the file gets its name and is on disk.
-// An interruption keeps what was verified; [bamboo.ErrPayload] means that the sender sent something else.
-func (s *Store) ReceivePayload(hash bamboo.Hash, size uint64, r io.Reader) (err error) {
-	if size <= InlineMax || size > math.MaxInt64 {
-		return fmt.Errorf("receive payload: a payload of %d bytes is no file", size)
-	}
-	if _, busy := s.receiving.LoadOrStore(hash, true); busy {
-		return errors.New("receive payload: it is being received already")
-	}
-	defer s.receiving.Delete(hash)
-	from := s.HeldPayload(hash, size)
-	if from == size {
-		return nil
-	}
-	if err := s.checkSpace(); err != nil {
-		return err
-	}
-	path := s.partFile(hex.EncodeToString(hash[:]))
-	if err := s.receive(path, hash, from, size, r); err != nil {
-		return fmt.Errorf("receive payload from byte %d of %d: %w", from, size, err)
-	}
-	return s.adopt(path, hash, size)
-}
-
-func (s *Store) receive(path string, hash bamboo.Hash, from, size uint64, r io.Reader) (err error) {
-	var announced [8]byte
-	if _, err := io.ReadFull(r, announced[:]); err != nil {
-		return err
-	}
-	if binary.LittleEndian.Uint64(announced[:]) != size {
-		return fmt.Errorf("%w: %d bytes announced", bamboo.ErrPayload, binary.LittleEndian.Uint64(announced[:]))
-	}
-	f, err := s.fs.OpenReadWrite(path, vfs.WriteCategoryUnspecified)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	dst := &offsetWriter{f: f, at: int64(from)}
-	ok, err := bao.DecodeSlice(dst, io.MultiReader(bytes.NewReader(announced[:]), r), group, from, size-from, hash)
-	if err != nil {
-		return err
-	}
-	if !ok {
-		return bamboo.ErrPayload
-	}
-	return nil
-}
-
-// offsetWriter writes a file from some byte on.
-type offsetWriter struct {
-	f  vfs.File
-	at int64
-}
-
-func (w *offsetWriter) Write(p []byte) (int, error) {
-	n, err := w.f.WriteAt(p, w.at)
-	w.at += int64(n)
-	return n, err
-}
-
-// SendPayload writes the part of a payload from one byte on as a slice (bao, groups of 16 KiB) that the receiver can verify as it comes.
+// SendPayload writes the part of a payload from one byte on as a slice (bao, groups of 16 KiB) that the receiver can verify as it
+// comes. A short file that is not what it was is a [CorruptError]; of a long one the receiver finds it out.
 func (s *Store) SendPayload(w io.Writer, hash bamboo.Hash, from uint64) (err error) {
-	f, tree, err := s.openFile(hash)
+	f, err := s.openFile(hash)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, f.Close(), tree.Close()) }()
-	info, err := f.Stat()
-	if err != nil {
-		return err
+	defer func() { err = errors.Join(err, f.close()) }()
+	if from >= f.size {
+		return fmt.Errorf("send payload from byte %d of %d: nothing left", from, f.size)
 	}
-	size := uint64(info.Size())
-	if from >= size {
-		return fmt.Errorf("send payload from byte %d of %d: nothing left", from, size)
+	from = from / groupSize * groupSize
+	if f.short != nil {
+		return f.short.send(w, from)
 	}
 	// The library reads over the groups before the slice; it gets the file from there on.
-	skipped := from / groupSize * groupSize
-	return bao.ExtractSlice(w, &fileFrom{f: f, at: int64(skipped)}, tree, group, from, size-from)
-}
-
-// fileFrom reads a file from some byte on.
-type fileFrom struct {
-	f  vfs.File
-	at int64
-}
-
-func (r *fileFrom) Read(p []byte) (int, error) {
-	n, err := r.f.ReadAt(p, r.at)
-	r.at += int64(n)
-	if n > 0 && errors.Is(err, io.EOF) {
-		err = nil
-	}
-	return n, err
+	return bao.ExtractSlice(w, f.from(from), f.tree, group, from, f.size-from)
 }
 
 // ReadPayload writes a payload that is a file; nothing is written that was not compared with the hash. A file that is not what it
 // was is a [CorruptError], one that is not there [ErrNotFound].
 func (s *Store) ReadPayload(w io.Writer, hash bamboo.Hash) (err error) {
-	f, tree, err := s.openFile(hash)
+	f, err := s.openFile(hash)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, f.Close(), tree.Close()) }()
+	defer func() { err = errors.Join(err, f.close()) }()
+	if f.short != nil {
+		_, err = w.Write(f.short.data)
+		return err
+	}
 	dst := &errWriter{w: w}
-	ok, err := bao.Decode(dst, f, tree, group, hash)
+	ok, err := bao.Decode(dst, f.from(0), f.tree, group, hash)
 	if dst.err != nil {
 		return dst.err
 	}
 	if err == nil && !ok {
 		err = bamboo.ErrPayload
 	}
-	if err != nil {
-		return &CorruptError{What: "payload " + hash.String(), Cause: err}
-	}
-	return nil
+	return f.damaged(err)
 }
 
 // errWriter tells errors of writing from those of reading.
@@ -269,20 +164,104 @@ func (w *errWriter) Write(p []byte) (n int, err error) {
 	return n, w.err
 }
 
-func (s *Store) openFile(hash bamboo.Hash) (f, tree vfs.File, err error) {
-	path := s.file(hash)
-	if f, err = s.fs.Open(path); err == nil {
-		if tree, err = s.fs.Open(treeOf(path)); err != nil {
-			err = errors.Join(err, f.Close())
-		}
-	}
-	if errors.Is(err, iofs.ErrNotExist) {
-		err = fmt.Errorf("payload %s: %w", hash, ErrNotFound)
-	}
-	return f, tree, err
+// file is the open file of a payload.
+type file struct {
+	store  *Store
+	hash   bamboo.Hash
+	size   uint64
+	opened []vfs.File       // the file, and its tree
+	piece  *[pieceSize]byte // what was read of it last
+	short  *short           // all of one that has no tree beside it
+	tree   io.Reader        // of one that has
 }
 
-// removeLeftovers removes the files that were being made when the process ended.
+func (s *Store) openFile(hash bamboo.Hash) (*file, error) {
+	f := &file{store: s, hash: hash, piece: s.pieces.Get().(*[pieceSize]byte)}
+	if err := f.load(s.file(hash)); err != nil {
+		return nil, errors.Join(err, f.close())
+	}
+	return f, nil
+}
+
+// load opens the file and its tree; a short one is read, and its tree made.
+func (f *file) load(path string) error {
+	if err := f.open(path); err != nil {
+		return err
+	}
+	info, err := f.opened[0].Stat()
+	if err != nil {
+		return err
+	}
+	if f.size = uint64(info.Size()); f.size > treeless {
+		if err := f.open(treeOf(path)); err != nil {
+			return err
+		}
+		f.tree = bufio.NewReader(f.opened[1])
+		return nil
+	}
+	if _, err := io.ReadFull(f.opened[0], f.piece[:f.size]); err != nil {
+		return f.damaged(err)
+	}
+	root := bamboo.Hash{}
+	if f.short, root = plant(f.piece, int(f.size)); root != f.hash {
+		return f.damaged(bamboo.ErrPayload)
+	}
+	return nil
+}
+
+func (f *file) open(path string) error {
+	opened, err := f.store.fs.Open(path)
+	if errors.Is(err, iofs.ErrNotExist) {
+		return fmt.Errorf("payload %s: %w", f.hash, ErrNotFound)
+	}
+	if err != nil {
+		return err
+	}
+	f.opened = append(f.opened, opened)
+	return nil
+}
+
+func (f *file) close() (err error) {
+	f.store.pieces.Put(f.piece)
+	for _, one := range f.opened {
+		err = errors.Join(err, one.Close())
+	}
+	return err
+}
+
+func (f *file) damaged(cause error) error {
+	if cause == nil {
+		return nil
+	}
+	return &CorruptError{What: "payload " + f.hash.String(), Cause: cause}
+}
+
+// from reads a long file from some byte on.
+func (f *file) from(at uint64) io.Reader {
+	return &pieces{src: io.NewSectionReader(f.opened[0], int64(at), int64(f.size-at)), piece: f.piece}
+}
+
+// pieces reads a source in large pieces.
+type pieces struct {
+	src   io.Reader
+	piece *[pieceSize]byte
+	rest  []byte // of the piece
+}
+
+func (p *pieces) Read(dst []byte) (int, error) {
+	if len(p.rest) == 0 {
+		n, err := p.src.Read(p.piece[:])
+		if n == 0 {
+			return 0, err
+		}
+		p.rest = p.piece[:n]
+	}
+	n := copy(dst, p.rest)
+	p.rest = p.rest[n:]
+	return n, nil
+}
+
+// removeLeftovers removes the files that were being made when the process ended, and notes those of which a part has arrived.
 func (s *Store) removeLeftovers() error {
 	names, err := s.fs.List(s.fs.PathJoin(s.files, "part"))
 	if err != nil {
@@ -291,6 +270,9 @@ func (s *Store) removeLeftovers() error {
 	for _, name := range names {
 		if strings.HasPrefix(name, newFile) {
 			err = errors.Join(err, s.fs.Remove(s.partFile(name)))
+		}
+		if hash, err := hex.DecodeString(name); err == nil && len(hash) == len(bamboo.Hash{}) {
+			s.parts.Store(bamboo.Hash(hash), true)
 		}
 	}
 	return err

@@ -63,7 +63,11 @@ func TestPayloadSizes(t *testing.T) {
 
 // TestPayloadResumes sends a payload that is cut anywhere, again and again, until all is there: what was verified is not sent twice.
 func TestPayloadResumes(t *testing.T) {
-	data := noise(10*InlineMax + 123)
+	t.Run("short", func(t *testing.T) { resumes(t, noise(10*InlineMax+123)) })
+	t.Run("long", func(t *testing.T) { resumes(t, noise(treeless+3*InlineMax+123)) })
+}
+
+func resumes(t *testing.T, data []byte) {
 	from := open(t, config(vfs.NewMem()))
 	defer closed(t, from)
 	p, err := from.NewPayload(bytes.NewReader(data))
@@ -74,7 +78,7 @@ func TestPayloadResumes(t *testing.T) {
 		fs := vfs.NewMem()
 		to := open(t, config(fs))
 		defer func() { closed(t, to) }()
-		cuts := rapid.SliceOfN(rapid.IntRange(0, 6*InlineMax), 0, 8).Draw(t, "cuts")
+		cuts := rapid.SliceOfN(rapid.IntRange(0, 6*len(data)/10), 0, 8).Draw(t, "cuts")
 		for _, cut := range append(cuts, 1<<30) {
 			held := to.HeldPayload(p.Hash, p.Size)
 			if held == p.Size {
@@ -102,7 +106,11 @@ func TestPayloadResumes(t *testing.T) {
 
 // TestPayloadIsVerified changes every part of what is sent: nothing of it is ever taken for the payload.
 func TestPayloadIsVerified(t *testing.T) {
-	data := noise(4*InlineMax + 5)
+	t.Run("short", func(t *testing.T) { verified(t, noise(4*InlineMax+5), 211) })
+	t.Run("long", func(t *testing.T) { verified(t, noise(treeless+5), 4099) })
+}
+
+func verified(t *testing.T, data []byte, step int) {
 	from := open(t, config(vfs.NewMem()))
 	defer closed(t, from)
 	p, err := from.NewPayload(bytes.NewReader(data))
@@ -113,7 +121,7 @@ func TestPayloadIsVerified(t *testing.T) {
 	if err := from.SendPayload(&slice, p.Hash, 0); err != nil {
 		t.Fatal(err)
 	}
-	for at := 0; at < slice.Len(); at += 211 {
+	for at := 0; at < slice.Len(); at += step {
 		fs := vfs.NewMem()
 		to := open(t, config(fs))
 		bad := bytes.Clone(slice.Bytes())
@@ -146,7 +154,11 @@ func TestPayloadIsVerified(t *testing.T) {
 
 // TestDamagedPart: what was held of a payload turns bad on disk; the whole is refused, and comes anew.
 func TestDamagedPart(t *testing.T) {
-	data := noise(6 * InlineMax)
+	t.Run("short", func(t *testing.T) { damagedPart(t, noise(6*InlineMax)) })
+	t.Run("long", func(t *testing.T) { damagedPart(t, noise(treeless+6*InlineMax)) })
+}
+
+func damagedPart(t *testing.T, data []byte) {
 	from := open(t, config(vfs.NewMem()))
 	defer closed(t, from)
 	p, err := from.NewPayload(bytes.NewReader(data))

@@ -235,18 +235,28 @@ func (c *check) sumUp(now *View) (all blocks, err error) {
 
 // mend makes the tree of a payload again; a file that is something else is removed, so that it can be received again.
 func (s *Store) mend(hash bamboo.Hash) error {
-	path := s.file(hash)
-	info, err := s.fs.Stat(path)
+	l := &landed{path: s.file(hash), hash: hash}
+	info, err := s.fs.Stat(l.path)
 	if errors.Is(err, iofs.ErrNotExist) {
 		return nil
 	}
 	if err == nil {
-		err = s.plantTree(path, hash, uint64(info.Size()))
-	}
-	if errors.Is(err, bamboo.ErrPayload) {
-		err = errors.Join(s.fs.Remove(path), s.fs.Remove(treeOf(path)))
+		l.f, err = s.fs.Open(l.path)
 	}
 	if err != nil {
+		return fmt.Errorf("mend payload %s: %w", hash, err)
+	}
+	if info.Size() <= treeless {
+		err = l.compare(uint64(info.Size()))
+	} else if err = s.plantTree(l, uint64(info.Size())); err == nil {
+		err = l.tree.Sync()
+	}
+	if errors.Is(err, bamboo.ErrPayload) {
+		err = s.discard(l)
+	} else {
+		err = errors.Join(err, l.close())
+	}
+	if err = errors.Join(err, s.settle(s.fs.PathDir(l.path))); err != nil {
 		return fmt.Errorf("mend payload %s: %w", hash, err)
 	}
 	return nil

@@ -152,7 +152,7 @@ func TestVerifyFiles(t *testing.T) {
 	fs := vfs.NewMem()
 	s := open(t, config(fs))
 	defer closed(t, s)
-	data := noise(3 * InlineMax)
+	data := noise(treeless + 3*InlineMax)
 	p, err := s.NewPayload(bytes.NewReader(data))
 	if err != nil {
 		t.Fatal(err)
