@@ -1,15 +1,15 @@
 package replicate
 
 import (
-	"bytes"
+	"errors"
 	"io"
-	"sync"
 
 	"dibber/netkit/logstore"
 )
 
 // file queues a frame of a file.
-func (t *taker) file(k kind, body []byte) error {
+func (t *taker) file(frame []byte) error {
+	k, body := kind(frame[0]), frame[1:]
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.awaited == 0 {
@@ -19,16 +19,17 @@ func (t *taker) file(k kind, body []byte) error {
 		t.awaited--
 		t.files = append(t.files, filePart{end: true, whole: len(body) == 1 && body[0] == 1})
 	} else {
-		if t.filed += len(body) + 1; t.filed > fileWindow+maxFrame || len(body) == 0 {
+		if t.filed += len(frame); t.filed > fileWindow+maxFrame || len(body) == 0 {
 			return broken("it sends more of a file than it got credit for")
 		}
-		t.files = append(t.files, filePart{data: body})
+		t.files = append(t.files, filePart{frame: frame})
 	}
 	t.changed.Broadcast()
 	return nil
 }
 
-// receive gets the files that entries name, as far as they are not here. Nobody else receives them until release.
+// receive gets the files that entries name, as far as they are not here, and returns when they are on disk. Nobody else receives them
+// until release.
 func (t *taker) receive(records []logstore.Record) (release func(), err error) {
 	wants := filesOf(records)
 	var releases []func()
@@ -37,15 +38,16 @@ func (t *taker) receive(records []logstore.Record) (release func(), err error) {
 			fn()
 		}
 	}
-	store := t.s.replica.Store
+	d := t.s.replica.Store.Deliver()
 	var asked []fileWant
+	defer func() { err = errors.Join(err, d.Settle()) }()
 	for _, w := range wants {
 		done, err := t.s.replica.claim(t.s.ctx, w.hash)
 		if err != nil {
 			return release, err
 		}
 		releases = append(releases, done)
-		if w.from = store.HeldPayload(w.hash, w.size); w.from == w.size {
+		if w.from = d.Held(w.hash, w.size); w.from == w.size {
 			continue
 		}
 		t.mu.Lock()
@@ -56,55 +58,23 @@ func (t *taker) receive(records []logstore.Record) (release func(), err error) {
 		}
 		asked = append(asked, w)
 	}
-	return release, t.arrive(asked)
-}
-
-// arrive stores the files that were asked for as they come.
-func (t *taker) arrive(asked []fileWant) (err error) {
-	var running sync.WaitGroup
-	defer running.Wait()
-	slots, failed := make(chan struct{}, atOnce), make(chan error, atOnce)
 	for _, w := range asked {
-		src := &fileReader{t: t}
-		if w.size-w.from > smallFile {
-			if err := t.keep(w, src, src); err != nil {
-				return err
-			}
-			continue
+		if err := t.arrive(d, w); err != nil {
+			return release, err
 		}
-		data, err := io.ReadAll(io.LimitReader(src, 2*smallFile))
-		if err != nil {
-			return err
-		}
-		select {
-		case slots <- struct{}{}:
-		case err := <-failed:
-			return err
-		}
-		running.Go(func() {
-			defer func() { <-slots }()
-			if err := t.keep(w, bytes.NewReader(data), src); err != nil {
-				failed <- err
-			}
-		})
 	}
-	running.Wait()
-	select {
-	case err := <-failed:
-		return err
-	default:
-		return nil
-	}
+	return release, nil
 }
 
-// keep stores one file, of which data is what is read or was read from src.
-func (t *taker) keep(w fileWant, data io.Reader, src *fileReader) error {
-	err := t.s.replica.Store.ReceivePayload(w.hash, w.size, data)
+// arrive stores one file as it comes.
+func (t *taker) arrive(d *logstore.Delivery, w fileWant) error {
+	src := &fileReader{t: t}
+	err := d.Receive(w.hash, w.size, src)
 	if err == nil {
 		_, err = io.Copy(io.Discard, src)
 	}
 	if err != nil && src.refused {
-		err = broken("it does not have a file that it named")
+		return broken("it does not have a file that it named")
 	}
 	if err == nil {
 		t.s.tally(func(p *Progress) { p.Pulled.add(0, w.size-w.from) })
@@ -115,7 +85,8 @@ func (t *taker) keep(w fileWant, data io.Reader, src *fileReader) error {
 // fileReader reads one file out of the frames that come.
 type fileReader struct {
 	t       *taker
-	part    []byte
+	frame   []byte
+	part    []byte // what is left of it
 	ended   bool
 	refused bool
 }
@@ -130,7 +101,10 @@ func (f *fileReader) Read(p []byte) (int, error) {
 		}
 	}
 	n := copy(p, f.part)
-	f.part = f.part[n:]
+	if f.part = f.part[n:]; len(f.part) == 0 {
+		f.t.s.in.Recycle(f.frame)
+		f.frame = nil
+	}
 	return n, nil
 }
 
@@ -152,9 +126,14 @@ func (f *fileReader) next() error {
 		f.ended, f.refused = true, !part.whole
 		return nil
 	}
-	size := len(part.data) + 1
+	size := len(part.frame)
 	t.filed -= size
 	t.mu.Unlock()
-	f.part = part.data
-	return t.s.out.say(encodeNumber(kindFileRoom, uint64(size)))
+	f.frame, f.part = part.frame, part.frame[1:]
+	if t.taken += size; t.taken < fileGrant {
+		return nil
+	}
+	taken := t.taken
+	t.taken = 0
+	return t.s.out.say(encodeNumber(kindFileRoom, uint64(taken)))
 }

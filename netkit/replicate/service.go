@@ -50,8 +50,8 @@ const (
 	defaultRate     = 2
 	defaultBurst    = 20
 	ratePeers       = 4096
-	// sessionMemory is what a session may hold: a window of runs, one of files, files that become durable, and a frame each way.
-	sessionMemory = window + fileWindow + (atOnce+1)*smallFile + 2*maxFrame
+	// sessionMemory is what a session may hold: a window of runs, one of files, a piece of a file each way, and a frame each way.
+	sessionMemory = window + fileWindow + 2*fileChunk + 2*maxFrame
 )
 
 func (c Config) withDefaults() Config {

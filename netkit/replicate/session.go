@@ -215,14 +215,15 @@ func (s *session) read() error {
 		if len(frame) == 0 {
 			return broken("an empty frame")
 		}
-		if err := s.take(kind(frame[0]), frame[1:]); err != nil {
+		if err := s.take(frame); err != nil {
 			return err
 		}
 	}
 }
 
 // take deals with one frame.
-func (s *session) take(k kind, body []byte) error {
+func (s *session) take(frame []byte) error {
+	k, body := kind(frame[0]), frame[1:]
 	switch k {
 	case kindHeads:
 		return s.onHeads(body)
@@ -235,7 +236,7 @@ func (s *session) take(k kind, body []byte) error {
 	case kindRun, kindSkip, kindProof, kindSent:
 		return s.takes.put(k, body)
 	case kindFile, kindFileEnd:
-		return s.takes.file(k, body)
+		return s.takes.file(frame)
 	case kindProbe:
 		return s.onProbe(body)
 	case kindPoints:

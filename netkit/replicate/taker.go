@@ -33,14 +33,15 @@ type item struct {
 
 // filePart is a frame of a file.
 type filePart struct {
-	data  []byte
+	frame []byte
 	end   bool
 	whole bool // at the end: all of it was sent
 }
 
 // taker stores what the other side sends, in the order in which it comes.
 type taker struct {
-	s *session
+	s     *session
+	taken int // bytes of files that no credit was given back for, of the goroutine that stores
 
 	mu          sync.Mutex // guards following
 	changed     *sync.Cond
@@ -49,7 +50,7 @@ type taker struct {
 	outstanding int // bytes of runs in the queue, or being stored
 	proofs      int
 	files       []filePart
-	filed       int // bytes in files
+	filed       int // bytes of frames in files
 	awaited     int // files that were asked for and have not ended
 	closed      bool
 	aborted     bool
@@ -267,10 +268,3 @@ func (p *Replica) prove(of *taking, r *run) ([]logstore.Record, error) {
 	}
 	return records, errors.Join(err, v.Close())
 }
-
-const (
-	// smallFile is up to how long a file is held in memory while others come, since becoming durable takes a while for each; atOnce is
-	// how many do that at the same time.
-	smallFile = 128 << 10
-	atOnce    = 16
-)

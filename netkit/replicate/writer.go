@@ -1,6 +1,7 @@
 package replicate
 
 import (
+	"encoding/binary"
 	"errors"
 	"io"
 	"sync"
@@ -15,8 +16,10 @@ const (
 	runEntries = 1024
 	runBytes   = 256 << 10
 	// fileChunk is how much of a file one frame carries, fileWindow how much may be under way.
-	fileChunk  = 64 << 10
+	fileChunk  = 128 << 10
 	fileWindow = 2 << 20
+	// fileGrant is for how many bytes the receiver gives credit at once.
+	fileGrant = fileWindow / 8
 	// maxControl is how many bytes of answers may wait: a peer that asks and does not read is up to something.
 	maxControl = 8 << 20
 )
@@ -25,8 +28,9 @@ var errStuffed = broken("it asks and does not read the answers")
 
 // writer sends what is to be sent: answers first, then files, then runs, of these no more than the other side has room for.
 type writer struct {
-	s   *session
-	dst io.Writer
+	s    *session
+	dst  io.Writer
+	part []byte // room for a frame of a file, of the goroutine that writes
 
 	mu       sync.Mutex // guards following
 	changed  *sync.Cond
@@ -243,41 +247,42 @@ func (w *writer) stored(body []byte) error {
 
 // sendFile sends a file as far as it is asked for.
 func (w *writer) sendFile(f *fileWant) error {
-	out := &fileWriter{w: w}
+	out := &fileWriter{w: w, part: w.part[:0]}
 	err := w.s.replica.Store.SendPayload(out, f.hash, f.from)
-	if out.err != nil {
-		return out.err
+	if out.err == nil {
+		if err != nil {
+			out.part = out.part[:0]
+		}
+		_ = out.flush(wire.AppendFrame(nil, []byte{byte(kindFileEnd), flag(err == nil)})) // it keeps the error
 	}
-	if err == nil {
-		err = out.flush()
+	w.part = out.part
+	if out.err == nil && err == nil {
 		w.change(func() { w.payload += f.size - f.from })
 		w.s.tally(func(p *Progress) { p.Pushed.add(0, f.size-f.from) })
-	} else {
-		out.part = nil
 	}
-	if out.err != nil {
-		return out.err
-	}
-	return w.write([]byte{byte(kindFileEnd), flag(err == nil)})
+	return out.err
 }
 
 // fileWriter cuts a file into frames.
 type fileWriter struct {
 	w    *writer
-	part []byte
-	err  error // of the stream
+	part []byte // the next frame, behind frameHead bytes for its length
+	err  error  // of the stream
 }
+
+const frameHead = binary.MaxVarintLen32
 
 func (f *fileWriter) Write(p []byte) (n int, err error) {
 	for len(p) > 0 {
-		if f.part == nil {
-			f.part = append(make([]byte, 0, 1+fileChunk), byte(kindFile))
+		if len(f.part) == 0 {
+			f.part = append(f.part, make([]byte, frameHead)...)
+			f.part = append(f.part, byte(kindFile))
 		}
-		k := min(len(p), 1+fileChunk-len(f.part))
+		k := min(len(p), frameHead+1+fileChunk-len(f.part))
 		f.part = append(f.part, p[:k]...)
 		p, n = p[k:], n+k
-		if len(f.part) == 1+fileChunk {
-			if err := f.flush(); err != nil {
+		if len(f.part) == frameHead+1+fileChunk {
+			if err := f.flush(nil); err != nil {
 				return n, err
 			}
 		}
@@ -285,12 +290,12 @@ func (f *fileWriter) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// flush sends the part once there is room for it.
-func (f *fileWriter) flush() error {
+// flush sends the frame once there is room for it, and what follows it.
+func (f *fileWriter) flush(after []byte) error {
 	if len(f.part) == 0 {
-		return nil
+		return f.send(after)
 	}
-	w := f.w
+	w, size := f.w, len(f.part)-frameHead
 	w.mu.Lock()
 	for f.err == nil && (len(w.control) > 0 || w.fileRoom <= 0) {
 		switch {
@@ -302,12 +307,19 @@ func (f *fileWriter) flush() error {
 			w.changed.Wait()
 		}
 	}
-	w.fileRoom -= int64(len(f.part))
+	w.fileRoom -= int64(size)
 	w.mu.Unlock()
-	if f.err == nil {
-		f.err = w.write(f.part)
+	var head [frameHead]byte
+	n := binary.PutUvarint(head[:], uint64(size))
+	copy(f.part[frameHead-n:], head[:n])
+	return f.send(append(f.part, after...)[frameHead-n:])
+}
+
+func (f *fileWriter) send(data []byte) error {
+	f.part = f.part[:0]
+	if f.err == nil && len(data) > 0 {
+		_, f.err = f.w.dst.Write(data)
 	}
-	f.part = nil
 	return f.err
 }
 
