@@ -26,6 +26,11 @@ func drawSet(t *rapid.T, name string) []Item {
 // session runs a reconciliation and returns the differences and how many answers it took.
 func session(t testing.TB, a, b Set, frame int) (Diff, int) {
 	t.Helper()
+	return sessionFrom(t, a, b, frame, (*Initiator).Open)
+}
+
+func sessionFrom(t testing.TB, a, b Set, frame int, open func(*Initiator) ([]byte, error)) (Diff, int) {
+	t.Helper()
 	i, err := NewInitiator(a, frame)
 	if err != nil {
 		t.Fatal(err)
@@ -35,7 +40,7 @@ func session(t testing.TB, a, b Set, frame int) (Diff, int) {
 		t.Fatal(err)
 	}
 	var all Diff
-	msg, err := i.Open()
+	msg, err := open(i)
 	for rounds := 0; ; rounds++ {
 		if err != nil {
 			t.Fatal(err)
@@ -94,8 +99,9 @@ func TestEveryDifferenceIsTold(t *testing.T) {
 			a = nil
 		}
 		frame := rapid.SampledFrom([]int{0, MinFrame, 5000, 60_000}).Draw(rt, "frame")
+		open := rapid.SampledFrom([]func(*Initiator) ([]byte, error){(*Initiator).Open, (*Initiator).OpenTail}).Draw(rt, "first message")
 		for _, way := range [][2][]Item{{a, b}, {b, a}} {
-			d, rounds := session(t, vector(t, way[0]...), vector(t, way[1]...), frame)
+			d, rounds := sessionFrom(t, vector(t, way[0]...), vector(t, way[1]...), frame, open)
 			if frame != 0 { // with a limit some are told again
 				d.Have, d.Need = slices.Compact(sorted(d.Have)), slices.Compact(sorted(d.Need))
 			}
@@ -110,6 +116,30 @@ func TestEveryDifferenceIsTold(t *testing.T) {
 			}
 		}
 	})
+}
+
+// The newest items that this side lacks are found in one round trip, those that the other lacks in two, however many both have.
+func TestTheTailIsFoundAtOnce(t *testing.T) {
+	for _, n := range []int{0, 40, 5000, 100_000} {
+		items := make([]Item, n+1000)
+		for i := range items {
+			items[i] = Item{uint64(i), numbered(i)}
+		}
+		all := vector(t, items...)
+		for _, lacking := range []int{1, 100, 1000} {
+			some := vector(t, items[:len(items)-lacking]...)
+			for _, frame := range []int{0, 256 << 10} {
+				d, rounds := sessionFrom(t, some, all, frame, (*Initiator).OpenTail)
+				if len(d.Need) != lacking || len(d.Have) > 0 || rounds > 1 {
+					t.Errorf("of %d items %d are lacking: %d found in %d rounds", len(items), lacking, len(d.Need), rounds)
+				}
+				d, rounds = sessionFrom(t, all, some, frame, (*Initiator).OpenTail)
+				if len(d.Have) != lacking || len(d.Need) > 0 || rounds > 2 {
+					t.Errorf("of %d items the other side lacks %d: %d found in %d rounds", len(items), lacking, len(d.Have), rounds)
+				}
+			}
+		}
+	}
 }
 
 // A full message ends with the fingerprint of all that it does not answer. One that leaves out the range which found no

@@ -13,6 +13,8 @@ const (
 	// listBelow items is listed instead. Others do the same: messages are alike to the byte.
 	buckets   = 16
 	listBelow = 2 * buckets
+	// splitRoom is the most that a range takes which is split or listed.
+	splitRoom = 1200
 	// reserve is the room left in a frame for one more bound and fingerprint, and a skip before it.
 	reserve = 200
 )
@@ -45,6 +47,27 @@ func NewInitiator(set Set, frame int) (*Initiator, error) {
 func (i *Initiator) Open() ([]byte, error) {
 	w := &writer{b: []byte{Version1}}
 	err := i.split(w, 0, i.set.Len(), end())
+	return w.b, err
+}
+
+// OpenTail is another first message: it splits the end of the order, again and again, down to the last few items, which it
+// lists. Where the sides differ in what is newest that saves all round trips but one or two, for about 300 bytes a level;
+// elsewhere it saves nothing. Any responder answers it.
+func (i *Initiator) OpenTail() ([]byte, error) {
+	w := &writer{b: []byte{Version1}}
+	from, to := 0, i.set.Len()
+	for to-from >= listBelow && !i.full(len(w.b)+2*splitRoom) {
+		last := to - (to-from)/buckets
+		bound, err := i.boundAt(last)
+		if err != nil {
+			return nil, err
+		}
+		if err := i.parts(w, from, last, buckets-1, bound); err != nil {
+			return nil, err
+		}
+		from = last
+	}
+	err := i.split(w, from, to, end())
 	return w.b, err
 }
 
@@ -278,9 +301,15 @@ func (e *engine) split(w *writer, from, to int, upTo Bound) error {
 		w.idList(upTo, n, ids)
 		return err
 	}
-	for i := range buckets {
-		size := n / buckets
-		if i < n%buckets {
+	return e.parts(w, from, to, buckets, upTo)
+}
+
+// parts writes the fingerprints of a range in so many parts.
+func (e *engine) parts(w *writer, from, to, parts int, upTo Bound) error {
+	n := to - from
+	for i := range parts {
+		size := n / parts
+		if i < n%parts {
 			size++
 		}
 		sum, err := e.set.Sum(from, from+size)

@@ -25,6 +25,7 @@ func Go() bed.Peer {
 		},
 		Features: []bed.Feature{
 			{Name: "negentropy: we ask, they answer", Run: everySet(side{command: []string{"./" + ours}}, theirs, 0)},
+			{Name: "negentropy: we ask from the tail, they answer", Run: everySet(side{command: []string{"./" + ours, "tail"}}, theirs, 0)},
 			{Name: "negentropy: they ask, we answer", Run: everySet(theirs, side{command: []string{"./" + ours}}, 0)},
 			{Name: "negentropy: messages alike to the byte", Run: sameMessages(theirs)},
 			{Name: "negentropy: frames of 4096 bytes, we ask", Run: everySet(side{command: []string{"./" + ours}}, theirs, 4096)},

@@ -6,7 +6,8 @@
 //	initiate                       asks: msg,<hex>
 //	msg,<hex>                      takes a message: msg,<hex> in answer, or have,<id> and need,<id> of what was learned, and done
 //
-// FRAMESIZELIMIT in the environment limits messages, in bytes.
+// FRAMESIZELIMIT in the environment limits messages, in bytes. With the argument tail the first message splits the end of the set,
+// as the reference does not.
 package main
 
 import (
@@ -23,7 +24,7 @@ import (
 )
 
 func main() {
-	if err := run(os.Stdin, os.Stdout); err != nil {
+	if err := run(os.Stdin, os.Stdout, len(os.Args) > 1 && os.Args[1] == "tail"); err != nil {
 		fmt.Fprintln(os.Stderr, "negentropy:", err)
 		os.Exit(1)
 	}
@@ -34,12 +35,13 @@ type harness struct {
 	items []negentropy.Item
 	set   *negentropy.Vector
 	frame int
+	tail  bool
 	asks  *negentropy.Initiator // nil: this side answers
 	out   *bufio.Writer
 }
 
-func run(in io.Reader, out io.Writer) error {
-	h := &harness{out: bufio.NewWriter(out)}
+func run(in io.Reader, out io.Writer, tail bool) error {
+	h := &harness{tail: tail, out: bufio.NewWriter(out)}
 	if s := os.Getenv("FRAMESIZELIMIT"); s != "" {
 		var err error
 		if h.frame, err = strconv.Atoi(s); err != nil {
@@ -73,8 +75,10 @@ func (h *harness) line(line string) (err error) {
 		if h.asks, err = negentropy.NewInitiator(h.set, h.frame); err != nil {
 			return err
 		}
-		msg, err := h.asks.Open()
-		return h.say(msg, err)
+		if h.tail {
+			return h.say(h.asks.OpenTail())
+		}
+		return h.say(h.asks.Open())
 	case word == "msg":
 		msg, err := hex.DecodeString(rest)
 		if err != nil {
