@@ -1,7 +1,7 @@
 // Command replicate measures replication between two processes on loopback, from disk to disk, over QUIC, against what bounds it in
 // the same run: a bare stream over the same connection, and signatures checked one by one.
 //
-//	go run ./scripts/bench/replicate [-entries N] [-file-mib N]
+//	go run ./scripts/bench/replicate [-entries N] [-file-mib N] [-turns N]
 //
 // It prints its limits and whether they are met, and exits 1 if one was missed.
 package main
@@ -29,12 +29,13 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 )
 
-// sink reads a stream to its end and answers with one byte.
+// sink writes a stream to disk and answers with one byte.
 const sink protocol.ID = "/bench/sink/1.0.0"
 
 func main() {
-	entries := flag.Int("entries", 1_000_000, "entries of 256 bytes")
-	mib := flag.Int("file-mib", 256, "MiB of payloads that are files")
+	entries := flag.Int("entries", 1_000_000, "entries of 256 bytes; 0 leaves them out")
+	mib := flag.Int("file-mib", 256, "MiB of payloads that are files, in each turn; 0 leaves them out")
+	turns := flag.Int("turns", 5, "how often they and the bare stream are measured, in turns")
 	dir := flag.String("serve", "", "be the other process, with a store in a folder")
 	flag.Parse()
 	var met bool
@@ -42,7 +43,7 @@ func main() {
 	if *dir != "" {
 		err, met = serve(*dir), true
 	} else {
-		met, err = run(context.Background(), *entries, *mib)
+		met, err = run(context.Background(), *entries, *mib, *turns)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "replicate:", err)
@@ -76,14 +77,9 @@ func serve(dir string) error {
 		return err
 	}
 	n.SetStreamHandler(sink, func(st network.Stream) {
-		if _, err := io.Copy(io.Discard, st); err == nil {
-			_, err = st.Write([]byte{1})
-			if err == nil {
-				_ = st.Close() // the answer is on its way
-				return
-			}
+		if err := land(st, filepath.Join(dir, "bare")); err != nil {
+			_ = st.Reset() // the other side learns that it failed
 		}
-		_ = st.Reset() // the other side learns that it failed
 	})
 	fmt.Printf("%s/p2p/%s\n", n.ListenAddrs()[0], n.ID())
 	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
@@ -177,19 +173,23 @@ type limit struct {
 	met                bool
 }
 
-func run(ctx context.Context, entries, mib int) (bool, error) {
+func run(ctx context.Context, entries, mib, turns int) (bool, error) {
 	dir, err := os.MkdirTemp("", "bench-replicate-")
 	if err != nil {
 		return false, err
 	}
 	defer os.RemoveAll(dir) // it is a temporary folder either way
 	var all []limit
-	for _, part := range []func() ([]limit, error){
-		func() ([]limit, error) { return small(ctx, filepath.Join(dir, "small"), entries) },
-		func() ([]limit, error) { return files(ctx, filepath.Join(dir, "64k"), 64<<10, mib) },
-		func() ([]limit, error) { return files(ctx, filepath.Join(dir, "4m"), 4<<20, mib) },
-		verification,
-	} {
+	parts := []func() ([]limit, error){verification}
+	if mib > 0 {
+		parts = append(parts,
+			func() ([]limit, error) { return files(ctx, filepath.Join(dir, "64k"), 64<<10, mib, turns) },
+			func() ([]limit, error) { return files(ctx, filepath.Join(dir, "4m"), 4<<20, mib, turns) })
+	}
+	if entries > 0 {
+		parts = append(parts, func() ([]limit, error) { return small(ctx, filepath.Join(dir, "small"), entries) })
+	}
+	for _, part := range parts {
 		limits, err := part()
 		if err != nil {
 			return false, err

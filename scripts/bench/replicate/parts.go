@@ -2,13 +2,17 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ed25519"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"dibber/netkit/bamboo"
@@ -30,7 +34,16 @@ func fill(s *logstore.Store, n, size int) error {
 	if _, err := s.CreateLog(bamboo.Author(key[ed25519.SeedSize:]), "bench"); err != nil && !errors.Is(err, logstore.ErrExists) {
 		return err
 	}
-	random := rand.NewChaCha8([32]byte{1})
+	v, err := s.View()
+	if err != nil {
+		return err
+	}
+	seed := [32]byte{1} // no payload twice
+	binary.BigEndian.PutUint64(seed[1:], uint64(v.Len()))
+	if err := v.Close(); err != nil {
+		return err
+	}
+	random := rand.NewChaCha8(seed)
 	for n > 0 {
 		payloads := make([]logstore.Payload, min(n, 1000, max(1, 32<<20/size)))
 		for i := range payloads {
@@ -152,7 +165,7 @@ func (p *pair) differences(ctx context.Context, entry int) (found, rounds, size 
 	if err != nil {
 		return 0, 0, 0, err
 	}
-	msg, err := i.Open()
+	msg, err := i.OpenTail()
 	for ; err == nil && msg != nil; rounds++ {
 		st, err := p.n.OpenStream(ctx, p.conn, replicate.SetProtocol)
 		if err != nil {
@@ -172,49 +185,95 @@ func (p *pair) differences(ctx context.Context, entry int) (found, rounds, size 
 	return found, rounds, size, err
 }
 
-// files moves payloads that are files, and as many bytes over a bare stream.
-func files(ctx context.Context, dir string, size, mib int) ([]limit, error) {
+// files moves payloads that are files, and as many bytes from one file to another over a bare stream, in turns: what else the machine
+// does meanwhile slows both. The middle one of the ratios counts.
+func files(ctx context.Context, dir string, size, mib, turns int) ([]limit, error) {
 	p, err := newPair(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
-	if err := fill(p.store, mib<<20/size, size); err != nil {
+	from := filepath.Join(dir, "a", "bare")
+	if err := noise(from, mib); err != nil {
 		return nil, err
 	}
-	began := time.Now()
-	if err := p.bare(ctx, mib); err != nil {
-		return nil, err
+	type turn struct{ rate, bare float64 }
+	all := make([]turn, turns)
+	for i := range all {
+		if err := fill(p.store, mib<<20/size, size); err != nil {
+			return nil, err
+		}
+		began := time.Now()
+		if err := p.bare(ctx, from); err != nil {
+			return nil, err
+		}
+		all[i].bare = float64(mib) / time.Since(began).Seconds()
+		_, took, err := p.sync(ctx)
+		if err != nil {
+			return nil, err
+		}
+		all[i].rate = float64(mib) / took.Seconds()
 	}
-	bare := float64(mib) / time.Since(began).Seconds()
-	_, took, err := p.sync(ctx)
-	if err != nil {
-		return nil, err
-	}
-	rate := float64(mib) / took.Seconds()
 	_, err = p.close()
+	slices.SortFunc(all, func(a, b turn) int { return cmp.Compare(a.rate/a.bare, b.rate/b.bare) })
+	mid, ratio := all[turns/2], func(t turn) float64 { return t.rate / t.bare }
 	return []limit{{
-		fmt.Sprintf("payloads of %d KiB", size>>10), fmt.Sprintf("%.0f MiB/s, bare stream %.0f (%.2f)", rate, bare, rate/bare),
-		"at least 0.80", rate/bare >= 0.8,
+		fmt.Sprintf("payloads of %d KiB", size>>10),
+		fmt.Sprintf("%.0f MiB/s, bare stream %.0f: %.2f (%.2f to %.2f)", mid.rate, mid.bare, ratio(mid), ratio(all[0]), ratio(all[turns-1])),
+		"at least 0.80", ratio(mid) >= 0.8,
 	}}, err
 }
 
-// bare sends so many MiB over a stream and waits until they are read.
-func (p *pair) bare(ctx context.Context, mib int) error {
+// noise makes a file of so many MiB that cannot be packed.
+func noise(path string, mib int) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	_, err = io.CopyN(f, rand.NewChaCha8([32]byte{2}), int64(mib)<<20)
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+// bare sends a file over a stream, and waits until the other process has it on disk.
+func (p *pair) bare(ctx context.Context, path string) error {
 	st, err := p.n.OpenStream(ctx, p.conn, sink)
 	if err != nil {
 		return err
 	}
-	part := make([]byte, 1<<20)
-	for range mib {
-		if _, err := st.Write(part); err != nil {
-			return err
-		}
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close() // it was only read
+	if err := pour(st, f); err != nil {
+		return err
 	}
 	if err := st.CloseWrite(); err != nil {
 		return err
 	}
-	_, err = io.ReadFull(st, part[:1])
+	_, err = io.ReadFull(st, make([]byte, 1))
 	return errors.Join(err, st.Close())
+}
+
+// land writes a stream to a file, and answers when it is on disk.
+func land(st network.Stream, path string) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	err = pour(f, st)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if _, err := st.Write([]byte{1}); err != nil {
+		return err
+	}
+	return st.Close()
+}
+
+// pour copies in large pieces.
+func pour(dst io.Writer, src io.Reader) error {
+	_, err := io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{src}, make([]byte, 1<<20))
+	return err
 }
 
 // verification compares proving a run with checking its signatures, one by one and many at once.
