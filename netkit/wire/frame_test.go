@@ -92,6 +92,30 @@ func TestReaderAllocatesWhatArrives(t *testing.T) {
 	}
 }
 
+// TestReaderRecycles: frames that were given back are read into again, where they are long enough, and nothing of them is left.
+func TestReaderRecycles(t *testing.T) {
+	var in []byte
+	sizes := []int{2 * smallFrame, 2*smallFrame - 7, 3 * smallFrame, smallFrame, 2 * smallFrame}
+	for i, size := range sizes {
+		in = AppendFrame(in, bytes.Repeat([]byte{byte(i + 1)}, size))
+	}
+	r := NewReader(bytes.NewReader(in), 1<<20)
+	var first *byte
+	for i, size := range sizes {
+		frame, err := r.Next()
+		if err != nil || !bytes.Equal(frame, bytes.Repeat([]byte{byte(i + 1)}, size)) {
+			t.Fatalf("frame %d: %d bytes, %v", i, len(frame), err)
+		}
+		switch {
+		case i == 0:
+			first = &frame[0]
+		case (&frame[0] == first) != (i == 1):
+			t.Errorf("frame %d is in the memory of the first: %t", i, i != 1)
+		}
+		r.Recycle(frame)
+	}
+}
+
 // FuzzReader reads any bytes as frames: none is above the limit, and they read
 // the same when written again.
 func FuzzReader(f *testing.F) {
