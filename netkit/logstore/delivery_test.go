@@ -16,7 +16,7 @@ import (
 	"dibber/netkit/bamboo"
 )
 
-// filed are entries with payloads that are files, short and long ones, and the store that has them.
+// filedEntries are entries with payloads that are files, short and long ones, and the store that has them.
 func filedEntries(t T, n int) (*Store, []Record) {
 	t.Helper()
 	s := open(t, config(vfs.NewMem()))
@@ -160,9 +160,8 @@ func TestShortFileThatRotted(t *testing.T) {
 		if err := writeFile(fs, s.file(p.Hash), change(whole)); err != nil {
 			t.Fatal(err)
 		}
-		var rotten *CorruptError
 		for _, err := range []error{s.SendPayload(io.Discard, p.Hash, 0), s.ReadPayload(io.Discard, p.Hash)} {
-			if !errors.As(err, &rotten) {
+			if _, rotten := errors.AsType[*CorruptError](err); !rotten {
 				t.Errorf("sent or read: %v", err)
 			}
 		}

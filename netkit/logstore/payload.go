@@ -202,10 +202,11 @@ func (f *file) load(path string) error {
 	if _, err := io.ReadFull(f.opened[0], f.piece[:f.size]); err != nil {
 		return f.damaged(err)
 	}
-	root := bamboo.Hash{}
-	if f.short, root = plant(f.piece, int(f.size)); root != f.hash {
+	short, root := plant(f.piece, int(f.size))
+	if root != f.hash {
 		return f.damaged(bamboo.ErrPayload)
 	}
+	f.short = short
 	return nil
 }
 
