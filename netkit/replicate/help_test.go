@@ -10,6 +10,8 @@ import (
 
 	"dibber/netkit/bamboo"
 	"dibber/netkit/logstore"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // keyN is the n-th of the authors that tests have.
@@ -21,20 +23,10 @@ func keyN(n int) ed25519.PrivateKey {
 
 func authorN(n int) bamboo.Author { return bamboo.Author(keyN(n)[ed25519.SeedSize:]) }
 
-// openStore makes a store that is closed at the end of the test.
+// openStore makes a store, in memory, that is closed at the end of the test.
 func openStore(t testing.TB) *logstore.Store {
 	t.Helper()
-	dir := t.TempDir()
-	s, err := logstore.Open(logstore.Config{Dir: dir + "/store", Guard: dir + "/guard/own-heads", MinFree: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return s
+	return inMemory(t, vfs.NewMem()).Store
 }
 
 // write adds n entries to the log of that name by the n-th author, made if it is not there.
