@@ -29,6 +29,7 @@ func commandList(e *env) []spec {
 		newPing(e),
 		newPerf(e),
 		newNatcheck(e),
+		newDHT(e),
 		newReplicate(e),
 		newExplain(e),
 		newID(e),

@@ -11,6 +11,7 @@ import (
 
 	"dibber/netkit/relay"
 	"dibber/netkit/rendezvous"
+	"dibber/netkit/route"
 	"dibber/netkit/serve"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -56,6 +57,7 @@ type useDoc struct {
 type countersDoc struct {
 	Relay      *relayTotals      `json:"relay"`
 	Rendezvous *rendezvousTotals `json:"rendezvous"`
+	DHT        *route.Stats      `json:"dht"`
 }
 
 // relayTotals are what the relay did since the start.
@@ -198,6 +200,7 @@ func (d statusDoc) renderText(t *text) {
 		t.field(serve.RoleRendezvous, "requests: %s; expired %d, evicted %d", strings.Join(parts, ", "), r.Expired, r.Evicted)
 		refusedField(t, r.Refused)
 	}
+	routeFields(t, d.Counters.DHT)
 }
 
 // addressText is an address with what is known of it.

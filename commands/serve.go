@@ -47,7 +47,10 @@ type serveOptions struct {
 	MDNS           bool
 	MDNSInterfaces []string
 
-	Perf         bool
+	Perf    bool
+	DHT     routeOptions
+	Network networkOptions
+
 	Replicate    bool
 	Store        storeOptions
 	Admit        admitOptions
@@ -80,7 +83,9 @@ private, it reserves on two relays among its peers; and it gives up either when 
 
 Roles combine: --relay carries circuits for peers behind NATs, --rendezvous keeps who is registered where,
 --autonat tells peers whether they can be reached, --vantage shows them how their NAT treats them, --replicate keeps the
-store of logs in step with those of connected peers, --perf lets them measure throughput. --use-relay, --register and --peer make the node a client of other servers as well. With --mdns, and in the namespaces where it is
+store of logs in step with those of connected peers, --perf lets them measure throughput, --dht takes part in the network
+of a distributed hash table, which it joins by --bootstrap, or begins. --use-relay, --register and --peer make the node a
+client of other servers as well. With --mdns, and in the namespaces where it is
 registered, it finds peers and connects with them. It listens on port 4001, UDP and TCP, unless --listen says otherwise,
 and keeps its identity and its registrations in the state folder. dibber ctl shows what it does and changes its limits
 while it runs. SIGHUP reads the lists of --allow-* and --deny-*, the
@@ -222,6 +227,11 @@ func runServe(ctx context.Context, out *output, o serveOptions) (doc any, err er
 	}
 	open.add(closeStore)
 	roles.Replicate = keeps
+	closeRoute, err := o.route(out, n, dir, &roles)
+	if err != nil {
+		return nil, err
+	}
+	open.add(closeRoute)
 	if !o.Host.NoDiscovery {
 		roles.Punch, roles.Natcheck = &punch.Config{}, &natcheck.ShareConfig{}
 	}

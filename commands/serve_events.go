@@ -30,6 +30,7 @@ func serveEvents() []event {
 	} {
 		list = append(list, event{"relay." + string(kind), relayedLine{}})
 	}
+	list = append(list, routeEvents()...)
 	list = append(list, event{"punch.ended", punchLine{}}, event{"session", sessionEvent{}})
 	for _, kind := range peeringKinds() {
 		list = append(list, event{"peer." + string(kind), peerLine{}})
@@ -77,6 +78,8 @@ func tellServe(out *output, e serve.Event) {
 		})
 	case e.Replicated != nil:
 		tellSession(out, *e.Replicated)
+	case e.Routed != nil:
+		tellRoute(out, *e.Routed)
 	case e.Found != nil:
 		out.event("peer."+string(e.Found.Kind), foundLine(*e.Found))
 	default:

@@ -19,7 +19,7 @@ func serveFlags(o *serveOptions) []cli.Flag {
 	span := func(name, usage string, dest *time.Duration) cli.Flag {
 		return &cli.DurationFlag{Name: name, Usage: usage, Destination: dest}
 	}
-	return slices.Concat(fullFlags(&o.Full), peeringFlags(&o.Peering), replicateFlags(o), []cli.Flag{
+	return slices.Concat(fullFlags(&o.Full), peeringFlags(&o.Peering), replicateFlags(o), routeFlags(&o.DHT), networkFlags(&o.Network), []cli.Flag{
 		adminFlag(&o.Host),
 		boolean("relay", "carry circuits for others (circuit relay v2)", &o.Relay),
 		count("relay-reservations", "hold at most `N` reservations; 0 means 1024", &o.RelayLimits.Reservations),
@@ -135,6 +135,9 @@ func (o *serveOptions) validate(e *env, args []string) error {
 	if err := o.needs(e); err != nil {
 		return err
 	}
+	if err := o.validateRoute(); err != nil {
+		return err
+	}
 	if o.Replicate && o.SyncInterval <= 0 {
 		return usagef("--sync-interval: %s is no time", o.SyncInterval)
 	}
@@ -160,6 +163,7 @@ func (o *serveOptions) needs(e *env) error {
 		{"--vantage", o.Vantage, []string{"vantage-per-prefix", "vantage-per-peer"}},
 		{"--mdns", o.MDNS, []string{"mdns-interface"}},
 		{"--register", len(o.Register) > 0, []string{"ttl", "record-format"}},
+		{"--dht", o.DHT.On, append(routeKeys(), networkKeys()...)},
 		{"--replicate", o.Replicate, []string{"store", "sync-interval", "allow-author", "accept-any", "quota-author", "quota-peer", "quota-store", "min-free"}},
 	} {
 		for _, f := range n.flags {

@@ -113,6 +113,9 @@ func (r readyEvent) reveals() []string {
 	if len(r.o.Host.AllowPeers) > 0 {
 		out = append(out, "the peers of --allow-peer, when they ask (dibber explain): this node's natcheck, which has its addresses")
 	}
+	if r.o.DHT.On {
+		out = append(out, "whoever looks this node up in the network of the hash table: its addresses; those it asks: what it looks for")
+	}
 	if r.o.MDNS {
 		out = append(out, "everybody on the local network: the peer id and the addresses there")
 	}
@@ -176,6 +179,7 @@ type limitsDoc struct {
 	Vantage    *vantageLimits    `json:"vantage"`
 	Replicate  *replicateLimits  `json:"replicate"`
 	Perf       *perfLimits       `json:"perf"`
+	DHT        *routeLimits      `json:"dht"`
 }
 
 // perfLimits are those of answering who measures.
@@ -282,7 +286,7 @@ func limitsOf(l serve.Limits) limitsDoc {
 	if a := l.AutoNAT; a != nil {
 		d.AutoNAT = &autoNATLimits{a.PerMinute, a.PerPeerPerMinute}
 	}
-	d.Peering = peeringLimitsOf(l.Peering)
+	d.Peering, d.DHT = peeringLimitsOf(l.Peering), routeLimitsOf(l.DHT)
 	return d
 }
 
@@ -319,6 +323,8 @@ func roleText(role string, l limitsDoc) string {
 		return l.Peering.String()
 	case serve.RolePerf:
 		return l.Perf.String()
+	case serve.RoleDHT:
+		return l.DHT.String()
 	case serve.RoleReplicate:
 		return fmt.Sprintf("replicate  %d sessions at once, %d of one peer", l.Replicate.Sessions, l.Replicate.PerPeer)
 	}

@@ -8,7 +8,7 @@
 //	host                                            Config → *host.Node, the one place that builds libp2p hosts
 //	L1    rendezvous relay dialback reach           one protocol each
 //	      mdns ping pipe perf vantage portmap replicate
-//	      p2panda
+//	      p2panda route
 //	L2    natcheck punch discover dial peering serve
 //	                                                what a person asks for, composed of the above
 //	      natlab netns                              a simulated internet, and namespaces of the kernel on it: for tests only
@@ -21,7 +21,7 @@
 //
 // The libraries know no flags, no tables and no terminal: only commands imports urfave/cli and tablewriter, and no library
 // imports flag or log. L0 imports nothing of libp2p's implementation (go-libp2p/p2p/…), only core/… . Only host and natlab import
-// go-libp2p itself, which builds hosts. natlab and netns, and with them the testing package, are in no binary.
+// go-libp2p itself, which builds hosts. natlab and netns are in no binary, and no code but theirs imports the testing package.
 //
 // # Two shapes
 //

@@ -7,6 +7,7 @@ import (
 	"dibber/netkit/relay"
 	"dibber/netkit/rendezvous"
 	"dibber/netkit/replicate"
+	"dibber/netkit/route"
 	"dibber/netkit/vantage"
 )
 
@@ -19,6 +20,7 @@ type Limits struct {
 	Vantage    *vantage.Config
 	Replicate  *replicate.Config
 	Perf       *perf.ServerConfig
+	DHT        *route.Limits
 }
 
 // Limits are the limits in force.
@@ -43,6 +45,9 @@ func (s *Server) Limits() (l Limits) {
 	}
 	if s.sessions != nil {
 		l.Replicate = new(s.sessions.Limits())
+	}
+	if s.route != nil {
+		l.DHT = new(s.route.Limits())
 	}
 	return l
 }

@@ -23,6 +23,7 @@ import (
 	"dibber/netkit/relay"
 	"dibber/netkit/rendezvous"
 	"dibber/netkit/replicate"
+	"dibber/netkit/route"
 	"dibber/netkit/vantage"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -36,6 +37,7 @@ const (
 	RoleVantage    = "vantage"
 	RoleReplicate  = "replicate"
 	RolePerf       = "perf"
+	RoleDHT        = "dht"
 	RoleMDNS       = "mdns"
 	RoleRelayed    = "use-relay" // keeps reservations
 	RoleRegistered = "register"  // keeps registrations
@@ -59,6 +61,8 @@ type Config struct {
 	Replicate *Replicate
 	// Perf answers those who measure throughput; nil does not.
 	Perf *perf.ServerConfig
+	// Route takes part in the network of a distributed hash table; nil does not. Its On is ignored.
+	Route *route.Config
 	// MDNS announces the node on the local network.
 	MDNS bool
 	// MDNSInterfaces are the networks to announce it on; nil means all.
@@ -123,6 +127,7 @@ type Event struct {
 	Role         *RoleEvent                 // a role of a full node
 	Found        *peering.Event             // a peer found, or the connection with it
 	Replicated   *replicate.Event           // a session that has ended
+	Routed       *route.Event               // the node's part in the network of the hash table
 }
 
 // turnedAway is how long a peer that abused a role is kept out.
@@ -142,6 +147,7 @@ type Server struct {
 	vantage  *vantage.Server
 	sessions *replicate.Service
 	perf     *perf.Server
+	route    *route.Service
 
 	registrars []*rendezvous.Registrar // as in cfg.Registrations
 
@@ -158,7 +164,7 @@ func New(n *host.Node, cfg Config) (*Server, error) {
 	s := &Server{n: n, cfg: cfg}
 	release := n.HoldStreams() // an aquadoggo node stays with those alone, server or peer, that take its stream
 	s.forAll = append(s.forAll, func() error { release(); return nil })
-	for _, start := range []func() error{s.startServers, s.startMDNS, s.startPunch, s.startNatcheck, s.startClients, s.startPeering, s.startFull} {
+	for _, start := range []func() error{s.startServers, s.startRoute, s.startMDNS, s.startPunch, s.startNatcheck, s.startClients, s.startPeering, s.startFull} {
 		if err := start(); err != nil {
 			return nil, errors.Join(err, s.Close())
 		}
@@ -227,6 +233,29 @@ func (s *Server) startReplicate() error {
 	return nil
 }
 
+func (s *Server) startRoute() error {
+	if s.cfg.Route == nil {
+		return nil
+	}
+	cfg := *s.cfg.Route
+	cfg.On = func(e route.Event) { s.tell(Event{Routed: &e}) }
+	r, err := route.New(s.n, cfg)
+	if err != nil {
+		return err
+	}
+	s.route = r
+	s.add(&s.forAll, RoleDHT, r.Close)
+	return nil
+}
+
+// Routed is what the node's part in the network of the hash table has come to; nil without that role.
+func (s *Server) Routed() *route.Stats {
+	if s.route == nil {
+		return nil
+	}
+	return new(s.route.Stats())
+}
+
 func (s *Server) startMDNS() error {
 	if !s.cfg.MDNS {
 		return nil
@@ -285,6 +314,11 @@ func (s *Server) startFull() error {
 		return err
 	}
 	s.full = f
+	if s.route != nil && s.cfg.Full.Fixed == reach.Private {
+		if err := s.route.Reachable(false); err != nil {
+			return err
+		}
+	}
 	s.forUs = append(s.forUs, f.close)
 	s.forAll = append(s.forAll, f.closeRelay)
 	return nil
@@ -307,6 +341,10 @@ func (s *Server) add(ends *[]func() error, role string, stop func() error) {
 }
 
 func (s *Server) tell(e Event) {
+	if e.State != nil && s.route != nil && e.State.Is != reach.Undecided {
+		// It fails when the node's part has ended.
+		_ = s.route.Reachable(e.State.Is == reach.Public)
+	}
 	if s.cfg.On != nil {
 		s.cfg.On(e)
 	}

@@ -1,0 +1,181 @@
+package route
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"dibber/netkit/host"
+	"dibber/netkit/retry"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/multiformats/go-multihash"
+)
+
+// ErrNoBoot means that there is nobody to begin with: no peer to boot from is named, and none is in the table.
+var ErrNoBoot = errors.New("no peer of the network is known")
+
+// JoinError is why none of the peers to boot from could be joined.
+type JoinError struct {
+	Errs []error // one a peer; *host.DialError, or wrapping ErrNoDHT, ErrRefused or context.DeadlineExceeded
+}
+
+func (e *JoinError) Error() string {
+	var all []string
+	for _, err := range e.Errs {
+		all = append(all, err.Error())
+	}
+	return "join the network: " + strings.Join(all, "; ")
+}
+
+// Unwrap returns the errors of the peers.
+func (e *JoinError) Unwrap() []error { return e.Errs }
+
+// joinGrace is how much longer than the first the other peers to boot from may take to be waited for.
+const joinGrace = 100 * time.Millisecond
+
+// Join connects to the peers of Config.Boot and returns when somebody is in the table. It waits twice as long as the first
+// took for the others. Errors are ErrNoBoot, *JoinError or ctx's.
+func (s *Service) Join(ctx context.Context) error {
+	if s.dht.RoutingTable().Size() > 0 {
+		return nil
+	}
+	if len(s.cfg.Boot) == 0 {
+		return ErrNoBoot
+	}
+	within, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	errs := make([]error, len(s.cfg.Boot))
+	first := make(chan struct{})
+	began := time.Now()
+	var once sync.Once
+	var all sync.WaitGroup
+	for i, b := range s.cfg.Boot {
+		all.Go(func() {
+			if errs[i] = s.admit(within, b); errs[i] == nil {
+				once.Do(func() { close(first) })
+			}
+		})
+	}
+	ended := make(chan struct{})
+	go func() { all.Wait(); close(ended) }()
+	select {
+	case <-first:
+		rest := time.NewTimer(time.Since(began) + joinGrace)
+		defer rest.Stop()
+		select {
+		case <-ended:
+		case <-rest.C:
+			cancel()
+		}
+	case <-ended:
+	}
+	<-ended
+	if s.dht.RoutingTable().Size() > 0 {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	failed := slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+	if len(failed) == 0 {
+		failed = []error{errors.New("those that answered have left the table again")}
+	}
+	return &JoinError{failed}
+}
+
+// admit dials a peer, asks it something and puts it into the table.
+func (s *Service) admit(ctx context.Context, p peer.AddrInfo) error {
+	if p.ID == s.n.ID() {
+		return fmt.Errorf("%s is this node itself", p.ID)
+	}
+	if _, err := s.n.Dial(ctx, p.ID, p.Addrs); err != nil {
+		return err
+	}
+	if err := s.dht.Ping(ctx, p.ID); err != nil {
+		return fmt.Errorf("ask %s: %w", p.ID, err)
+	}
+	if _, err := s.dht.RoutingTable().TryAddPeer(p.ID, true, false); err != nil {
+		return fmt.Errorf("put %s into the table: %w", p.ID, err)
+	}
+	return nil
+}
+
+// lookAtTable is how often the table is looked at by a node that somebody told nothing.
+const lookAtTable = 5 * time.Second
+
+// keepJoined joins, and again whenever the table has become empty.
+func (s *Service) keepJoined(ctx context.Context) {
+	again := retry.Schedule{Most: time.Minute}
+	next := time.Now()
+	for ctx.Err() == nil {
+		size := s.dht.RoutingTable().Size()
+		now := time.Now()
+		switch {
+		case size > 0 && !s.joined.Swap(true):
+			s.tell(Event{Kind: Joined, Table: size})
+			again.Succeeded(now)
+			select {
+			case s.walk <- struct{}{}:
+			default:
+			}
+		case size == 0 && s.joined.Swap(false):
+			s.tell(Event{Kind: Alone})
+			next = again.Lost(now)
+		}
+		wait := lookAtTable
+		if size == 0 && len(s.cfg.Boot) > 0 {
+			if !now.Before(next) {
+				again.Begin(now)
+				err := s.Join(ctx)
+				if err == nil {
+					continue
+				}
+				if ctx.Err() == nil {
+					s.tell(Event{Kind: BootFailed, Err: err})
+				}
+				next = again.Failed(time.Now())
+			}
+			wait = min(wait, time.Until(next))
+		}
+		host.Pause(ctx, max(wait, 0))
+	}
+}
+
+// keepWalking looks for random peers, so that the table is full of those that live: at once after joining, and then at
+// the pace of Config.Walk.
+func (s *Service) keepWalking(ctx context.Context) {
+	next := time.NewTimer(s.cfg.Walk)
+	defer next.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.walk:
+		case <-next.C:
+		}
+		next.Reset(s.cfg.Walk)
+		if s.dht.RoutingTable().Size() == 0 {
+			continue
+		}
+		_, l, err := s.Walk(ctx, nil)
+		if ctx.Err() == nil {
+			s.tell(Event{Kind: Walked, Walk: &l, Err: err, Table: s.dht.RoutingTable().Size()})
+		}
+	}
+}
+
+// randomKey is a peer id that nobody has.
+func randomKey() (peer.ID, error) {
+	b := make([]byte, 32)
+	if _, err := rand.Read(b); err != nil {
+		return "", fmt.Errorf("random key: %w", err)
+	}
+	mh, err := multihash.Encode(b, multihash.SHA2_256)
+	return peer.ID(mh), err
+}
