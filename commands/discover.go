@@ -46,10 +46,13 @@ func newDiscover(e *env) spec {
 	format := choiceFlag("", "output", "print `FORMAT`: text, or addrs, one dialable address a line", &o.Output, outputText, outputAddrs)
 	format.Aliases = []string{"o"}
 	return spec{
-		name: "discover", usage: "find peers by rendezvous, mDNS, dnsaddr and the table",
+		name: "discover", usage: "find peers by rendezvous, mDNS, a hash table, dnsaddr and the table",
 		about: `Sources are asked in parallel and merged: one entry a peer, with the addresses of its newest signed record. A source
 that fails hides nothing of the others. Without a source on the command line it listens to mDNS and the configured
 servers for 5 s and announces nothing.
+
+--dht looks in the network of a distributed hash table: for those who registered there in --namespace, or, without one,
+for anybody on a random walk.
 
 It ends when every source has answered. There is something to wait for with --mdns, --min and --register, 5 s unless
 --for says how long; --min ends it earlier. While it goes on, and with --watch, rendezvous servers tell by push what changes where they
@@ -80,15 +83,15 @@ can, as dibber's do; the others are asked every --interval. via of a source says
 }
 
 func (o *discoverOptions) validate(e *env, args []string) error {
-	if !e.named("rendezvous", "mdns", "dnsaddr", "peers") && !o.Host.NoDiscovery {
+	if !e.named("rendezvous", "mdns", "dnsaddr", "peers", "dht") && !o.Host.NoDiscovery {
 		o.Sources.MDNS = true // the bare command
 	}
 	asks := len(o.Sources.Rendezvous) > 0
 	switch {
 	case len(args) > 0:
 		return usagef("discover takes no arguments, but got %q; name servers by --rendezvous", args[0])
-	case o.Register && (!asks || o.Sources.Namespace == ""):
-		return usagef("--register needs --rendezvous and --namespace")
+	case o.Register && (!asks && !o.Sources.DHT || o.Sources.Namespace == ""):
+		return usagef("--register needs --namespace, and --rendezvous or --dht")
 	case o.TTL != 0 && !o.Register:
 		return usagef("--ttl needs --register")
 	case o.TTL < 0 || o.TTL%time.Second != 0:
@@ -101,8 +104,8 @@ func (o *discoverOptions) validate(e *env, args []string) error {
 		return usagef("--min %d is more than --limit %d", o.Min, o.Limit)
 	case o.Watch && (o.For != 0 || o.Min != 0 || o.Limit != 0):
 		return usagef("--watch has no end: it excludes --for, --min and --limit")
-	case o.Host.NoDiscovery && (asks || o.Sources.MDNS || len(o.DNSAddrs) > 0):
-		return usagef("--no-discovery leaves only the table: it excludes --rendezvous, --mdns and --dnsaddr")
+	case o.Host.NoDiscovery && (asks || o.Sources.MDNS || o.Sources.DHT || len(o.DNSAddrs) > 0):
+		return usagef("--no-discovery leaves only the table: it excludes --rendezvous, --mdns, --dht and --dnsaddr")
 	case o.Output == outputAddrs && (e.shared.JSON || e.shared.NDJSON):
 		return usagef("--output addrs excludes --json and --ndjson, whose documents have the addresses too")
 	}

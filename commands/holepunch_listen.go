@@ -76,8 +76,8 @@ func newHolepunchListen(*env) spec {
 	var o listenOptions
 	return spec{
 		name: "listen", usage: "wait on a relay for others to punch through to this host",
-		about: `Keeps a reservation on each --relay, or on two of the relays found by --rendezvous or --mdns that are near and
-whose circuits carry something, and prints the command for the other side. Whoever calls through the relay
+		about: `Keeps a reservation on each --relay, or on two of the relays found by --rendezvous, --mdns or --dht that are near and
+whose circuits carry something, replaces those it loses, and prints the command for the other side. Whoever calls through the relay
 is connected directly if the NATs allow it; each punch is reported as both ends saw it.`,
 		examples: []string{
 			"dibber holepunch listen --relay /ip4/127.0.0.1/udp/4001/quic-v1/p2p/12D3KooWCw68m5CRcV8vD9iuR325oKwJHLYqTYH5mYwD6k2QV4nm",
@@ -103,7 +103,7 @@ func (o *listenOptions) validate(args []string) error {
 	case len(args) > 0:
 		return usagef("holepunch listen takes no arguments, but got %q; name relays by --relay", args[0])
 	case len(o.Relays) == 0 && !o.finds():
-		return usagef("holepunch listen needs --relay, or --rendezvous or --mdns to find one")
+		return usagef("holepunch listen needs --relay, or --rendezvous, --mdns or --dht to find one")
 	case o.Every <= 0:
 		return usagef("--every must be more than 0")
 	case o.Host.NoDiscovery:
@@ -116,7 +116,9 @@ func (o *listenOptions) validate(args []string) error {
 }
 
 // finds reports whether relays are looked for.
-func (o *listenOptions) finds() bool { return len(o.Sources.Rendezvous) > 0 || o.Sources.MDNS }
+func (o *listenOptions) finds() bool {
+	return len(o.Sources.Rendezvous) > 0 || o.Sources.MDNS || o.Sources.DHT
+}
 
 // serving is what the host does while it waits.
 func (o *listenOptions) serving(out *output, n *host.Node) (cfg serve.Config, err error) {
@@ -136,9 +138,13 @@ func (o *listenOptions) serving(out *output, n *host.Node) (cfg serve.Config, er
 	if err != nil {
 		return cfg, err
 	}
-	cfg.Look = []discover.Config{look}
-	cfg.Peering = &peering.Config{Require: []protocol.ID{proto.ProtoIDv2Hop}}
 	cfg.Full = &serve.Full{Fixed: reach.Private, NoRelay: true}
+	// The hash table is walked by the node's own part in it, which looks for relays near its key.
+	cfg.Route, cfg.Full.FindRelays, look.DHT = look.DHT, look.DHT != nil, nil
+	if len(look.Servers) > 0 || look.MDNS != nil {
+		cfg.Look = []discover.Config{look}
+		cfg.Peering = &peering.Config{Require: []protocol.ID{proto.ProtoIDv2Hop}}
+	}
 	return cfg, nil
 }
 

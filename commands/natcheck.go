@@ -22,6 +22,7 @@ import (
 type natcheckOptions struct {
 	Host      hostOptions
 	Servers   []string
+	Network   networkOptions // where servers are looked for
 	Assert    string
 	Diff      string
 	Every     time.Duration
@@ -47,7 +48,8 @@ func newNatcheck(e *env) spec {
 		about: `Looks from the ports that --listen names (any free ones otherwise), over UDP and TCP, IPv4 and IPv6. Any libp2p peer
 as --server tells where it sees this host; one that runs "dibber serve --vantage" shows as well how the NAT maps and
 filters, best with two addresses. Servers of AutoNAT v2 dial back, relays are asked for a reservation, and a router
-with a NAT is asked to forward a port for that long. The report comes after 5 s at the latest. What is not known is null.
+with a NAT is asked to forward a port for that long. Without --server, --bootstrap or --public begins a look through the
+network of a hash table for three nodes in different networks that dial back. The report comes after 5 s at the latest. What is not known is null.
 Whether the address is static is known from the second look on: where this host was seen is kept in the state folder.
 
 --assert compares values of the document, terms joined by &&: 'families.ip4.udp.mapping == EIM && verdict != hard'. The
@@ -68,7 +70,7 @@ them an inconclusive report is no failure by itself.`,
 			&cli.BoolFlag{Name: "no-history", Usage: "neither use nor keep the looks of other runs, which tell whether the address is static", Destination: &o.NoHistory},
 			&cli.BoolFlag{Name: "no-portmap", Usage: "do not ask the router to forward a port while the check lasts", Destination: &o.NoPortMap},
 			&cli.BoolFlag{Name: "redact", Usage: "replace IP addresses, names and peer ids, the same always by the same", Destination: &o.Redact},
-		}, hostFlags(&o.Host)),
+		}, networkFlags(&o.Network), hostFlags(&o.Host)),
 		options: &o, timeout: 30 * time.Second, doc: natcheckDoc{}, events: []event{
 			{"evidence", natcheck.Sight{}},
 			{"path", natcheck.PathEvent{}},
@@ -96,10 +98,12 @@ func (o *natcheckOptions) validate(e *env, args []string) error {
 		return usagef("--diff: give the file of an earlier document")
 	case len(args) > 0:
 		return usagef("natcheck takes no arguments, but got %q; name servers by --server", args[0])
-	case len(o.Servers) == 0:
+	case len(o.Servers) > 0 && o.Network.knows():
+		return usagef("--server names whom to ask: it excludes --bootstrap and --public, by which servers are looked for")
+	case len(o.Servers) == 0 && !o.Network.knows():
 		return &failure{
 			Exit: exitUsage, Err: errors.New("natcheck needs somebody to look from, and no server is configured"),
-			Hint: "dibber natcheck --server /ip4/ADDRESS/udp/4001/quic-v1/p2p/PEERID, where dibber serve --vantage runs",
+			Hint: "dibber natcheck --server /ip4/ADDRESS/udp/4001/quic-v1/p2p/PEERID, where dibber serve --vantage runs; or --bootstrap PEER to look for servers in the network of dibber serve --dht",
 		}
 	case o.Every < 0:
 		return usagef("--every: %s is negative", o.Every)
@@ -107,6 +111,9 @@ func (o *natcheckOptions) validate(e *env, args []string) error {
 		return usagef("--lifetime: %s is not between 1s and %s", o.Lifetime, durationText(natcheck.MaxLifetime))
 	}
 	if _, err := parseAsserts(o.Assert); err != nil {
+		return err
+	}
+	if err := o.Network.validate(); err != nil {
 		return err
 	}
 	return o.Host.validate()
@@ -141,6 +148,11 @@ func runNatcheck(ctx context.Context, out *output, o natcheckOptions) (any, erro
 		return nil, err
 	}
 	defer n.Close()
+	if len(servers) == 0 {
+		if cfg.Servers, err = o.findServers(ctx, out, n); err != nil {
+			return nil, err
+		}
+	}
 	var doc, last natcheckDoc
 	for {
 		last, doc = doc, natcheckDoc{Looks: doc.Looks + 1}
@@ -187,6 +199,9 @@ func (o *natcheckOptions) historyFile(e *env) string {
 
 // servers reads --server; each needs an address.
 func (o *natcheckOptions) servers(out *output) ([]peer.AddrInfo, error) {
+	if len(o.Servers) == 0 {
+		return nil, nil
+	}
 	targets, err := o.Host.targets(out, o.Servers, addr.Options{})
 	if err != nil {
 		return nil, fmt.Errorf("--server: %w", err)

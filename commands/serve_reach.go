@@ -15,6 +15,7 @@ import (
 type fullOptions struct {
 	Public, Private    bool
 	NoRelay, NoReserve bool
+	FindRelays         bool
 }
 
 func fullFlags(o *fullOptions) []cli.Flag {
@@ -26,6 +27,7 @@ func fullFlags(o *fullOptions) []cli.Flag {
 		boolean("private-node", "others do not reach this node: reserve on known relays at once and do not find out", &o.Private),
 		boolean("no-relay-when-public", "do not relay for others when confirmed public", &o.NoRelay),
 		boolean("no-reserve-when-private", "do not reserve on relays when confirmed private", &o.NoReserve),
+		boolean("find-relays", "when private, reserve on relays found in the network of --dht near this node's key", &o.FindRelays),
 	}
 }
 
@@ -41,7 +43,7 @@ func (o *serveOptions) full() *serve.Full {
 	if !o.isFull() {
 		return nil
 	}
-	f := &serve.Full{NoRelay: o.Full.NoRelay, NoReserve: o.Full.NoReserve}
+	f := &serve.Full{NoRelay: o.Full.NoRelay, NoReserve: o.Full.NoReserve, FindRelays: o.Full.FindRelays}
 	switch {
 	case o.Full.Public:
 		f.Fixed = reach.Public
@@ -62,6 +64,7 @@ func (o *serveOptions) validateFull() error {
 		{"--private-node", f.Private},
 		{"--no-relay-when-public", f.NoRelay},
 		{"--no-reserve-when-private", f.NoReserve},
+		{"--find-relays", f.FindRelays},
 	} {
 		switch {
 		case !flag.on:
@@ -76,6 +79,10 @@ func (o *serveOptions) validateFull() error {
 		return usagef("--public-node and --private-node exclude each other")
 	case f.Public && f.NoReserve:
 		return usagef("--no-reserve-when-private does nothing with --public-node")
+	case f.FindRelays && (f.Public || f.NoReserve):
+		return usagef("--find-relays is for a node that reserves when private: it excludes --public-node and --no-reserve-when-private")
+	case f.FindRelays && !o.DHT.On:
+		return usagef("--find-relays needs --dht")
 	case f.Private && f.NoRelay:
 		return usagef("--no-relay-when-public does nothing with --private-node")
 	}
@@ -88,6 +95,8 @@ type pendingRole struct {
 	When   string       `json:"when"`   // what the node must be confirmed to be: public or private
 	Limits *relayLimits `json:"limits"` // of the relay; null for other roles
 	Relays *int         `json:"relays"` // to reserve on; null for other roles
+
+	found bool // in the network of the hash table
 }
 
 // pending lists what a full node does not do yet.
@@ -103,7 +112,7 @@ func (o *serveOptions) pending() []pendingRole {
 		}
 	}
 	if more := o.moreRelays(); more > 0 {
-		out = append(out, pendingRole{Role: serve.RoleRelayed, When: string(reach.Private), Relays: &more})
+		out = append(out, pendingRole{Role: serve.RoleRelayed, When: string(reach.Private), Relays: &more, found: o.Full.FindRelays})
 	}
 	return out
 }
@@ -121,7 +130,9 @@ func (p pendingRole) String() string {
 	if p.Limits != nil {
 		s += ": " + p.Limits.String()
 	}
-	if p.Relays != nil {
+	if p.Relays != nil && p.found {
+		s += fmt.Sprintf(": %d relays found by the hash table", *p.Relays)
+	} else if p.Relays != nil {
 		s += fmt.Sprintf(": at most %d of the relays among the peers", *p.Relays)
 	}
 	return s
@@ -137,7 +148,11 @@ func (o *serveOptions) fullReveals() []string {
 		out = append(out, "connected peers that answer AutoNAT: this node's public addresses, which they dial")
 	}
 	if o.moreRelays() > 0 {
-		out = append(out, "once private, relays among the peers: this node's IP address; those who dial through them: the relay's address, then this node's when they punch")
+		where := "among the peers"
+		if o.Full.FindRelays {
+			where = "found by the hash table"
+		}
+		out = append(out, "once private, relays "+where+": this node's IP address; those who dial through them: the relay's address, then this node's when they punch")
 	}
 	return out
 }

@@ -24,16 +24,19 @@ type sourceOptions struct {
 	Namespace  string   // empty means all
 	MDNS       bool
 	Interfaces []string // of mDNS; none means all
+	DHT        bool
+	Network    networkOptions // of DHT
 }
 
 // sourceFlags declares the flags of every command that looks peers up.
 func sourceFlags(o *sourceOptions) []cli.Flag {
-	return []cli.Flag{
+	return append([]cli.Flag{
 		listFlag(groupSources, "rendezvous", "look peers up at this rendezvous `SERVER`, an address or @name (repeatable)", &o.Rendezvous),
 		&cli.StringFlag{Category: groupSources, Name: "namespace", Usage: "look in the namespace `NS` of the servers, not in all", Destination: &o.Namespace},
 		&cli.BoolFlag{Category: groupSources, Name: "mdns", Usage: "look peers up on the local network, announcing nothing", Destination: &o.MDNS},
 		listFlag(groupSources, "mdns-interface", "use mDNS on the network of `INTERFACE` only (repeatable)", &o.Interfaces),
-	}
+		&cli.BoolFlag{Category: groupSources, Name: "dht", Usage: "look peers up in the network of a distributed hash table, which --bootstrap or --public begins", Destination: &o.DHT},
+	}, networkFlags(&o.Network)...)
 }
 
 // validate finds the usage errors that need no file.
@@ -44,7 +47,10 @@ func (o *sourceOptions) validate() error {
 	if len(o.Namespace) > 255 {
 		return usagef("--namespace: %d bytes are more than 255", len(o.Namespace))
 	}
-	return nil
+	if o.DHT && !o.Network.knows() {
+		return usagef("--dht needs --bootstrap, or --public for the network of IPFS")
+	}
+	return o.Network.validate()
 }
 
 // config turns the options into the sources of a search, reading the files they name.
@@ -52,6 +58,13 @@ func (o *sourceOptions) config(out *output, h *hostOptions) (discover.Config, er
 	cfg := discover.Config{Namespace: o.Namespace}
 	if o.MDNS {
 		cfg.MDNS = &mdns.Config{Interfaces: o.Interfaces}
+	}
+	if o.DHT {
+		network, err := o.Network.config(out, h, "")
+		if err != nil {
+			return cfg, err
+		}
+		cfg.DHT = &network
 	}
 	if len(o.Rendezvous) == 0 {
 		return cfg, nil
@@ -83,10 +96,10 @@ func (o *sourceOptions) finder(out *output, h *hostOptions, targets []addr.Targe
 		cfg = discover.Config{}
 	}
 	for _, t := range targets {
-		if len(t.Addrs) == 0 && len(cfg.Servers) == 0 && cfg.MDNS == nil {
+		if len(t.Addrs) == 0 && len(cfg.Servers) == 0 && cfg.MDNS == nil && cfg.DHT == nil {
 			return nil, &failure{
 				Exit: exitUsage, Err: fmt.Errorf("no source can resolve the peer id %s", t.ID),
-				Hint: "give --rendezvous or --mdns, or an address that ends with /p2p/" + t.ID.String(),
+				Hint: "give --rendezvous, --mdns or --dht, or an address that ends with /p2p/" + t.ID.String(),
 			}
 		}
 	}
@@ -125,6 +138,9 @@ func discoverFailure(err error) (failure, bool) {
 // sourceFailure gives the error of one source its class.
 func sourceFailure(e *discover.SourceError) failure {
 	f := failure{Exit: exitUnreachable, Phase: e.Source, Addr: e.Server, Retryable: true}
+	if routed, ok := routeFailure(e.Err); ok {
+		return routed
+	}
 	var refused *rendezvous.StatusError
 	var mismatch sec.ErrPeerIDMismatch
 	switch {

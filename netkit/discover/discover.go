@@ -1,9 +1,9 @@
 // Package discover finds peers by several sources at once (rendezvous points,
-// multicast DNS, dnsaddr names, a table) and merges what they say: one entry a
+// multicast DNS, a distributed hash table, dnsaddr names, a table) and merges what they say: one entry a
 // peer, with the addresses of its newest signed record.
 //
-// It composes netkit/rendezvous (libp2p/specs, rendezvous) and netkit/mdns
-// (libp2p/specs, discovery/mdns). What the sources say is not trusted: records
+// It composes netkit/rendezvous (libp2p/specs, rendezvous), netkit/mdns
+// (libp2p/specs, discovery/mdns) and netkit/route (libp2p/specs, kad-dht). What the sources say is not trusted: records
 // of rendezvous points are signed by their peers, the rest is proven when the
 // peer is dialed, and an address that could not be written on a line is left out.
 package discover
@@ -15,6 +15,7 @@ import (
 	"dibber/netkit/host"
 	"dibber/netkit/mdns"
 	"dibber/netkit/rendezvous"
+	"dibber/netkit/route"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
@@ -42,6 +43,11 @@ type Config struct {
 	// MDNS looks for peers on the local network; nil does not. Its Announce,
 	// Browse and On are ignored: nothing is announced.
 	MDNS *mdns.Config
+	// DHT looks for peers in the network of a hash table: those that provide Namespace there, or, without one, those
+	// met on a random walk; nil does not. Its On is ignored, and it takes part as a client.
+	DHT *route.Config
+	// Route is a part in the network that the node has already, asked in place of DHT's; nil has none.
+	Route *route.Service
 	// DNSAddrs are names as /dnsaddr/NAME whose records list peers.
 	DNSAddrs []ma.Multiaddr
 	// Table are peers known beforehand; nil is no source, an empty list is one.
@@ -67,7 +73,8 @@ type Config struct {
 	Timeout time.Duration
 
 	// Register keeps this host registered in Namespace at all Servers while peers
-	// are looked for, and unregisters it at the end. Its addresses are those that it
+	// are looked for, and unregisters it at the end; in the network of DHT it provides
+	// Namespace, which cannot be taken back and is forgotten there after two days. Its addresses are those that it
 	// was told to announce, those of relays, public ones, and those of the scope,
 	// such as loopback, in which the server was reached.
 	Register bool
@@ -93,6 +100,8 @@ type Config struct {
 	// On is told what happens, one event at a time; nil tells nobody. It must not
 	// block.
 	On func(Event)
+
+	find peer.ID // whose addresses are wanted; empty: anybody's
 }
 
 // withDefaults fills in what is zero.
@@ -172,6 +181,6 @@ func Watch(ctx context.Context, n *host.Node, cfg Config) (Result, error) {
 // knows any. It returns ErrNotFound when none does, and a *SourceError when none
 // worked.
 func Resolve(ctx context.Context, n *host.Node, id peer.ID, cfg Config) ([]ma.Multiaddr, error) {
-	cfg.Register, cfg.Probe, cfg.Min = false, nil, 0
+	cfg.Register, cfg.Probe, cfg.Min, cfg.find = false, nil, 0, id
 	return newSession(n, cfg).find(ctx, id)
 }

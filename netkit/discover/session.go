@@ -149,6 +149,11 @@ func (s *session) stop() {
 			_ = closer()
 		}
 		s.working.Wait()
+		for _, src := range s.sources {
+			if src.stop != nil {
+				_ = src.stop() // as above
+			}
+		}
 	}()
 	for {
 		select {

@@ -21,6 +21,7 @@ const (
 	SourceRendezvous = "rendezvous"
 	SourceMDNS       = "mdns"
 	SourceDNSAddr    = "dnsaddr"
+	SourceDHT        = "dht"
 	SourceTable      = "table"
 )
 
@@ -32,7 +33,7 @@ const (
 
 // SourceResult is how a source did, at its latest answer.
 type SourceResult struct {
-	Source  string   `json:"source"`  // rendezvous, mdns, dnsaddr or table
+	Source  string   `json:"source"`  // rendezvous, mdns, dht, dnsaddr or table
 	Server  *string  `json:"server"`  // address of the server, or the name; null: there is none
 	OK      bool     `json:"ok"`      // whether it answered
 	MS      *float64 `json:"ms"`      // how long the answer took; null: none, or it is listened to
@@ -53,6 +54,7 @@ type source struct {
 	// server is the rendezvous point that it is; nil for none. It is followed,
 	// where others are asked again.
 	server   *peer.AddrInfo
+	stop     func() error // when it is asked no more; nil for nothing
 	answered bool
 	err      error // a *SourceError
 }
@@ -98,6 +100,10 @@ func makeSources(n *host.Node, cfg Config) []*source {
 	}
 	if cfg.MDNS != nil {
 		add(SourceMDNS, "", nil)
+	}
+	if cfg.DHT != nil || cfg.Route != nil {
+		t := &tableSource{n: n, cfg: cfg, route: cfg.Route}
+		add(SourceDHT, "", t.ask).stop = t.close
 	}
 	if cfg.Table != nil {
 		add(SourceTable, "", func(context.Context) (answer, error) { return fromTable(cfg.Table), nil })

@@ -82,7 +82,7 @@ func (f *full) pool(ctx context.Context, lacking int) []peer.ID {
 	var list []candidate
 	for _, p := range f.n.Network().Peers() {
 		kept := slices.ContainsFunc(f.others, func(o peer.AddrInfo) bool { return o.ID == p })
-		if f.at(p) == nil || f.seeker.held[p] != nil || kept || now.Before(f.seeker.resting[p]) || !f.relays(p) {
+		if f.at(p) == nil || f.seeker.held[p] != nil || kept || now.Before(f.seeker.resting[p]) || !f.relays(p) || !f.eligible(p) {
 			continue
 		}
 		list = append(list, candidate{id: p, open: f.open(p), poor: f.seeker.poor[p]})

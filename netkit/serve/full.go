@@ -10,6 +10,7 @@ import (
 	"dibber/netkit/host"
 	"dibber/netkit/reach"
 	"dibber/netkit/relay"
+	"dibber/netkit/route"
 
 	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -29,6 +30,9 @@ type Full struct {
 	NoRelay, NoReserve bool
 	// Relay bounds the relay; nil means FullRelayLimits.
 	Relay *relay.Limits
+	// FindRelays looks for relays in the network of Config.Route, and does not take whichever peer is connected as
+	// long as there are some.
+	FindRelays bool
 	// Reservations is how many are kept while private, those on Config.Relays
 	// counted; 0 means FullReservations.
 	Reservations int
@@ -69,6 +73,7 @@ type full struct {
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 	seeker seeker // of the goroutine
+	route  *route.Service
 
 	mu       sync.Mutex    // guards following
 	is       reach.State   // the last that was known
@@ -76,13 +81,15 @@ type full struct {
 	past     relayed       // by relays that were closed
 	retiring bool          // relay waits for its circuits
 	reserves bool          // keeps reservations
+	search   search
 }
 
 // newFull starts what n is to be by itself. With Full.Fixed the role is taken when
 // it returns.
-func newFull(n *host.Node, cfg Config, tell func(Event)) (*full, error) {
+func newFull(n *host.Node, cfg Config, r *route.Service, tell func(Event)) (*full, error) {
 	f := &full{
-		n: n, cfg: *cfg.Full, retry: cfg.Retry, others: cfg.Relays, tell: tell,
+		route: r,
+		n:     n, cfg: *cfg.Full, retry: cfg.Retry, others: cfg.Relays, tell: tell,
 		peers: make(chan struct{}, 1), wake: make(chan struct{}, 1),
 		seeker: newSeeker(), is: cfg.Full.Fixed,
 	}

@@ -77,11 +77,15 @@ func (f *full) fitReservations(ctx context.Context) (lacking bool) {
 	for _, p := range pool[:max(0, min(len(pool), want-len(f.seeker.held)))] {
 		f.hold(p)
 	}
+	bad := slices.ContainsFunc(f.unfit(), func(h *holding) bool { return h.bad.Load() })
+	if lacks := want - len(f.seeker.held); lacks > 0 || bad {
+		f.seekInNetwork(ctx, max(lacks, 1))
+	}
 	if len(f.seeker.held) < want {
 		f.visit(ctx)
 		return true
 	}
-	return slices.ContainsFunc(f.unfit(), func(h *holding) bool { return h.bad.Load() })
+	return bad
 }
 
 // unfit are the holdings that another relay could do better than.

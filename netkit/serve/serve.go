@@ -161,6 +161,9 @@ func New(n *host.Node, cfg Config) (*Server, error) {
 	if cfg.Full != nil && cfg.Relay != nil {
 		return nil, errors.New("serve: a full node decides by itself whether it relays")
 	}
+	if cfg.Full != nil && cfg.Full.FindRelays && cfg.Route == nil {
+		return nil, errors.New("serve: there is no hash table to find relays in")
+	}
 	s := &Server{n: n, cfg: cfg}
 	release := n.HoldStreams() // an aquadoggo node stays with those alone, server or peer, that take its stream
 	s.forAll = append(s.forAll, func() error { release(); return nil })
@@ -309,7 +312,7 @@ func (s *Server) startFull() error {
 	if s.cfg.Full == nil {
 		return nil
 	}
-	f, err := newFull(s.n, s.cfg, s.tell)
+	f, err := newFull(s.n, s.cfg, s.route, s.tell)
 	if err != nil {
 		return err
 	}
