@@ -70,10 +70,10 @@ func newDHTFindPeer(*env) spec {
 			return nil
 		},
 		run: func(ctx context.Context, out *output) (any, error) {
-			doc := findPeerDoc{Peer: &id}
+			doc := findPeerDoc{Peer: &id, lookupDoc: o.lookupDoc()}
 			return &doc, o.taking(ctx, out, func(_ *host.Node, r *route.Service) error {
 				found, l, err := r.FindPeer(ctx, id, o.on(out))
-				doc.looked(o, r, l)
+				doc.looked(o, l)
 				for _, a := range found.Addrs {
 					doc.Addrs = append(doc.Addrs, addr.WithPeer(a, id).String())
 				}
@@ -112,10 +112,10 @@ func newDHTClosest(*env) spec {
 			return usage(err)
 		},
 		run: func(ctx context.Context, out *output) (any, error) {
-			doc := closestDoc{Key: text}
+			doc := closestDoc{Key: text, lookupDoc: o.lookupDoc()}
 			return &doc, o.taking(ctx, out, func(_ *host.Node, r *route.Service) error {
 				peers, l, err := r.Closest(ctx, key, o.on(out))
-				doc.looked(o, r, l)
+				doc.looked(o, l)
 				doc.Peers, doc.Count = peers, len(peers)
 				return err
 			})
@@ -161,10 +161,10 @@ addresses by --announce.`,
 			return usage(err)
 		},
 		run: func(ctx context.Context, out *output) (any, error) {
-			doc := provideDoc{CID: c.String()}
+			doc := provideDoc{CID: c.String(), lookupDoc: o.lookupDoc()}
 			return &doc, o.taking(ctx, out, func(n *host.Node, r *route.Service) error {
 				kept, l, err := r.Provide(ctx, c, o.on(out))
-				doc.looked(o, r, l)
+				doc.looked(o, l)
 				doc.Provider, doc.Kept = new(n.ID()), kept
 				return err
 			})
@@ -219,10 +219,10 @@ func newDHTFindProviders(*env) spec {
 			return usage(err)
 		},
 		run: func(ctx context.Context, out *output) (any, error) {
-			doc := findProvidersDoc{CID: c.String()}
+			doc := findProvidersDoc{CID: c.String(), lookupDoc: o.lookupDoc()}
 			return &doc, o.taking(ctx, out, func(_ *host.Node, r *route.Service) error {
 				found, l, err := r.FindProviders(ctx, c, count, func(p peer.AddrInfo) { out.event("provider", providerOf(p)) }, o.on(out))
-				doc.looked(o, r, l)
+				doc.looked(o, l)
 				for _, p := range found {
 					doc.Providers = append(doc.Providers, providerOf(p))
 				}
@@ -244,15 +244,15 @@ type tableDoc struct {
 }
 
 // walked looks for random keys and shows the table.
-func (o *dhtOptions) walked(ctx context.Context, out *output, walks int) (*tableDoc, error) {
-	doc := new(tableDoc)
+func (o *dhtOptions) walked(ctx context.Context, out *output, walks int) (doc tableDoc, err error) {
+	doc.lookupDoc = o.lookupDoc()
 	met := make(map[peer.ID]bool)
-	err := o.taking(ctx, out, func(_ *host.Node, r *route.Service) error {
+	err = o.taking(ctx, out, func(_ *host.Node, r *route.Service) error {
 		var err error
 		for doc.Walks < walks && err == nil {
 			var l route.Lookup
 			_, l, err = r.Walk(ctx, o.on(out))
-			doc.looked(o, r, l)
+			doc.looked(o, l)
 			for _, s := range l.Steps {
 				if s.Outcome == route.Answered {
 					met[s.Peer] = true
@@ -263,7 +263,7 @@ func (o *dhtOptions) walked(ctx context.Context, out *output, walks int) (*table
 				out.event("walk", walkLine{N: doc.Walks, Lookup: l, Size: len(r.Table())})
 			}
 		}
-		doc.Network, doc.Met = string(r.Protocol()), len(met)
+		doc.Met = len(met)
 		doc.Table, doc.NetworkSize = r.Table(), r.NetworkSize()
 		doc.Size = len(doc.Table)
 		return err
@@ -299,13 +299,13 @@ func newDHTWalk(*env) spec {
 		},
 		run: func(ctx context.Context, out *output) (any, error) {
 			doc, err := o.walked(ctx, out, count)
-			return walkDoc{doc}, err
+			return (*walkDoc)(&doc), err
 		},
 	}, event{"walk", walkLine{}})
 }
 
 // walkDoc is a table of which a person is told in short.
-type walkDoc struct{ *tableDoc }
+type walkDoc tableDoc
 
 func newDHTTable(*env) spec {
 	o := new(dhtOptions)
@@ -327,7 +327,10 @@ dibber ctl status.`,
 			}
 			return o.validate("table", args, 0, "")
 		},
-		run: func(ctx context.Context, out *output) (any, error) { return o.walked(ctx, out, count) },
+		run: func(ctx context.Context, out *output) (any, error) {
+			doc, err := o.walked(ctx, out, count)
+			return &doc, err
+		},
 	}, event{"walk", walkLine{}})
 }
 

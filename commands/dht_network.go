@@ -183,9 +183,14 @@ type lookupDoc struct {
 	Trace   *[]route.Step `json:"trace"`  // null without --trace
 }
 
+// lookupDoc is that of a lookup that has not begun.
+func (o *dhtOptions) lookupDoc() lookupDoc {
+	return lookupDoc{Network: string(route.ProtocolOf(o.Network.prefix()))}
+}
+
 // looked takes how a lookup went.
-func (d *lookupDoc) looked(o *dhtOptions, r *route.Service, l route.Lookup) {
-	d.Network, d.Lookup = string(r.Protocol()), &l
+func (d *lookupDoc) looked(o *dhtOptions, l route.Lookup) {
+	d.Lookup = &l
 	if o.Trace {
 		d.Trace = &l.Steps
 	}

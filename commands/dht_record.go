@@ -149,7 +149,7 @@ func (o *putOptions) input(out *output) ([]byte, error) {
 }
 
 func (o *putOptions) put(ctx context.Context, out *output) (any, error) {
-	doc := new(putDoc)
+	doc := &putDoc{lookupDoc: o.lookupDoc()}
 	value, err := o.input(out)
 	if err != nil {
 		return nil, err
@@ -164,7 +164,7 @@ func (o *putOptions) put(ctx context.Context, out *output) (any, error) {
 			return err
 		}
 		kept, l, err := r.Put(ctx, key, signed, o.on(out))
-		doc.looked(&o.dhtOptions, r, l)
+		doc.looked(&o.dhtOptions, l)
 		doc.Kept = kept
 		return err
 	})
@@ -226,14 +226,14 @@ func newDHTGet(*env) spec {
 			return usage(err)
 		},
 		run: func(ctx context.Context, out *output) (any, error) {
-			doc := getDoc{recordDoc: recordDoc{Key: text}}
+			doc := getDoc{recordDoc: recordDoc{Key: text}, lookupDoc: o.lookupDoc()}
 			write, err := o.writer(out)
 			if err != nil {
 				return nil, err
 			}
 			return &doc, o.taking(ctx, out, func(_ *host.Node, r *route.Service) error {
 				signed, l, err := r.Get(ctx, key, o.on(out))
-				doc.looked(&o.dhtOptions, r, l)
+				doc.looked(&o.dhtOptions, l)
 				if err != nil {
 					return err
 				}

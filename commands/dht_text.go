@@ -201,9 +201,9 @@ func (l walkLine) line() string {
 		l.N, millisText(&l.MS), l.Asked, l.Answered, l.Failed, l.Hops, l.Size)
 }
 
-func (d walkDoc) renderText(t *text) {
+func (d *walkDoc) renderText(t *text) {
 	t.field("met", "%d peers", d.Met)
-	d.size(t)
+	(*tableDoc)(d).size(t)
 }
 
 // size shows how large table and network are.

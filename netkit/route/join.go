@@ -57,9 +57,13 @@ func (s *Service) Join(ctx context.Context) error {
 	var all sync.WaitGroup
 	for i, b := range s.cfg.Boot {
 		all.Go(func() {
-			if errs[i] = s.admit(within, b); errs[i] == nil {
+			err := s.admit(within, b)
+			if err == nil {
 				once.Do(func() { close(first) })
+			} else if within.Err() != nil && ctx.Err() == nil {
+				err = fmt.Errorf("%s did not answer within %s: %w", b.ID, s.cfg.Timeout, err)
 			}
+			errs[i] = err
 		})
 	}
 	ended := make(chan struct{})

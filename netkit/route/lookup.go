@@ -49,12 +49,16 @@ func (s *Service) infoOf(p peer.ID, addrs []ma.Multiaddr, target kb.ID) PeerInfo
 	return out
 }
 
-// FindPeer looks for the addresses of a peer, in the network or of an open connection. on is told of each step; nil tells
-// nobody. Errors are ErrNotFound, ErrNoAnswer, ErrNoBoot or ctx's.
+// FindPeer looks for the addresses of a peer, in the network or of an open connection. It does not dial the peer: what is
+// found are the addresses that those closest to it name. on is told of each step; nil tells nobody. Errors are ErrNotFound, ErrNoAnswer, ErrNoBoot or ctx's.
 func (s *Service) FindPeer(ctx context.Context, id peer.ID, on func(Step)) (peer.AddrInfo, Lookup, error) {
 	ctx, t := s.trace(ctx, string(id), on)
+	t.spare = id
 	pi, err := s.dht.FindPeer(ctx, id)
 	l := t.end()
+	if errors.Is(err, routing.ErrNotFound) && t.named(id) { // the library wants a peer that it could dial
+		pi, err = s.n.Peerstore().PeerInfo(id), nil
+	}
 	if err == nil && len(pi.Addrs) == 0 {
 		err = routing.ErrNotFound
 	}
@@ -77,17 +81,25 @@ func (s *Service) Closest(ctx context.Context, key string, on func(Step)) ([]Pee
 	return out, l, s.failure(ctx, l, err)
 }
 
-// Walk looks for a random key, by which the table fills, and returns the peers closest to it.
+// Walk looks for a random key and returns the peers closest to it. Those who answered are in the table then, as far as it
+// has room.
 func (s *Service) Walk(ctx context.Context, on func(Step)) ([]PeerInfo, Lookup, error) {
 	key, err := randomKey()
 	if err != nil {
 		return nil, Lookup{}, err
 	}
 	out, l, err := s.Closest(ctx, string(key), on)
-	if err == nil {
-		s.walks.Add(1)
+	if err != nil {
+		return out, l, err
 	}
-	return out, l, err
+	s.walks.Add(1)
+	for _, st := range l.Steps {
+		if st.Outcome == Answered {
+			// The library does so too, soon. It is no failure that there is no room.
+			_, _ = s.dht.RoutingTable().TryAddPeer(st.Peer, true, true)
+		}
+	}
+	return out, l, nil
 }
 
 // Kept counts what became of a record or provider entry at the peers that should keep it.

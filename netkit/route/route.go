@@ -103,7 +103,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.Concurrency, DefaultConcurrency)
 	setDefault(&c.Walk, DefaultWalk)
 	setDefault(&c.Timeout, DefaultTimeout)
-	setDefault(&c.Protocol, c.Prefix+suffix)
+	setDefault(&c.Protocol, ProtocolOf(c.Prefix))
 	if c.On == nil {
 		c.On = func(Event) {}
 	}
@@ -220,6 +220,9 @@ const (
 	maxPerPrefixBucket = 2
 	maxPerPrefix       = 3
 )
+
+// ProtocolOf is the protocol of the network of a prefix.
+func ProtocolOf(prefix protocol.ID) protocol.ID { return prefix + suffix }
 
 // Protocol is the protocol that peers of this network speak.
 func (s *Service) Protocol() protocol.ID { return s.cfg.Protocol }

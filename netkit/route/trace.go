@@ -69,6 +69,7 @@ type trace struct {
 	target kb.ID
 	began  time.Time
 	on     func(Step)
+	spare  peer.ID // who is not to be dialled; empty: all may be
 
 	mu    sync.Mutex
 	steps []Step
@@ -100,6 +101,17 @@ func (s *Service) trace(ctx context.Context, key string, on func(Step)) (context
 	}
 	t := &trace{target: kb.ConvertKey(key), began: time.Now(), on: on, dials: make(map[peer.ID]dialled), hops: make(map[peer.ID]hop)}
 	return context.WithValue(ctx, traceKey{}, t), t
+}
+
+// spares reports whether a peer is not to be dialled.
+func (t *trace) spares(p peer.ID) bool { return t != nil && p == t.spare }
+
+// named reports whether anybody named a peer.
+func (t *trace) named(p peer.ID) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, is := t.hops[p]
+	return is
 }
 
 // dialled notes the end of a dial. One that succeeded is told with the request that follows it.
@@ -244,6 +256,7 @@ func (t *trace) end() Lookup {
 		out.DialMS += orZero(st.DialMS)
 		out.QueryMS += orZero(st.QueryMS)
 	}
+	out.DialMS, out.QueryMS = math.Round(out.DialMS*1000)/1000, math.Round(out.QueryMS*1000)/1000
 	out.Asked, out.Answered, out.Failed = len(asked), len(answered), len(failed)
 	return out
 }

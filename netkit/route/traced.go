@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"dibber/netkit/host"
@@ -31,11 +32,17 @@ func (h *tracedHost) Connect(ctx context.Context, pi peer.AddrInfo) error {
 	if connected := h.Network().Connectedness(pi.ID); connected == network.Connected || connected == network.Limited {
 		return nil
 	}
+	if traceOf(ctx).spares(pi.ID) {
+		return errSpared
+	}
 	began := time.Now()
 	c, err := h.Network().DialPeer(ctx, pi.ID)
 	traceOf(ctx).dialled(pi.ID, c, began, time.Now(), err)
 	return err
 }
+
+// errSpared is why a peer that is looked for is not dialled.
+var errSpared = errors.New("its addresses are looked for, not itself")
 
 // SetStreamHandler implements host.Host.
 func (h *tracedHost) SetStreamHandler(id protocol.ID, handle network.StreamHandler) {
@@ -121,7 +128,7 @@ func (s *sender) send(ctx context.Context, p peer.ID, body []byte, answer *pb.Me
 	}
 	timed := &firstByte{Stream: st}
 	if answer == nil {
-		err = wire.Send(ctx, timed, body)
+		err = hand(ctx, timed, body)
 	} else {
 		var reply []byte
 		if reply, err = wire.Exchange(ctx, timed, body, network.MessageSizeMax); err == nil {
@@ -131,6 +138,26 @@ func (s *sender) send(ctx context.Context, p peer.ID, body []byte, answer *pb.Me
 		}
 	}
 	return c, timed.at, s.reason(ctx, c, err)
+}
+
+// hand sends a message that has no answer. That the peer closes the stream after it is the sign that it was taken; to reset it
+// is to refuse, which [wire.Send] does not tell apart.
+func hand(ctx context.Context, st network.Stream, body []byte) error {
+	stop := context.AfterFunc(ctx, func() { _ = st.Reset() })
+	defer stop()
+	err := wire.WriteFrame(st, body, len(body))
+	if err == nil {
+		_ = st.CloseWrite() // the peer may have reset it already, which the next line tells
+		_, err = io.Copy(io.Discard, io.LimitReader(st, 1))
+	}
+	switch {
+	case err == nil:
+		return st.Close()
+	case ctx.Err() != nil:
+		err = ctx.Err()
+	}
+	_ = st.Reset()
+	return err
 }
 
 // reason tells what a reset stream means: a peer that does not speak the protocol resets it as one that refuses does.
