@@ -168,6 +168,14 @@ func (l routeLimits) String() string {
 		l.Records, l.RecordsPerAuthor, l.Providers, l.ProvidersPerPeer, l.PerPeer, l.PerPrefix)
 }
 
+// routedOf is nil for a node without the role.
+func routedOf(r *route.Service) *route.Stats {
+	if r == nil {
+		return nil
+	}
+	return new(r.Stats())
+}
+
 // routeFields shows what the role has come to.
 func routeFields(t *text, s *route.Stats) {
 	if s == nil {

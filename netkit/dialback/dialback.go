@@ -6,6 +6,7 @@ package dialback
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"dibber/netkit/host"
@@ -54,6 +55,7 @@ type Server struct {
 	v1     autonat.AutoNAT
 	v2     *autonatv2.AutoNAT
 	dialer [2]corehost.Host // v1 and v2 each own one: v1 clears its peerstore after a dial
+	asked  atomic.Uint64
 }
 
 // New starts answering on n. Each dial-back leaves from a host of its own, so
@@ -68,7 +70,7 @@ func New(n *host.Node, cfg Config) (*Server, error) {
 		s.dialer[i] = d
 	}
 	var err error
-	s.v1, err = autonat.New(quietHost{n, eventbus.NewBus()},
+	s.v1, err = autonat.New(quietHost{counting{n, &s.asked}, eventbus.NewBus()},
 		autonat.EnableService(s.dialer[0].Network()),
 		autonat.WithReachability(network.ReachabilityPublic),
 		autonat.WithThrottling(s.cfg.PerMinute, time.Minute),
@@ -81,7 +83,7 @@ func New(n *host.Node, cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("autonat v2: %w", err), s.Close())
 	}
-	if err := s.v2.Start(serverOnly{n}); err != nil {
+	if err := s.v2.Start(serverOnly{counting{n, &s.asked}}); err != nil {
 		return nil, errors.Join(fmt.Errorf("autonat v2: %w", err), s.Close())
 	}
 	return s, nil
@@ -89,6 +91,22 @@ func New(n *host.Node, cfg Config) (*Server, error) {
 
 // Limits returns the limits in force.
 func (s *Server) Limits() Config { return s.cfg }
+
+// Asked is how many requests of either version have come since the start.
+func (s *Server) Asked() uint64 { return s.asked.Load() }
+
+// counting counts the streams that its handlers are given.
+type counting struct {
+	corehost.Host
+	asked *atomic.Uint64
+}
+
+func (h counting) SetStreamHandler(id protocol.ID, handle network.StreamHandler) {
+	h.Host.SetStreamHandler(id, func(st network.Stream) {
+		h.asked.Add(1)
+		handle(st)
+	})
+}
 
 // Close stops answering.
 func (s *Server) Close() error {

@@ -38,8 +38,9 @@ const (
 	connsPerGiB       = 1024
 	minMemory         = 128 << 20
 	// trimGrace keeps a connection that was just opened from being trimmed
-	// before it could ask for anything.
-	trimGrace = time.Minute
+	// before it could ask for anything. A host at its limit turns newcomers away
+	// for as long.
+	trimGrace = 20 * time.Second
 )
 
 func (l Limits) withDefaults() Limits {

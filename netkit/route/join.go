@@ -2,9 +2,10 @@ package route
 
 import (
 	"context"
-	"crypto/rand"
+	crand "crypto/rand"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -39,8 +40,21 @@ func (e *JoinError) Unwrap() []error { return e.Errs }
 // joinGrace is how much longer than the first the other peers to boot from may take to be waited for.
 const joinGrace = 100 * time.Millisecond
 
-// Join connects to the peers of Config.Boot and returns when somebody is in the table. It waits twice as long as the first
-// took for the others. Errors are ErrNoBoot, *JoinError or ctx's.
+// joining is how many peers to boot from are dialled at once.
+const joining = 2
+
+// isClosed reports whether a channel is.
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// Join connects to peers of Config.Boot, two at a time in a random order, and returns when somebody is in the table. It waits
+// twice as long as the first took for the second. Errors are ErrNoBoot, *JoinError or ctx's.
 func (s *Service) Join(ctx context.Context) error {
 	if s.dht.RoutingTable().Size() > 0 {
 		return nil
@@ -55,8 +69,15 @@ func (s *Service) Join(ctx context.Context) error {
 	began := time.Now()
 	var once sync.Once
 	var all sync.WaitGroup
-	for i, b := range s.cfg.Boot {
+	slots := make(chan struct{}, joining)
+	for i, at := range rand.Perm(len(s.cfg.Boot)) {
+		b := s.cfg.Boot[at]
 		all.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			if within.Err() == nil && isClosed(first) {
+				return // others may need the room more
+			}
 			err := s.admit(within, b)
 			if err == nil {
 				once.Do(func() { close(first) })
@@ -177,7 +198,7 @@ func (s *Service) keepWalking(ctx context.Context) {
 // randomKey is a peer id that nobody has.
 func randomKey() (peer.ID, error) {
 	b := make([]byte, 32)
-	if _, err := rand.Read(b); err != nil {
+	if _, err := crand.Read(b); err != nil {
 		return "", fmt.Errorf("random key: %w", err)
 	}
 	mh, err := multihash.Encode(b, multihash.SHA2_256)

@@ -19,7 +19,7 @@ type Wanted struct {
 	Protocols []protocol.ID
 	// Count is how many peers are enough.
 	Count int
-	// Spread takes one peer of a network only, an IPv4 /16 or IPv6 /32.
+	// Spread takes one peer of a network only, an IPv4 /24 or IPv6 /56.
 	Spread bool
 	// Public takes peers only that strangers can reach: those met at a public address.
 	Public bool
@@ -136,28 +136,11 @@ func (m *meeter) look(ctx context.Context, id peer.ID) {
 		return
 	}
 	if m.w.Spread {
-		in := wideNetwork(at)
+		in := prefixOf(at)
 		if _, taken := m.networks[in]; taken {
 			return
 		}
 		m.networks[in] = struct{}{}
 	}
 	m.found = append(m.found, peer.AddrInfo{ID: id, Addrs: []ma.Multiaddr{at}})
-}
-
-// wideNetwork is a part of the internet that is likely in one hand: an IPv4 /16 or IPv6 /32.
-func wideNetwork(a ma.Multiaddr) netip.Prefix {
-	ip, ok := addr.IP(a)
-	if !ok {
-		return netip.Prefix{}
-	}
-	bits := 32
-	if ip = ip.Unmap(); ip.Is4() {
-		bits = 16
-	}
-	p, err := ip.WithZone("").Prefix(bits)
-	if err != nil {
-		return netip.Prefix{}
-	}
-	return p
 }

@@ -22,8 +22,6 @@ import (
 	dssync "github.com/ipfs/go-datastore/sync"
 	dht "github.com/libp2p/go-libp2p-kad-dht"
 	"github.com/libp2p/go-libp2p-kad-dht/records"
-	"github.com/libp2p/go-libp2p/core/event"
-	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
 )
@@ -132,10 +130,11 @@ type Service struct {
 	guard *guard
 	keeps *keeper // nil with NoRecords
 
-	reachable event.Emitter // nil unless the mode is Auto
-	walks     atomic.Uint64
-	joined    atomic.Bool   // the table had somebody when last looked
-	walk      chan struct{} // it has somebody now
+	bus    *modeBus
+	mode   sync.Mutex // of those who tell whether the node can be reached
+	walks  atomic.Uint64
+	joined atomic.Bool   // the table had somebody when last looked
+	walk   chan struct{} // it has somebody now
 
 	cancel context.CancelFunc
 	done   sync.WaitGroup
@@ -147,18 +146,13 @@ func New(n *host.Node, cfg Config) (*Service, error) {
 	if cfg.Prefix == PublicPrefix && (cfg.Replication != DefaultReplication || cfg.NoRecords) {
 		return nil, ErrPublic
 	}
-	s := &Service{n: n, cfg: cfg, walk: make(chan struct{}, 1)}
+	s := &Service{n: n, cfg: cfg, walk: make(chan struct{}, 1), bus: newModeBus(n.EventBus())}
 	s.guard = newGuard(cfg.Limits, s.tell)
 	opts, err := s.options()
 	if err != nil {
 		return nil, err
 	}
-	if cfg.Mode == Auto {
-		if s.reachable, err = n.EventBus().Emitter(new(event.EvtLocalReachabilityChanged)); err != nil {
-			return nil, fmt.Errorf("reachability events: %w", err)
-		}
-	}
-	if s.dht, err = dht.New(&tracedHost{Node: n, guard: s.guard}, opts...); err != nil {
+	if s.dht, err = dht.New(&tracedHost{Node: n, guard: s.guard, bus: s.bus}, opts...); err != nil {
 		return nil, fmt.Errorf("hash table: %w", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -231,15 +225,13 @@ func (s *Service) Protocol() protocol.ID { return s.cfg.Protocol }
 func (s *Service) Limits() Limits { return s.cfg.Limits }
 
 // Reachable tells a node in mode Auto whether others can reach it; in other modes it does nothing.
-func (s *Service) Reachable(is bool) error {
-	if s.reachable == nil {
-		return nil
+func (s *Service) Reachable(is bool) {
+	if s.cfg.Mode != Auto {
+		return
 	}
-	e := event.EvtLocalReachabilityChanged{Reachability: network.ReachabilityPrivate}
-	if is {
-		e.Reachability = network.ReachabilityPublic
-	}
-	return s.reachable.Emit(e)
+	s.mode.Lock()
+	defer s.mode.Unlock()
+	s.bus.tell(is)
 }
 
 // Close ends the node's part.
@@ -251,9 +243,6 @@ func (s *Service) Close() error {
 	s.guard.close()
 	if s.keeps != nil { // there may be work under way that nobody waits for
 		err = errors.Join(err, s.keeps.Sync(context.Background(), ds.NewKey("/")), s.keeps.Close())
-	}
-	if s.reachable != nil {
-		err = errors.Join(err, s.reachable.Close())
 	}
 	return err
 }

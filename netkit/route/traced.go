@@ -11,6 +11,8 @@ import (
 	"dibber/netkit/wire"
 
 	pb "github.com/libp2p/go-libp2p-kad-dht/pb"
+	"github.com/libp2p/go-libp2p/core/connmgr"
+	"github.com/libp2p/go-libp2p/core/event"
 	corehost "github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -24,7 +26,14 @@ import (
 type tracedHost struct {
 	*host.Node
 	guard *guard
+	bus   *modeBus
 }
+
+// EventBus implements host.Host.
+func (h *tracedHost) EventBus() event.Bus { return h.bus }
+
+// ConnManager implements host.Host.
+func (h *tracedHost) ConnManager() connmgr.ConnManager { return taggedOnly{h.Node.ConnManager()} }
 
 // Connect implements host.Host. Unlike the host's own it does not wait for identify, which no request needs.
 func (h *tracedHost) Connect(ctx context.Context, pi peer.AddrInfo) error {

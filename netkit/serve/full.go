@@ -47,6 +47,9 @@ func FullRelayLimits() relay.Limits {
 	}
 }
 
+// connsPerReservation is how many connections a full node may have for each reservation that it gives.
+const connsPerReservation = 4
+
 // FullReservations is how many reservations a full node keeps while private.
 const FullReservations = 2
 
@@ -174,6 +177,8 @@ func (f *full) run(ctx context.Context) {
 		f.fitRelay(ctx)
 		if f.fitReservations(ctx) {
 			look.Reset(lookAround)
+		} else if f.findsRelays() {
+			look.Reset(searchAgain)
 		} else {
 			look.Stop()
 		}
@@ -208,6 +213,8 @@ func (f *full) startRelay() error {
 		return nil
 	}
 	limits := FullRelayLimits()
+	// Who reserves stays connected, and others are to find room, too.
+	limits.Reservations = max(1, min(limits.Reservations, f.n.Limits().Conns/connsPerReservation))
 	if f.cfg.Relay != nil {
 		limits = *f.cfg.Relay
 	}

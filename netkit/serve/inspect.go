@@ -108,6 +108,14 @@ func (s *Server) Relayed() *relay.Stats {
 	return past.with(r).Stats
 }
 
+// DialBacks is how many requests for one the node was sent since its start; nil without that role.
+func (s *Server) DialBacks() *uint64 {
+	if s.dialback == nil {
+		return nil
+	}
+	return new(s.dialback.Asked())
+}
+
 // Where an address of the node comes from.
 const (
 	Announced = "announced" // given by host.Config.Announce

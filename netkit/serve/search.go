@@ -19,6 +19,9 @@ const (
 	searchChoice = 4
 	// searchTimeout bounds one search.
 	searchTimeout = time.Minute
+	// searchAgain is how often a node that lacks none looks whether it still has relays near its key: those that were
+	// there first would carry all that came before the others.
+	searchAgain = 5 * time.Minute
 )
 
 // search is what is known of the relays that the network of the hash table has. It is guarded by the mutex of full.
@@ -29,22 +32,63 @@ type search struct {
 	short   bool // the last one found too few to choose from
 }
 
+// findsRelays reports whether relays are looked for in the network of the hash table.
+func (f *full) findsRelays() bool { return f.route != nil && f.cfg.FindRelays }
+
+// misplaced is a relay that is held and not among those near the node's key, for which there is another one; nil for none.
+// The caller is the goroutine of the full node.
+func (f *full) misplaced() *peer.ID {
+	if !f.findsRelays() {
+		return nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.search.short || len(f.search.found) == 0 {
+		return nil
+	}
+	for p := range f.seeker.held {
+		if _, near := f.search.found[p]; !near {
+			return &p
+		}
+	}
+	return nil
+}
+
+// moveNear replaces one relay that is not near the node's key by one that is, which holds a reservation before the other is
+// given up.
+func (f *full) moveNear(want int, pool []peer.ID) {
+	p := f.misplaced()
+	switch {
+	case p == nil:
+	case len(f.seeker.held) <= want && len(pool) > 0:
+		f.hold(pool[0])
+	case len(f.seeker.held) > want:
+		for q, h := range f.seeker.held {
+			if q != *p && !h.got.Load() {
+				return
+			}
+		}
+		f.drop(*p, f.seeker.held[*p])
+	}
+}
+
 // seekInNetwork looks for relays among the peers closest to the node's own key: those are others for each node, so that
-// each relay gets a small part. It returns at once.
+// each relay gets a small part. want is how many are lacking. It returns at once.
 func (f *full) seekInNetwork(ctx context.Context, want int) {
-	if f.route == nil || !f.cfg.FindRelays || want <= 0 {
+	if !f.findsRelays() {
 		return
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.search.running || !f.search.ended.IsZero() && time.Since(f.search.ended) < lookAround {
+	every := lookAround
+	if want == 0 {
+		every = searchAgain
+	}
+	if f.search.running || !f.search.ended.IsZero() && time.Since(f.search.ended) < every {
 		return
 	}
 	f.search.running = true
 	resting := maps.Clone(f.seeker.resting)
-	for p := range f.seeker.held {
-		resting[p] = time.Now().Add(unwanted)
-	}
 	f.done.Go(func() {
 		ctx, cancel := context.WithTimeout(ctx, searchTimeout)
 		defer cancel()
@@ -53,10 +97,10 @@ func (f *full) seekInNetwork(ctx context.Context, want int) {
 			return
 		}
 		found, err := f.route.Offering(ctx, route.Wanted{
-			Protocols: []protocol.ID{proto.ProtoIDv2Hop}, Count: searchChoice * want,
+			Protocols: []protocol.ID{proto.ProtoIDv2Hop}, Count: searchChoice * f.cfg.Reservations,
 			Except: func(p peer.ID) bool { return time.Now().Before(resting[p]) },
 		})
-		f.searched(found, len(found) < want && (err == nil || errors.Is(err, route.ErrNotFound)))
+		f.searched(found, len(found) < f.cfg.Reservations && (err == nil || errors.Is(err, route.ErrNotFound)))
 	})
 }
 
@@ -75,7 +119,7 @@ func (f *full) searched(found []peer.AddrInfo, short bool) {
 // eligible reports whether a connected relay may be asked: where relays are looked for in the network, those found there,
 // and others only if there were too few.
 func (f *full) eligible(p peer.ID) bool {
-	if f.route == nil || !f.cfg.FindRelays {
+	if !f.findsRelays() {
 		return true
 	}
 	f.mu.Lock()

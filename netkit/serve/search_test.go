@@ -59,7 +59,7 @@ func TestRelaysFoundInTheNetwork(t *testing.T) {
 		if len(first) != serve.FullReservations {
 			t.Fatalf("reserved on %v", first)
 		}
-		if m := shut.s.Routed().Mode; m != route.Auto {
+		if m := shut.s.Route().Stats().Mode; m != route.Auto {
 			t.Errorf("mode %s", m)
 		}
 		lost := slices.IndexFunc(all, func(h stands) bool { return h.n.ID() == first[0] })

@@ -40,6 +40,7 @@ type seeker struct {
 type holding struct {
 	client *relay.Client
 	bad    atomic.Bool // the last word was a loss or failure
+	got    atomic.Bool // there is a reservation
 	poor   atomic.Bool // its limits are too low
 }
 
@@ -78,8 +79,13 @@ func (f *full) fitReservations(ctx context.Context) (lacking bool) {
 		f.hold(p)
 	}
 	bad := slices.ContainsFunc(f.unfit(), func(h *holding) bool { return h.bad.Load() })
-	if lacks := want - len(f.seeker.held); lacks > 0 || bad {
-		f.seekInNetwork(ctx, max(lacks, 1))
+	lacks := max(0, want-len(f.seeker.held))
+	if bad {
+		lacks = max(lacks, 1)
+	}
+	f.seekInNetwork(ctx, lacks)
+	if lacks == 0 {
+		f.moveNear(want, pool)
 	}
 	if len(f.seeker.held) < want {
 		f.visit(ctx)
@@ -110,7 +116,8 @@ func (f *full) hold(p peer.ID) {
 			if !bad {
 				poor = scanty(e.Reservation)
 			}
-			if h.bad.Swap(bad) != bad || h.poor.Swap(poor) != poor {
+			turned := h.got.Swap(!bad) == bad
+			if h.bad.Swap(bad) != bad || h.poor.Swap(poor) != poor || turned {
 				poke(f.wake)
 			}
 		},

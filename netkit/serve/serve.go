@@ -251,13 +251,8 @@ func (s *Server) startRoute() error {
 	return nil
 }
 
-// Routed is what the node's part in the network of the hash table has come to; nil without that role.
-func (s *Server) Routed() *route.Stats {
-	if s.route == nil {
-		return nil
-	}
-	return new(s.route.Stats())
-}
+// Route is the node's part in the network of the hash table; nil without that role.
+func (s *Server) Route() *route.Service { return s.route }
 
 func (s *Server) startMDNS() error {
 	if !s.cfg.MDNS {
@@ -318,9 +313,7 @@ func (s *Server) startFull() error {
 	}
 	s.full = f
 	if s.route != nil && s.cfg.Full.Fixed == reach.Private {
-		if err := s.route.Reachable(false); err != nil {
-			return err
-		}
+		s.route.Reachable(false)
 	}
 	s.forUs = append(s.forUs, f.close)
 	s.forAll = append(s.forAll, f.closeRelay)
@@ -345,8 +338,7 @@ func (s *Server) add(ends *[]func() error, role string, stop func() error) {
 
 func (s *Server) tell(e Event) {
 	if e.State != nil && s.route != nil && e.State.Is != reach.Undecided {
-		// It fails when the node's part has ended.
-		_ = s.route.Reachable(e.State.Is == reach.Public)
+		s.route.Reachable(e.State.Is == reach.Public)
 	}
 	if s.cfg.On != nil {
 		s.cfg.On(e)
