@@ -131,12 +131,15 @@ func (s *Service) admit(ctx context.Context, p peer.AddrInfo) error {
 	return nil
 }
 
+// joinAgain is how long a node that could not join waits at most before it tries again: those to boot from may be full.
+const joinAgain = 15 * time.Second
+
 // lookAtTable is how often the table is looked at by a node that somebody told nothing.
 const lookAtTable = 5 * time.Second
 
 // keepJoined joins, and again whenever the table has become empty.
 func (s *Service) keepJoined(ctx context.Context) {
-	again := retry.Schedule{Most: time.Minute}
+	again := retry.Schedule{Most: joinAgain}
 	next := time.Now()
 	for ctx.Err() == nil {
 		size := s.dht.RoutingTable().Size()

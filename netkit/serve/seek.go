@@ -75,9 +75,11 @@ func (f *full) fitReservations(ctx context.Context) (lacking bool) {
 	want := f.cfg.Reservations - len(f.others)
 	pool := f.pool(ctx, want-len(f.seeker.held)+len(f.unfit()))
 	f.dropBad(pool)
-	for _, p := range pool[:max(0, min(len(pool), want-len(f.seeker.held)))] {
+	fresh := max(0, min(len(pool), want-len(f.seeker.held)))
+	for _, p := range pool[:fresh] {
 		f.hold(p)
 	}
+	pool = pool[fresh:]
 	bad := slices.ContainsFunc(f.unfit(), func(h *holding) bool { return h.bad.Load() })
 	lacks := max(0, want-len(f.seeker.held))
 	if bad {
