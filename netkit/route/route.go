@@ -138,6 +138,7 @@ type Service struct {
 
 	cancel context.CancelFunc
 	done   sync.WaitGroup
+	close  func() error // once
 }
 
 // New starts a node's part. It returns at once: Join waits until somebody is in the table.
@@ -156,7 +157,7 @@ func New(n *host.Node, cfg Config) (*Service, error) {
 		return nil, fmt.Errorf("hash table: %w", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	s.cancel = cancel
+	s.cancel, s.close = cancel, sync.OnceValue(s.end)
 	s.done.Go(func() { s.keepJoined(ctx) })
 	if cfg.Walk > 0 {
 		s.done.Go(func() { s.keepWalking(ctx) })
@@ -235,7 +236,9 @@ func (s *Service) Reachable(is bool) {
 }
 
 // Close ends the node's part.
-func (s *Service) Close() error {
+func (s *Service) Close() error { return s.close() }
+
+func (s *Service) end() error {
 	s.cancel()
 	s.done.Wait()
 	err := s.dht.Close()
