@@ -58,8 +58,6 @@ type countersDoc struct {
 	Relay      *relayTotals      `json:"relay"`
 	Rendezvous *rendezvousTotals `json:"rendezvous"`
 	DHT        *route.Stats      `json:"dht"`
-	// AutoNAT counts the requests to be dialled back.
-	AutoNAT *uint64 `json:"autonat"`
 }
 
 // relayTotals are what the relay did since the start.
@@ -203,9 +201,6 @@ func (d statusDoc) renderText(t *text) {
 		refusedField(t, r.Refused)
 	}
 	routeFields(t, d.Counters.DHT)
-	if n := d.Counters.AutoNAT; n != nil {
-		t.field(serve.RoleAutoNAT, "%d requests", *n)
-	}
 }
 
 // addressText is an address with what is known of it.

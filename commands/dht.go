@@ -197,8 +197,7 @@ type findProvidersDoc struct {
 func newDHTFindProviders(*env) spec {
 	o := new(dhtOptions)
 	var c cid.Cid
-	var count int
-	limit := &cli.IntFlag{Name: "limit", Aliases: []string{"n"}, Value: 20, Usage: "end once `N` are found; 0 looks for all", Destination: &count}
+	limit := &cli.IntFlag{Name: "limit", Aliases: []string{"n"}, Value: 20, Usage: "end once `N` are found; 0 looks for all", Destination: &o.Count}
 	return dhtVerb(o, spec{
 		name: "find-providers", usage: "find who has what a CID names", args: "<cid>",
 		about: "Entries are not signed: that a peer has the content shows when it is asked for it.",
@@ -212,7 +211,7 @@ func newDHTFindProviders(*env) spec {
 			if err := o.validate("find-providers", args, 1, "a CID"); err != nil {
 				return err
 			}
-			if count < 0 {
+			if o.Count < 0 {
 				return usagef("--limit must not be negative")
 			}
 			c, err = route.ParseCID(args[0])
@@ -221,7 +220,7 @@ func newDHTFindProviders(*env) spec {
 		run: func(ctx context.Context, out *output) (any, error) {
 			doc := findProvidersDoc{CID: c.String(), lookupDoc: o.lookupDoc()}
 			return &doc, o.taking(ctx, out, func(_ *host.Node, r *route.Service) error {
-				found, l, err := r.FindProviders(ctx, c, count, func(p peer.AddrInfo) { out.event("provider", providerOf(p)) }, o.on(out))
+				found, l, err := r.FindProviders(ctx, c, o.Count, func(p peer.AddrInfo) { out.event("provider", providerOf(p)) }, o.on(out))
 				doc.looked(o, l)
 				for _, p := range found {
 					doc.Providers = append(doc.Providers, providerOf(p))
@@ -244,12 +243,12 @@ type tableDoc struct {
 }
 
 // walked looks for random keys and shows the table.
-func (o *dhtOptions) walked(ctx context.Context, out *output, walks int) (doc tableDoc, err error) {
+func (o *dhtOptions) walked(ctx context.Context, out *output) (doc tableDoc, err error) {
 	doc.lookupDoc = o.lookupDoc()
 	met := make(map[peer.ID]bool)
 	err = o.taking(ctx, out, func(_ *host.Node, r *route.Service) error {
 		var err error
-		for doc.Walks < walks && err == nil {
+		for doc.Walks < o.Count && err == nil {
 			var l route.Lookup
 			_, l, err = r.Walk(ctx, o.on(out))
 			doc.looked(o, l)
@@ -280,8 +279,7 @@ type walkLine struct {
 
 func newDHTWalk(*env) spec {
 	o := new(dhtOptions)
-	var count int
-	n := &cli.IntFlag{Name: "count", Aliases: []string{"c"}, Value: 1, Usage: "look for `N` random keys, one after another", Destination: &count}
+	n := &cli.IntFlag{Name: "count", Aliases: []string{"c"}, Value: 1, Usage: "look for `N` random keys, one after another", Destination: &o.Count}
 	return dhtVerb(o, spec{
 		name: "walk", usage: "look for random keys, as nodes do to fill their table",
 		about: "Each walk meets other peers. The document has the table as it is after the last.",
@@ -292,13 +290,13 @@ func newDHTWalk(*env) spec {
 		},
 		flags: dhtFlags(o, n), doc: walkDoc{},
 		validate: func(args []string) error {
-			if count < 1 {
+			if o.Count < 1 {
 				return usagef("--count must be at least 1")
 			}
 			return o.validate("walk", args, 0, "")
 		},
 		run: func(ctx context.Context, out *output) (any, error) {
-			doc, err := o.walked(ctx, out, count)
+			doc, err := o.walked(ctx, out)
 			return (*walkDoc)(&doc), err
 		},
 	}, event{"walk", walkLine{}})
@@ -309,8 +307,7 @@ type walkDoc tableDoc
 
 func newDHTTable(*env) spec {
 	o := new(dhtOptions)
-	var count int
-	n := &cli.IntFlag{Name: "walks", Value: 3, Usage: "look for `N` random keys before", Destination: &count}
+	n := &cli.IntFlag{Name: "walks", Value: 3, Usage: "look for `N` random keys before", Destination: &o.Count}
 	return dhtVerb(o, spec{
 		name: "table", usage: "show the routing table of a host that has just joined",
 		about: `The table has room for --dht-replication peers of each distance from the host. That of a running node is shown by
@@ -322,13 +319,13 @@ dibber ctl status.`,
 		},
 		flags: dhtFlags(o, n), doc: tableDoc{},
 		validate: func(args []string) error {
-			if count < 0 {
+			if o.Count < 0 {
 				return usagef("--walks must not be negative")
 			}
 			return o.validate("table", args, 0, "")
 		},
 		run: func(ctx context.Context, out *output) (any, error) {
-			doc, err := o.walked(ctx, out, count)
+			doc, err := o.walked(ctx, out)
 			return &doc, err
 		},
 	}, event{"walk", walkLine{}})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -53,10 +54,8 @@ func (o *networkOptions) validate() error {
 	case o.prefix() == route.PublicPrefix && o.Replication != 0 && o.Replication != route.DefaultReplication:
 		return usagef("--dht-replication: the public network has %d", route.DefaultReplication)
 	}
-	for _, b := range o.Bootstrap {
-		if b == "-" {
-			return usagef("--bootstrap: standard input cannot name peers")
-		}
+	if slices.Contains(o.Bootstrap, "-") {
+		return usagef("--bootstrap: standard input cannot name peers")
 	}
 	return nil
 }
@@ -92,22 +91,26 @@ func (o *networkOptions) config(out *output, h *hostOptions, own peer.ID) (route
 // dhtOptions are the flags of every verb of dht.
 type dhtOptions struct {
 	Host    hostOptions
-	Network networkOptions
+	Sources networkSource
 	Peers   []string
 	Mode    string
 	Wait    time.Duration
 	Trace   bool
+	Count   int // of what a verb counts
 }
+
+// networkSource is the network of commands without other sources.
+type networkSource struct{ Network networkOptions }
 
 // dhtFlags declares them.
 func dhtFlags(o *dhtOptions, own ...cli.Flag) []cli.Flag {
 	o.Mode = string(route.Client)
 	return append(append(own,
-		&cli.BoolFlag{Name: "trace", Usage: "show whom the lookup asks: distance, hop, dial and query time, answer", Destination: &o.Trace},
-		listFlag("", "peer", "begin with `PEER` too, as --bootstrap (repeatable)", &o.Peers),
-		choiceFlag("", "dht-mode", "take part as `MODE`: client asks, server answers as well", &o.Mode, string(route.Client), string(route.Server)),
-		&cli.DurationFlag{Name: "query-timeout", Usage: "give a peer up that has not answered within `DURATION`; 0 means 10s", Destination: &o.Wait},
-	), append(networkFlags(&o.Network), hostFlags(&o.Host)...)...)
+		&cli.BoolFlag{Category: groupLookup, Name: "trace", Usage: "show whom the lookup asks: distance, hop, dial and query time, answer", Destination: &o.Trace},
+		listFlag(groupLookup, "peer", "begin with `PEER` too, as --bootstrap (repeatable)", &o.Peers),
+		choiceFlag(groupLookup, "dht-mode", "take part as `MODE`: client asks, server answers as well", &o.Mode, string(route.Client), string(route.Server)),
+		&cli.DurationFlag{Category: groupLookup, Name: "query-timeout", Usage: "give a peer up that has not answered within `DURATION`; 0 means 10s", Destination: &o.Wait},
+	), append(networkFlags(&o.Sources.Network), hostFlags(&o.Host)...)...)
 }
 
 // validate finds usage errors; want is how many arguments the verb takes.
@@ -123,13 +126,13 @@ func (o *dhtOptions) validate(verb string, args []string, want int, what string)
 		return usagef("--query-timeout: %s is negative", o.Wait)
 	case o.Host.NoDiscovery:
 		return usagef("--no-discovery asks nobody: it excludes dht")
-	case !o.Network.knows() && len(o.Peers) == 0:
+	case !o.Sources.Network.knows() && len(o.Peers) == 0:
 		return &failure{
 			Exit: exitUsage, Err: fmt.Errorf("dht %s needs somebody to begin with", verb),
 			Hint: "give --bootstrap PEER, where dibber serve --dht runs, or --public for the network of IPFS",
 		}
 	}
-	if err := o.Network.validate(); err != nil {
+	if err := o.Sources.Network.validate(); err != nil {
 		return err
 	}
 	return o.Host.validate()
@@ -142,7 +145,7 @@ func (o *dhtOptions) taking(ctx context.Context, out *output, ask func(*host.Nod
 		return err
 	}
 	defer closing(&err, n.Close)
-	network := o.Network
+	network := o.Sources.Network
 	network.Bootstrap = append(append([]string{}, network.Bootstrap...), o.Peers...)
 	cfg, err := network.config(out, &o.Host, n.ID())
 	if err != nil {
@@ -185,7 +188,7 @@ type lookupDoc struct {
 
 // lookupDoc is that of a lookup that has not begun.
 func (o *dhtOptions) lookupDoc() lookupDoc {
-	return lookupDoc{Network: string(route.ProtocolOf(o.Network.prefix()))}
+	return lookupDoc{Network: string(route.ProtocolOf(o.Sources.Network.prefix()))}
 }
 
 // looked takes how a lookup went.

@@ -13,6 +13,7 @@ const (
 	groupHost    = "host"
 	groupSources = "source"
 	groupStore   = "store"
+	groupLookup  = "lookup"
 )
 
 // sharedOptions are the options that every command has.

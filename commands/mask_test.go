@@ -119,6 +119,9 @@ func maskNumber(key, number string) string {
 			return quoted("<" + key + ">")
 		}
 	}
+	if key == "common_bits" { // of random keys
+		return quoted("<common_bits>")
+	}
 	if slices.Contains([]string{"udp", "probe", "tcp"}, key) { // ports of a vantage point
 		return quoted("<port>")
 	}
@@ -148,6 +151,8 @@ func maskRules() []maskRule {
 		{regexp.MustCompile(`\bk51\w{59}\b`), "<cid base36>"},
 		{regexp.MustCompile(`\bbafz\w{61}\b`), "<cid base32>"},
 		{regexp.MustCompile(`\b002408011220[0-9a-f]{64}\b`), "<multihash>"},
+		{regexp.MustCompile(`^[0-9a-f]{64}$`), "<distance>"},
+		{regexp.MustCompile(`^CiQIARIg[\w+/]{100,}=*$`), "<record>"},
 		{regexp.MustCompile(`\bCAESI[\w+/]{43}=?`), "<public key>"},
 		{regexp.MustCompile(`/(tcp|udp)/[1-9]\d{3,4}\b`), "/$1/<port>"},
 		{regexp.MustCompile(`\b(127\.0\.0\.1|0\.0\.0\.0):\d+`), "$1:<port>"},

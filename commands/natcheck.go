@@ -22,7 +22,7 @@ import (
 type natcheckOptions struct {
 	Host      hostOptions
 	Servers   []string
-	Network   networkOptions // where servers are looked for
+	Sources   networkSource // where servers are looked for
 	Assert    string
 	Diff      string
 	Every     time.Duration
@@ -70,7 +70,7 @@ them an inconclusive report is no failure by itself.`,
 			&cli.BoolFlag{Name: "no-history", Usage: "neither use nor keep the looks of other runs, which tell whether the address is static", Destination: &o.NoHistory},
 			&cli.BoolFlag{Name: "no-portmap", Usage: "do not ask the router to forward a port while the check lasts", Destination: &o.NoPortMap},
 			&cli.BoolFlag{Name: "redact", Usage: "replace IP addresses, names and peer ids, the same always by the same", Destination: &o.Redact},
-		}, networkFlags(&o.Network), hostFlags(&o.Host)),
+		}, networkFlags(&o.Sources.Network), hostFlags(&o.Host)),
 		options: &o, timeout: 30 * time.Second, doc: natcheckDoc{}, events: []event{
 			{"evidence", natcheck.Sight{}},
 			{"path", natcheck.PathEvent{}},
@@ -98,9 +98,9 @@ func (o *natcheckOptions) validate(e *env, args []string) error {
 		return usagef("--diff: give the file of an earlier document")
 	case len(args) > 0:
 		return usagef("natcheck takes no arguments, but got %q; name servers by --server", args[0])
-	case len(o.Servers) > 0 && o.Network.knows():
+	case len(o.Servers) > 0 && o.Sources.Network.knows():
 		return usagef("--server names whom to ask: it excludes --bootstrap and --public, by which servers are looked for")
-	case len(o.Servers) == 0 && !o.Network.knows():
+	case len(o.Servers) == 0 && !o.Sources.Network.knows():
 		return &failure{
 			Exit: exitUsage, Err: errors.New("natcheck needs somebody to look from, and no server is configured"),
 			Hint: "dibber natcheck --server /ip4/ADDRESS/udp/4001/quic-v1/p2p/PEERID, where dibber serve --vantage runs; or --bootstrap PEER to look for servers in the network of dibber serve --dht",
@@ -113,7 +113,7 @@ func (o *natcheckOptions) validate(e *env, args []string) error {
 	if _, err := parseAsserts(o.Assert); err != nil {
 		return err
 	}
-	if err := o.Network.validate(); err != nil {
+	if err := o.Sources.Network.validate(); err != nil {
 		return err
 	}
 	return o.Host.validate()

@@ -23,7 +23,7 @@ const vantagePoints = 3
 // findServers looks in the network of the hash table for nodes in different networks that dial back. Public ones are
 // wanted unless the network itself is a private one.
 func (o *natcheckOptions) findServers(ctx context.Context, out *output, n *host.Node) (found []peer.AddrInfo, err error) {
-	cfg, err := o.Network.config(out, &o.Host, n.ID())
+	cfg, err := o.Sources.Network.config(out, &o.Host, n.ID())
 	if err != nil {
 		return nil, err
 	}

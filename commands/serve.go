@@ -49,7 +49,7 @@ type serveOptions struct {
 
 	Perf    bool
 	DHT     routeOptions
-	Network networkOptions
+	Sources networkSource
 
 	Replicate    bool
 	Store        storeOptions

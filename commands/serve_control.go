@@ -258,7 +258,7 @@ func (op *operator) status() statusDoc {
 		Reachability: stateWord(op.s.Reachability()), Addresses: &addresses, Limits: new(limitsOf(op.s.Limits())),
 	}
 	d.Use = &useDoc{Connections: fill{op.s.Connections(), op.n.Limits().Conns}}
-	d.Counters = &countersDoc{Relay: relayTotalsOf(op.s.Relayed()), Rendezvous: rendezvousTotalsOf(op.s.Stats()), DHT: routedOf(op.s.Route()), AutoNAT: op.s.DialBacks()}
+	d.Counters = &countersDoc{Relay: relayTotalsOf(op.s.Relayed()), Rendezvous: rendezvousTotalsOf(op.s.Stats()), DHT: routedOf(op.s.Route())}
 	if stats, l := op.s.Relayed(), d.Limits.Relay; stats != nil && l != nil {
 		d.Use.Reservations, d.Use.Circuits = &fill{stats.Reservations, l.Reservations}, &fill{stats.Circuits, l.Circuits}
 	}

@@ -61,7 +61,7 @@ func (o *serveOptions) validateRoute() error {
 		return usagef("--no-discovery asks nobody: it excludes --dht")
 	case d.Walk < 0:
 		return usagef("--dht-walk: %s is negative", d.Walk)
-	case d.NoRecords && o.Network.prefix() == route.PublicPrefix:
+	case d.NoRecords && o.Sources.Network.prefix() == route.PublicPrefix:
 		return usagef("--dht-no-records: nodes of the public network keep records")
 	case d.Limits.PerPeer < 0 || d.Limits.PerPrefix < 0:
 		return usagef("--dht-per-peer and --dht-per-prefix must not be negative")
@@ -74,7 +74,7 @@ func (o *serveOptions) validateRoute() error {
 			return usagef("--%s must not be negative", flag)
 		}
 	}
-	return o.Network.validate()
+	return o.Sources.Network.validate()
 }
 
 // route configures the role, and opens the database of its records, which the returned function closes.
@@ -83,7 +83,7 @@ func (o *serveOptions) route(out *output, n *host.Node, dir string, roles *serve
 	if !o.DHT.On {
 		return closeDB, nil
 	}
-	cfg, err := o.Network.config(out, &o.Host, n.ID())
+	cfg, err := o.Sources.Network.config(out, &o.Host, n.ID())
 	if err != nil {
 		return nil, err
 	}

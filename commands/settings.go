@@ -34,7 +34,7 @@ type setting struct {
 // shared reports whether a flag is configured once for all commands.
 func shared(f cli.Flag) bool {
 	group := f.(cli.CategorizableFlag).GetCategory()
-	return group == groupOutput || group == groupHost || group == groupSources || group == groupStore
+	return group == groupOutput || group == groupHost || group == groupSources || group == groupStore || group == groupLookup
 }
 
 // envName returns the environment variable that sets a flag: DIBBER_<FLAG> if it is shared, else DIBBER_<COMMAND>_<FLAG>.

@@ -270,6 +270,10 @@ func effect(t *testing.T, path []string, i int) []string {
 func flatten(fields map[string]string, prefix string, v reflect.Value) {
 	for i := range v.NumField() {
 		name := prefix + v.Type().Field(i).Name
+		if v.Type().Field(i).Anonymous {
+			flatten(fields, prefix, v.Field(i))
+			continue
+		}
 		if v.Field(i).Kind() == reflect.Struct {
 			flatten(fields, name+".", v.Field(i))
 			continue
