@@ -5,6 +5,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -57,6 +58,8 @@ type Verb struct {
 	Pattern string
 	// Query names the parameters that it takes; any other is refused.
 	Query []string
+	// MaxBody is the largest body in bytes that it takes; 0 means 64 KiB.
+	MaxBody int64
 	// Do answers with JSON. Its error is told as it is when it is an [Error], else
 	// as an internal one. The context ends with the request, and after 30 s.
 	Do func(ctx context.Context, c Call) ([]byte, error)
@@ -64,7 +67,7 @@ type Verb struct {
 
 // Call is a request for a verb.
 type Call struct {
-	// Body is what came along, at most 64 KiB.
+	// Body is what came along, at most MaxBody of the verb.
 	Body []byte
 
 	r *http.Request
@@ -177,7 +180,7 @@ func (v Verb) call(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 			return nil, &Error{Status: http.StatusBadRequest, Code: "usage", Message: fmt.Sprintf("%s takes no parameter %q", v.Pattern, name)}
 		}
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, cmp.Or(v.MaxBody, maxBody)))
 	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
 		return nil, &Error{Status: http.StatusRequestEntityTooLarge, Code: "usage", Message: fmt.Sprintf("a request has at most %d bytes", tooLarge.Limit)}
 	}

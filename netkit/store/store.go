@@ -142,6 +142,29 @@ func (d *DB) Commit(batch *pebble.Batch) error {
 	return d.log.failure()
 }
 
+// CommitSoon makes the changes of a batch, all or none. They survive the end of the process at once, and that of the machine when
+// [DB.Sync] or a later [DB.Commit] has returned.
+func (d *DB) CommitSoon(batch *pebble.Batch) error {
+	if err := d.log.failure(); err != nil {
+		return err
+	}
+	if err := batch.Commit(pebble.NoSync); err != nil {
+		return fmt.Errorf("write database: %w", err)
+	}
+	return d.log.failure()
+}
+
+// Sync returns when all that was committed is on disk.
+func (d *DB) Sync() error {
+	if err := d.log.failure(); err != nil {
+		return err
+	}
+	if err := d.db.LogData(nil, pebble.Sync); err != nil {
+		return fmt.Errorf("sync database: %w", err)
+	}
+	return d.log.failure()
+}
+
 // stage adds a change to a batch, which copies it.
 func stage(batch *pebble.Batch, key, value []byte) error {
 	if value == nil {

@@ -42,6 +42,18 @@ func NewLimiter[K comparable](perSecond float64, burst, size int) *Limiter[K] {
 func (l *Limiter[K]) Allow(key K, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.of(key).AllowN(now, 1)
+}
+
+// Reserve counts n requests of key at now, of a burst at most, and returns how long key has to wait before it makes another.
+func (l *Limiter[K]) Reserve(key K, now time.Time, n int) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.of(key).ReserveN(now, min(n, l.burst)).DelayFrom(now)
+}
+
+// of returns the bucket of key. The caller holds the lock.
+func (l *Limiter[K]) of(key K) *rate.Limiter {
 	el, ok := l.buckets[key]
 	if !ok {
 		if len(l.buckets) >= l.size {
@@ -53,7 +65,7 @@ func (l *Limiter[K]) Allow(key K, now time.Time) bool {
 		l.buckets[key] = el
 	}
 	l.recent.MoveToFront(el)
-	return el.Value.(*bucket[K]).tokens.AllowN(now, 1)
+	return el.Value.(*bucket[K]).tokens
 }
 
 // Forget takes back what key has used of its rate.

@@ -49,3 +49,25 @@ func TestLimiterForget(t *testing.T) {
 		t.Error("not the rate of one key was taken back")
 	}
 }
+
+// Who reserves more than it has waits for it; a burst is the most that counts.
+func TestReserve(t *testing.T) {
+	l := NewLimiter[string](10, 20, 4)
+	now := time.Unix(100, 0)
+	for _, c := range []struct {
+		key  string
+		n    int
+		want time.Duration
+	}{
+		{"a", 20, 0},
+		{"a", 5, 500 * time.Millisecond},
+		{"a", 0, 500 * time.Millisecond},
+		{"b", 20, 0},
+		{"c", 2000, 0},
+		{"c", 10, time.Second},
+	} {
+		if d := l.Reserve(c.key, now, c.n); d != c.want {
+			t.Errorf("%d of %s: wait %s, want %s", c.n, c.key, d, c.want)
+		}
+	}
+}
