@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"dibber/netkit/blocks"
 	"dibber/netkit/dialback"
 	"dibber/netkit/peering"
 	"dibber/netkit/perf"
@@ -20,6 +21,7 @@ type Limits struct {
 	Vantage    *vantage.Config
 	Replicate  *replicate.Config
 	Perf       *perf.ServerConfig
+	Blocks     *blocks.Limits
 	DHT        *route.Limits
 }
 
@@ -45,6 +47,9 @@ func (s *Server) Limits() (l Limits) {
 	}
 	if s.sessions != nil {
 		l.Replicate = new(s.sessions.Limits())
+	}
+	if s.blocks != nil {
+		l.Blocks = new(s.blocks.Limits())
 	}
 	if s.route != nil {
 		l.DHT = new(s.route.Limits())

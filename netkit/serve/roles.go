@@ -25,7 +25,7 @@ func (s *Server) startRoute() error {
 		return nil
 	}
 	cfg := *s.cfg.Route
-	cfg.On = func(e route.Event) { s.tell(Event{Routed: &e}) }
+	cfg.On = s.routed
 	r, err := route.New(s.n, cfg)
 	if err != nil {
 		return err

@@ -9,8 +9,10 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"dibber/netkit/blocks"
 	"dibber/netkit/dialback"
 	"dibber/netkit/discover"
 	"dibber/netkit/host"
@@ -37,6 +39,7 @@ const (
 	RoleVantage    = "vantage"
 	RoleReplicate  = "replicate"
 	RolePerf       = "perf"
+	RoleBlocks     = "blocks"
 	RoleDHT        = "dht"
 	RoleMDNS       = "mdns"
 	RoleRelayed    = "use-relay" // keeps reservations
@@ -61,6 +64,8 @@ type Config struct {
 	Replicate *Replicate
 	// Perf answers those who measure throughput; nil does not.
 	Perf *perf.ServerConfig
+	// Blocks exchanges the blocks of a store with connected peers; nil does not.
+	Blocks *Blocks
 	// Route takes part in the network of a distributed hash table; nil does not. Its On is ignored.
 	Route *route.Config
 	// MDNS announces the node on the local network.
@@ -127,6 +132,8 @@ type Event struct {
 	Role         *RoleEvent                 // a role of a full node
 	Found        *peering.Event             // a peer found, or the connection with it
 	Replicated   *replicate.Event           // a session that has ended
+	Corrupt      *blocks.CorruptError       // a block that was taken out of the store
+	Provided     *ProvideEvent              // a CID that the network of the hash table was told of
 	Routed       *route.Event               // the node's part in the network of the hash table
 }
 
@@ -147,6 +154,8 @@ type Server struct {
 	vantage  *vantage.Server
 	sessions *replicate.Service
 	perf     *perf.Server
+	blocks   *blocks.Service
+	provider atomic.Pointer[provider] // nil where nothing is provided
 	route    *route.Service
 
 	registrars []*rendezvous.Registrar // as in cfg.Registrations
@@ -167,7 +176,7 @@ func New(n *host.Node, cfg Config) (*Server, error) {
 	s := &Server{n: n, cfg: cfg}
 	release := n.HoldStreams() // an aquadoggo node stays with those alone, server or peer, that take its stream
 	s.forAll = append(s.forAll, func() error { release(); return nil })
-	for _, start := range []func() error{s.startServers, s.startRoute, s.startMDNS, s.startPunch, s.startNatcheck, s.startClients, s.startPeering, s.startFull} {
+	for _, start := range []func() error{s.startServers, s.startRoute, s.startProviding, s.startMDNS, s.startPunch, s.startNatcheck, s.startClients, s.startPeering, s.startFull} {
 		if err := start(); err != nil {
 			return nil, errors.Join(err, s.Close())
 		}
@@ -218,7 +227,7 @@ func (s *Server) startServers() error {
 		s.perf = perf.New(s.n, *s.cfg.Perf)
 		s.add(&s.forAll, RolePerf, s.perf.Close)
 	}
-	return s.startReplicate()
+	return errors.Join(s.startReplicate(), s.startBlocks())
 }
 
 func (s *Server) startMDNS() error {
