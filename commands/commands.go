@@ -31,6 +31,7 @@ func commandList(e *env) []spec {
 		newNatcheck(e),
 		newDHT(e),
 		newReplicate(e),
+		newBlock(e),
 		newExplain(e),
 		newID(e),
 		newKey(e),

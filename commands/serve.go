@@ -56,6 +56,8 @@ type serveOptions struct {
 	Admit        admitOptions
 	SyncInterval time.Duration
 
+	Blocks serveBlocks
+
 	UseRelays    []string
 	Register     []string
 	Namespaces   []string
@@ -168,6 +170,9 @@ func (o *serveOptions) config(out *output, own peer.ID, db *store.DB) (serve.Con
 		}
 	}
 	cfg.Peering = o.Peering.config()
+	if !o.Host.NoDiscovery {
+		cfg.Punch, cfg.Natcheck = &punch.Config{}, &natcheck.ShareConfig{}
+	}
 	return cfg, nil
 }
 
@@ -227,20 +232,21 @@ func runServe(ctx context.Context, out *output, o serveOptions) (doc any, err er
 	}
 	open.add(closeStore)
 	roles.Replicate = keeps
+	served, err := o.Blocks.open(out.e, &o.Host, &roles, &open)
+	if err != nil {
+		return nil, err
+	}
 	closeRoute, err := o.route(out, n, dir, &roles)
 	if err != nil {
 		return nil, err
 	}
 	open.add(closeRoute)
-	if !o.Host.NoDiscovery {
-		roles.Punch, roles.Natcheck = &punch.Config{}, &natcheck.ShareConfig{}
-	}
 	roles.On = func(e serve.Event) { tellServe(out, e) }
 	s, err := serve.New(n, roles)
 	if err != nil {
 		return nil, err
 	}
-	op := &operator{out: out, n: n, s: s, limits: &liveLimits{s: s, o: o}, dir: dir, drains: make(chan time.Duration, 1)}
+	op := &operator{out: out, n: n, s: s, limits: &liveLimits{s: s, o: o}, dir: dir, blocks: served, drains: make(chan time.Duration, 1)}
 	if err := op.open(ctx, o.Host.Admin); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}

@@ -26,6 +26,7 @@ type operator struct {
 	s      *serve.Server
 	limits *liveLimits
 	dir    string
+	blocks *servedStore // nil without one
 
 	socket   *control.Service
 	drains   chan time.Duration // how long to drain; told once
@@ -35,7 +36,7 @@ type operator struct {
 // open makes the control socket.
 func (op *operator) open(ctx context.Context, socket string) error {
 	runtime, _ := op.out.e.lookup("XDG_RUNTIME_DIR")
-	s, err := control.New(ctx, control.Config{Dir: op.dir, Socket: socket, Runtime: runtime, Verbs: op.verbs()})
+	s, err := control.New(ctx, control.Config{Dir: op.dir, Socket: socket, Runtime: runtime, Verbs: append(op.verbs(), op.blockVerbs()...)})
 	op.socket = s
 	return err
 }

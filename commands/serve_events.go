@@ -30,8 +30,8 @@ func serveEvents() []event {
 	} {
 		list = append(list, event{"relay." + string(kind), relayedLine{}})
 	}
+	list = append(list, event{"punch.ended", punchLine{}}, event{"session", sessionEvent{}}, event{"blocks.corrupt", corruptLine{}}, event{"blocks.provided", providedLine{}})
 	list = append(list, routeEvents()...)
-	list = append(list, event{"punch.ended", punchLine{}}, event{"session", sessionEvent{}})
 	for _, kind := range peeringKinds() {
 		list = append(list, event{"peer." + string(kind), peerLine{}})
 	}
@@ -78,6 +78,10 @@ func tellServe(out *output, e serve.Event) {
 		})
 	case e.Replicated != nil:
 		tellSession(out, *e.Replicated)
+	case e.Provided != nil:
+		tellProvided(out, e.Provided)
+	case e.Corrupt != nil:
+		tellCorrupt(out, e.Corrupt)
 	case e.Routed != nil:
 		tellRoute(out, *e.Routed)
 	case e.Found != nil:

@@ -19,7 +19,7 @@ func serveFlags(o *serveOptions) []cli.Flag {
 	span := func(name, usage string, dest *time.Duration) cli.Flag {
 		return &cli.DurationFlag{Name: name, Usage: usage, Destination: dest}
 	}
-	return slices.Concat(fullFlags(&o.Full), peeringFlags(&o.Peering), replicateFlags(o), routeFlags(&o.DHT), networkFlags(&o.Sources.Network), []cli.Flag{
+	return slices.Concat(fullFlags(&o.Full), peeringFlags(&o.Peering), replicateFlags(o), blocksFlags(&o.Blocks), routeFlags(&o.DHT), networkFlags(&o.Sources.Network), []cli.Flag{
 		adminFlag(&o.Host),
 		boolean("relay", "carry circuits for others (circuit relay v2)", &o.Relay),
 		count("relay-reservations", "hold at most `N` reservations; 0 means 1024", &o.RelayLimits.Reservations),
@@ -144,6 +144,9 @@ func (o *serveOptions) validate(e *env, args []string) error {
 	if err := o.Admit.validate(); err != nil {
 		return err
 	}
+	if err := o.Blocks.validate(); err != nil {
+		return err
+	}
 	if err := o.Peering.validate(e, o.MDNS || len(o.Register) > 0); err != nil {
 		return err
 	}
@@ -161,6 +164,7 @@ func (o *serveOptions) needs(e *env) error {
 		{"--rendezvous", o.Rendezvous, rendezvousLimitKeys()},
 		{"--autonat or --relay", o.dialsBack(), []string{"autonat-per-minute", "autonat-per-peer"}},
 		{"--vantage", o.Vantage, []string{"vantage-per-prefix", "vantage-per-peer"}},
+		{"--blocks", o.Blocks.On, blocksKeys()},
 		{"--mdns", o.MDNS, []string{"mdns-interface"}},
 		{"--register", len(o.Register) > 0, []string{"ttl", "record-format"}},
 		{"--dht", o.DHT.On, append(routeKeys(), networkKeys()...)},

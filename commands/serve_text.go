@@ -179,6 +179,7 @@ type limitsDoc struct {
 	Vantage    *vantageLimits    `json:"vantage"`
 	Replicate  *replicateLimits  `json:"replicate"`
 	Perf       *perfLimits       `json:"perf"`
+	Blocks     *blocksLimits     `json:"blocks"`
 	DHT        *routeLimits      `json:"dht"`
 }
 
@@ -287,6 +288,7 @@ func limitsOf(l serve.Limits) limitsDoc {
 		d.AutoNAT = &autoNATLimits{a.PerMinute, a.PerPeerPerMinute}
 	}
 	d.Peering, d.DHT = peeringLimitsOf(l.Peering), routeLimitsOf(l.DHT)
+	d.Blocks = blocksLimitsOf(l.Blocks)
 	return d
 }
 
@@ -323,6 +325,8 @@ func roleText(role string, l limitsDoc) string {
 		return l.Peering.String()
 	case serve.RolePerf:
 		return l.Perf.String()
+	case serve.RoleBlocks:
+		return l.Blocks.String()
 	case serve.RoleDHT:
 		return l.DHT.String()
 	case serve.RoleReplicate:

@@ -1,0 +1,32 @@
+package commands
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// TestDocumentsOfBlocks pins the documents of block.
+func TestDocumentsOfBlocks(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	name := filepath.Join(dir, "file")
+	if err := os.WriteFile(name, []byte("hello\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// How many CANCELs go out before the end is a matter of time.
+	counts := regexp.MustCompile(`"(cancel)": \d+`)
+	pin := func(name, doc string) {
+		t.Helper()
+		doc = counts.ReplaceAllString(doc, `"$1": 0`)
+		goldenDocument(t, "block."+name+".json", strings.ReplaceAll(doc, dir, "<dir>"))
+	}
+	in := func(state string) []string { return []string{"--state-dir", filepath.Join(dir, state)} }
+	pin("put", succeeds(t, append([]string{"block", "put", name}, in("a")...)...))
+	const quic = "/ip4/127.0.0.1/udp/0/quic-v1"
+	at := start(t, append([]string{"serve", "--blocks", "--autonat", "--listen", quic}, in("a")...)...).ready()
+	pin("get", succeeds(t, append([]string{"block", "get", exampleCID, "-o", filepath.Join(dir, "out"), "--peer", at.Addrs[0], "--listen", quic}, in("b")...)...))
+	pin("have", succeeds(t, "block", "have", exampleCID, "--peer", at.Addrs[0], "--listen", quic))
+}
