@@ -30,6 +30,7 @@ type daemon struct {
 type role struct {
 	relay  string // a relay to reserve at; empty: none
 	serves bool   // it is a relay
+	table  bool   // it takes part in the network of a hash table
 }
 
 // private are the settings of a node that keeps to itself. Telemetry is on by default; an "auto" that is left in the
@@ -38,6 +39,10 @@ func (r role) private(ip string) map[string]any {
 	reachability := "private"
 	if r.serves {
 		reachability = "public"
+	}
+	routing := "none"
+	if r.table {
+		routing = "dhtserver"
 	}
 	relays := []string{}
 	if r.relay != "" {
@@ -53,10 +58,11 @@ func (r role) private(ip string) map[string]any {
 		"Bootstrap": []string{},
 		"DNS":       map[string]any{"Resolvers": map[string]string{}},
 		"Discovery": map[string]any{"MDNS": map[string]any{"Enabled": false}},
-		"Internal":  map[string]any{"Libp2pForceReachability": reachability},
-		"Ipns":      map[string]any{"DelegatedPublishers": []string{}},
-		"Plugins":   map[string]any{"Plugins": map[string]any{"telemetry": map[string]any{"Config": map[string]any{"Mode": "off"}}}},
-		"Routing":   map[string]any{"Type": "none", "DelegatedRouters": []string{}},
+		// Else it asks a connected peer for a block only if that is on its own network.
+		"Internal": map[string]any{"Libp2pForceReachability": reachability, "Bitswap": map[string]any{"BroadcastControl": map[string]any{"Enable": false}}},
+		"Ipns":     map[string]any{"DelegatedPublishers": []string{}},
+		"Plugins":  map[string]any{"Plugins": map[string]any{"telemetry": map[string]any{"Config": map[string]any{"Mode": "off"}}}},
+		"Routing":  map[string]any{"Type": routing, "DelegatedRouters": []string{}},
 		"Swarm": map[string]any{
 			"AddrFilters": []string{}, "DisableNatPortMap": true, "EnableHolePunching": r.relay != "", "ResourceMgr": map[string]any{"Enabled": false},
 			"RelayClient":  map[string]any{"Enabled": r.relay != "", "StaticRelays": relays},

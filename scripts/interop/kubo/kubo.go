@@ -1,4 +1,4 @@
-// Package kubo runs kubo, the IPFS node, as a relay and as a relay client.
+// Package kubo runs kubo, the IPFS node, as a relay, as a relay client and as a peer that exchanges blocks.
 package kubo
 
 import (
@@ -17,7 +17,7 @@ func Peer() bed.Peer {
 		Build: func(ctx context.Context, b *bed.Builder) error {
 			return b.Go(ctx, b.Source, "github.com/ipfs/kubo/cmd/ipfs", "ipfs")
 		},
-		Features: []bed.Feature{
+		Features: append([]bed.Feature{
 			{Name: "we dial, identify, ping it: quic-v1", Run: dialled("quic-v1")},
 			{Name: "we dial, identify, ping it: tcp", Run: dialled("tcp")},
 			{Name: "reserves at our relay, is dialled through it", Run: reserves},
@@ -26,7 +26,7 @@ func Peer() bed.Peer {
 			{Name: "punches through to us from our relay", Run: punches, Public: true},
 			{Name: "we reserve at its relay, are dialled through it", Run: serves},
 			{Name: "its relay refuses us: no reservation", Run: refuses},
-		},
+		}, blockFeatures()...),
 	}
 }
 
