@@ -30,7 +30,7 @@ func rows() [][]string {
 	return [][]string{
 		{"addr", "identity", "wire", "store", "retry", "nat", "negentropy", "control", "bamboo", "logstore"},
 		{"host"},
-		{"rendezvous", "relay", "dialback", "reach", "mdns", "ping", "pipe", "perf", "vantage", "portmap", "replicate", "p2panda", "gossip"},
+		{"rendezvous", "relay", "dialback", "reach", "mdns", "ping", "pipe", "perf", "vantage", "portmap", "replicate", "p2panda", "gossip", "letter"},
 		{"natcheck"},
 		{"punch"},
 		{"discover"},
