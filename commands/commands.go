@@ -30,6 +30,7 @@ func commandList(e *env) []spec {
 		newPerf(e),
 		newNatcheck(e),
 		newReplicate(e),
+		newPubsub(e),
 		newExplain(e),
 		newID(e),
 		newKey(e),

@@ -3,6 +3,7 @@ package gossip
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -208,6 +209,33 @@ func TestDrainLosesNothing(t *testing.T) {
 		synctest.Wait()
 		if got := box.texts(); len(got) != 300 || got[299] != "299" {
 			l.Errorf("%d messages arrived", len(got))
+		}
+	})
+}
+
+// Who is subscribed is often known before there is a stream to it: it counts from when it can be reached, and is not waited for in vain.
+func TestAwaitPeersWhoCanBeReached(t *testing.T) {
+	bubble(t, func(l lab) {
+		a := l.node("a", Config{})
+		topic := l.join(a, "news")
+		a.table.opened("early")
+		a.table.subscribe("early", "news", 1)
+		if got := topic.Peers(); len(got) > 0 {
+			l.Errorf("reachable before there is a stream: %v", got)
+		}
+		time.AfterFunc(time.Second, func() { tracer{a.Service}.OnNewOutboundStream("early", Protocols()[0]) })
+		began := time.Now()
+		if err := topic.AwaitPeers(l.Context(), 1); err != nil || time.Since(began) != time.Second {
+			l.Errorf("after %v: %v", time.Since(began), err)
+		}
+		ctx, cancel := context.WithTimeout(l.Context(), time.Second)
+		defer cancel()
+		if err := topic.AwaitPeers(ctx, 2); !errors.Is(err, context.DeadlineExceeded) {
+			l.Errorf("one too few: %v", err)
+		}
+		time.AfterFunc(time.Second, func() { _ = a.Close() })
+		if err := topic.AwaitPeers(l.Context(), 2); !errors.Is(err, ErrClosed) {
+			l.Errorf("closed: %v", err)
 		}
 	})
 }

@@ -25,6 +25,7 @@ type table struct {
 	lost     map[string]*atomic.Uint64        // by topic
 	trace    *arrivals                        // nil without Config.Trace
 	changed  chan struct{}                    // has room for one: subscriptions changed
+	next     chan struct{}                    // closed, and replaced, at the next change of who is subscribed or listens
 	relaying map[string]bool                  // topics that the node forwards for others
 }
 
@@ -44,7 +45,7 @@ func newTable(s *Service) *table {
 	t := &table{
 		s: s, peers: make(map[peer.ID]*neighbour), joined: make(map[string]bool), mesh: make(map[string]map[peer.ID]time.Time),
 		fanout: make(map[string]map[peer.ID]time.Time), names: make(map[string]struct{}), pending: make(map[string]*outcome),
-		lost: make(map[string]*atomic.Uint64), changed: make(chan struct{}, 1),
+		lost: make(map[string]*atomic.Uint64), changed: make(chan struct{}, 1), next: make(chan struct{}),
 	}
 	if s.cfg.Trace {
 		t.trace = newArrivals(s)
@@ -71,10 +72,27 @@ func (t *table) forget(p peer.ID) {
 
 // touched wakes who follows subscriptions.
 func (t *table) touched() {
+	t.mu.Lock()
+	close(t.next)
+	t.next = make(chan struct{})
+	t.mu.Unlock()
 	select {
 	case t.changed <- struct{}{}:
 	default:
 	}
+}
+
+// subscribers are those who are subscribed to a topic and listen to this node, and what is closed when that may have changed. A
+// subscription is often known before there is a stream to send on.
+func (t *table) subscribers(topic string) (peers []peer.ID, changed <-chan struct{}) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for p, n := range t.peers {
+		if n.proto != "" && slices.Contains(n.topics, topic) {
+			peers = append(peers, p)
+		}
+	}
+	return peers, t.next
 }
 
 // opened notes a stream that a peer opened, closed its end, after which the peer is subscribed to nothing.

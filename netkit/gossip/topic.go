@@ -144,30 +144,27 @@ func (t *Topic) Close() error {
 	return t.s.drop(t.h)
 }
 
-// Peers are the neighbours that are known to be subscribed to the topic.
-func (t *Topic) Peers() []peer.ID { return t.h.t.ListPeers() }
+// Peers are the neighbours that a message on the topic would reach now: they are subscribed, and listen to this node.
+func (t *Topic) Peers() []peer.ID {
+	peers, _ := t.s.table.subscribers(t.h.name)
+	return peers
+}
 
-// AwaitPeers waits until that many neighbours are subscribed to the topic.
+// AwaitPeers waits until Peers has that many. It fails with ctx's error or ErrClosed.
 func (t *Topic) AwaitPeers(ctx context.Context, least int) error {
-	events, err := t.h.t.EventHandler()
-	if err != nil {
-		return closedError(err)
-	}
-	defer events.Cancel()
-	for len(t.Peers()) < least {
-		if err := t.s.alive(ctx); err != nil {
-			return err
+	for {
+		peers, changed := t.s.table.subscribers(t.h.name)
+		if len(peers) >= least {
+			return nil
 		}
-		waiting, cancel := context.WithCancel(ctx)
-		stop := context.AfterFunc(t.s.ctx, cancel)
-		_, err := events.NextPeerEvent(waiting)
-		stop()
-		cancel()
-		if err != nil {
-			return errors.Join(t.s.alive(ctx), nil)
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-t.s.ctx.Done():
+			return ErrClosed
 		}
 	}
-	return nil
 }
 
 // alive is why waiting has no point any more; nil while it has.

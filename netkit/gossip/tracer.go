@@ -42,8 +42,9 @@ var _ pubsub.RawTracer = tracer{}
 // OnNewOutboundStream notes a peer that listens to this node.
 func (t tracer) OnNewOutboundStream(p peer.ID, proto protocol.ID) {
 	t.s.table.mu.Lock()
-	defer t.s.table.mu.Unlock()
 	t.s.table.at(p).proto = proto
+	t.s.table.mu.Unlock()
+	t.s.table.touched()
 }
 
 // OnClosedOutboundStream notes its end.
