@@ -34,7 +34,7 @@ func serveEvents() []event {
 	for _, kind := range peeringKinds() {
 		list = append(list, event{"peer." + string(kind), peerLine{}})
 	}
-	return append(list, fullEvents()...)
+	return slices.Concat(list, pubsubEvents(), fullEvents())
 }
 
 // registrationEvents are those of registrations that a command keeps.
@@ -77,6 +77,8 @@ func tellServe(out *output, e serve.Event) {
 		})
 	case e.Replicated != nil:
 		tellSession(out, *e.Replicated)
+	case e.Gossip != nil:
+		tellGossip(out, *e.Gossip)
 	case e.Found != nil:
 		out.event("peer."+string(e.Found.Kind), foundLine(*e.Found))
 	default:

@@ -187,6 +187,7 @@ type perfLimits struct {
 
 func (l perfLimits) String() string {
 	return fmt.Sprintf("perf  %d measurements at once, %d of one peer, %s each", l.Streams, l.PerPeer, durationText(time.Duration(l.DurationS*float64(time.Second))))
+	Pubsub     *pubsubLimits     `json:"pubsub"`
 }
 
 // replicateLimits are those of keeping a store in step.
@@ -282,7 +283,7 @@ func limitsOf(l serve.Limits) limitsDoc {
 	if a := l.AutoNAT; a != nil {
 		d.AutoNAT = &autoNATLimits{a.PerMinute, a.PerPeerPerMinute}
 	}
-	d.Peering = peeringLimitsOf(l.Peering)
+	d.Peering, d.Pubsub = peeringLimitsOf(l.Peering), pubsubLimitsOf(l.Pubsub)
 	return d
 }
 
@@ -319,6 +320,8 @@ func roleText(role string, l limitsDoc) string {
 		return l.Peering.String()
 	case serve.RolePerf:
 		return l.Perf.String()
+	case serve.RolePubsub:
+		return l.Pubsub.String()
 	case serve.RoleReplicate:
 		return fmt.Sprintf("replicate  %d sessions at once, %d of one peer", l.Replicate.Sessions, l.Replicate.PerPeer)
 	}

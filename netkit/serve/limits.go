@@ -2,6 +2,7 @@ package serve
 
 import (
 	"dibber/netkit/dialback"
+	"dibber/netkit/gossip"
 	"dibber/netkit/peering"
 	"dibber/netkit/perf"
 	"dibber/netkit/relay"
@@ -19,6 +20,7 @@ type Limits struct {
 	Vantage    *vantage.Config
 	Replicate  *replicate.Config
 	Perf       *perf.ServerConfig
+	Pubsub     *gossip.Config
 }
 
 // Limits are the limits in force.
@@ -43,6 +45,9 @@ func (s *Server) Limits() (l Limits) {
 	}
 	if s.sessions != nil {
 		l.Replicate = new(s.sessions.Limits())
+	}
+	if s.gossip != nil {
+		l.Pubsub = new(s.gossip.Limits())
 	}
 	return l
 }

@@ -13,6 +13,7 @@ import (
 
 	"dibber/netkit/dialback"
 	"dibber/netkit/discover"
+	"dibber/netkit/gossip"
 	"dibber/netkit/host"
 	"dibber/netkit/mdns"
 	"dibber/netkit/natcheck"
@@ -36,6 +37,7 @@ const (
 	RoleVantage    = "vantage"
 	RoleReplicate  = "replicate"
 	RolePerf       = "perf"
+	RolePubsub     = "pubsub"
 	RoleMDNS       = "mdns"
 	RoleRelayed    = "use-relay" // keeps reservations
 	RoleRegistered = "register"  // keeps registrations
@@ -59,6 +61,9 @@ type Config struct {
 	Replicate *Replicate
 	// Perf answers those who measure throughput; nil does not.
 	Perf *perf.ServerConfig
+	// Pubsub speaks gossip, and forwards topics that peers are subscribed to if its Relay says so; nil does not. Its On is ignored, and
+	// Peers are trusted besides those that it names.
+	Pubsub *gossip.Config
 	// MDNS announces the node on the local network.
 	MDNS bool
 	// MDNSInterfaces are the networks to announce it on; nil means all.
@@ -123,6 +128,7 @@ type Event struct {
 	Role         *RoleEvent                 // a role of a full node
 	Found        *peering.Event             // a peer found, or the connection with it
 	Replicated   *replicate.Event           // a session that has ended
+	Gossip       *gossip.Event              // of topics
 }
 
 // turnedAway is how long a peer that abused a role is kept out.
@@ -142,6 +148,7 @@ type Server struct {
 	vantage  *vantage.Server
 	sessions *replicate.Service
 	perf     *perf.Server
+	gossip   *gossip.Service
 
 	registrars []*rendezvous.Registrar // as in cfg.Registrations
 
@@ -210,6 +217,7 @@ func (s *Server) startServers() error {
 		s.add(&s.forAll, RolePerf, s.perf.Close)
 	}
 	return s.startReplicate()
+	return errors.Join(s.startReplicate(), s.startPubsub())
 }
 
 func (s *Server) startReplicate() error {
