@@ -166,11 +166,14 @@ type Service struct {
 	paces    *paces
 	overhead int // bytes of a message besides its payload and its topic
 	trusted  map[peer.ID]bool
+	hubs     hubs
+	records  records
 	scores   atomic.Pointer[map[peer.ID]*pubsub.PeerScoreSnapshot]
 
-	ctx     context.Context //nolint:containedctx // it ends with the service
-	cancel  context.CancelFunc
-	running sync.WaitGroup
+	ctx      context.Context //nolint:containedctx // it ends with the service
+	cancel   context.CancelFunc
+	unanswer func() // ends the answers to TopicsProtocol
+	running  sync.WaitGroup
 
 	mu     sync.Mutex // guards following
 	topics map[string]*handle
@@ -191,15 +194,27 @@ func New(n *host.Node, cfg Config) (*Service, error) {
 		s.trusted[p] = true
 	}
 	var err error
-	if s.overhead, err = overheadOf(n, cfg.Signing); err == nil {
+	if cfg.Exchange {
+		err = s.keepRecords(n)
+	}
+	if err == nil {
+		s.overhead, err = overheadOf(n, cfg.Signing)
+	}
+	if err == nil {
 		s.ps, err = pubsub.NewGossipSub(ctx, s.streams, s.options()...)
 	}
 	if err != nil {
 		cancel()
 		return nil, fmt.Errorf("start gossip: %w", err)
 	}
+	s.hubs.said = make(map[peer.ID]map[string]int)
+	s.unanswer = func() {}
+	if cfg.Relay != nil || cfg.Exchange {
+		s.unanswer = s.answerTopics()
+	}
 	if cfg.Relay != nil {
 		s.running.Go(s.relay)
+		s.running.Go(s.askHubs)
 	}
 	return s, nil
 }
@@ -221,6 +236,7 @@ func (s *Service) Close() error {
 	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()
+	s.unanswer()
 	s.cancel()
 	s.streams.close()
 	s.running.Wait()

@@ -89,14 +89,20 @@ func (s *Service) relayNow(on map[string]*relayed, told map[string]bool, now tim
 	return again
 }
 
-// demands is what the neighbours are subscribed to.
+// demands is what the neighbours are subscribed to, as far as somebody wants it for himself.
 func (s *Service) demands() (out []demand) {
 	s.table.mu.Lock()
-	defer s.table.mu.Unlock()
 	for p, n := range s.table.peers {
 		if len(n.topics) > 0 {
 			out = append(out, demand{peer: p, since: n.since, topics: slices.Clone(n.topics)})
 		}
+	}
+	s.table.mu.Unlock()
+	for i := range out {
+		out[i].topics = slices.DeleteFunc(out[i].topics, func(topic string) bool {
+			hops, known := s.distance(out[i].peer, topic)
+			return !known || hops >= maxHops
+		})
 	}
 	return out
 }

@@ -150,6 +150,7 @@ func (t *table) subscribe(p peer.ID, topic string, most int) bool {
 	t.names[topic] = struct{}{}
 	n.topics = append(n.topics, topic)
 	t.mu.Unlock()
+	t.s.joined(p, topic)
 	t.s.cfg.On(Event{Kind: PeerJoined, Topic: topic, Peer: p})
 	t.touched()
 	return true
