@@ -189,8 +189,8 @@ type pubDoc struct {
 	Bytes     int             `json:"bytes"` // of payload
 	Peers     []string        `json:"peers"` // neighbours that anything was sent to
 	Missed    int             `json:"missed"`
-	Confirmed *int            `json:"confirmed"` // neighbours that read all there was; null: it did not come to that
-	Members   []gossip.Member `json:"members"`   // neighbours on the topic, at the end
+	Drained   *gossip.Drained `json:"drained"` // what the neighbours did with it; null: it did not come to that
+	Members   []gossip.Member `json:"members"` // neighbours on the topic, at the end
 }
 
 func newPubsubPub(*env) spec {
@@ -280,12 +280,11 @@ func (o *pubOptions) run(ctx context.Context, out *output) (doc any, err error) 
 		out.status("waiting until it is read")
 		within, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
 		defer cancel()
-		confirmed, of := g.Drain(within)
-		d.Confirmed = &confirmed
-		if err == nil && confirmed == 0 {
+		d.Drained = new(g.Drain(within))
+		if err == nil && d.Drained.Silent > 0 && d.Drained.Confirmed == 0 {
 			err = &failure{
 				Exit: exitUnreachable, Code: "no_answer", Phase: "pubsub", Retryable: true,
-				Err: fmt.Errorf("none of %d neighbours confirmed within %s that it read everything", of, drainTime),
+				Err: fmt.Errorf("none of %d neighbours confirmed within %s that it read everything", d.Drained.Silent, drainTime),
 			}
 		}
 	}

@@ -164,6 +164,9 @@ func (o *subOptions) validate(args []string) error {
 	return o.Gossip.validate()
 }
 
+// lastWords is how long neighbours are given to read what was still to be passed on to them.
+const lastWords = time.Second
+
 // subscriber prints what comes.
 type subscriber struct {
 	o    *subOptions
@@ -242,6 +245,9 @@ func (o *subOptions) run(ctx context.Context, out *output) (doc any, err error) 
 		out.notice("%s", ready.hint())
 	}
 	<-ctx.Done()
+	within, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
+	defer cancel()
+	g.Drain(within)
 	return s.end(n, subs, ctx.Err())
 }
 

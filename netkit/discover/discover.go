@@ -1,5 +1,5 @@
 // Package discover finds peers by several sources at once (rendezvous points,
-// multicast DNS, dnsaddr names, a table) and merges what they say: one entry a
+// multicast DNS, dnsaddr names, subscribers of a topic, a table) and merges what they say: one entry a
 // peer, with the addresses of its newest signed record.
 //
 // It composes netkit/rendezvous (libp2p/specs, rendezvous) and netkit/mdns
@@ -44,6 +44,8 @@ type Config struct {
 	MDNS *mdns.Config
 	// DNSAddrs are names as /dnsaddr/NAME whose records list peers.
 	DNSAddrs []ma.Multiaddr
+	// Pubsub looks for those who are subscribed to a topic; nil does not.
+	Pubsub *Pubsub
 	// Table are peers known beforehand; nil is no source, an empty list is one.
 	Table []peer.AddrInfo
 

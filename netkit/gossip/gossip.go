@@ -225,10 +225,19 @@ func (s *Service) Limits() Config { return s.cfg }
 // rateAuthors is of how many authors the rate is remembered.
 const rateAuthors = 4096
 
-// Drain waits until everything that was published is with the neighbours, for as long as ctx lasts, and then hangs up: what the
-// service is asked to send afterwards goes nowhere. It returns how many neighbours have confirmed that they read to the end, of how
-// many that had to.
-func (s *Service) Drain(ctx context.Context) (confirmed, of int) { return s.streams.drain(ctx) }
+// Drained is what became of the neighbours that messages were on the way to.
+type Drained struct {
+	Confirmed int `json:"confirmed"` // read everything to the end
+	Left      int `json:"left"`      // hung up after they were sent something, so that nobody knows how far they read
+	Silent    int `json:"silent"`    // did neither in time
+}
+
+// Drain waits until everything that was published or is to be passed on is with the neighbours, for as long as ctx lasts, and then
+// hangs up: what the service is asked to send afterwards goes nowhere.
+func (s *Service) Drain(ctx context.Context) Drained {
+	s.ps.GetTopics() // an answer of the library's loop: it is done with what came before
+	return s.streams.drain(ctx)
+}
 
 // Close ends all topics and streams. What was published shortly before may be lost; Drain comes before it where that matters. The
 // library's own goroutines end with it, some of them a moment later.

@@ -17,14 +17,16 @@ type streams struct {
 	*host.Node
 	s *Service
 
-	mu      sync.Mutex // guards following
-	closed  bool
-	protos  []protocol.ID
-	in      map[peer.ID]*guarded // the newest of each peer
-	all     map[*guarded]struct{}
-	out     map[peer.ID]*sender // the newest to each peer
-	waiting map[peer.ID]int     // messages queued for a peer, less those written
-	running sync.WaitGroup      // handlers of streams that peers opened
+	mu       sync.Mutex // guards following
+	closed   bool
+	draining bool
+	protos   []protocol.ID
+	in       map[peer.ID]*guarded // the newest of each peer
+	all      map[*guarded]struct{}
+	out      map[peer.ID]*sender // the newest to each peer
+	waiting  map[peer.ID]int     // messages queued for a peer, less those written
+	left     int                 // streams that messages were written to and that are over
+	running  sync.WaitGroup      // handlers of streams that peers opened
 }
 
 func newStreams(s *Service) *streams {
@@ -113,6 +115,7 @@ type sender struct {
 	network.Stream
 	t     *streams
 	p     peer.ID
+	sent  bool // messages; guarded by t.mu
 	once  sync.Once
 	ended chan struct{} // closed when the peer ended the stream, or it broke
 	clean bool          // the peer ended it in order; read after ended
@@ -124,6 +127,9 @@ func (s *sender) Write(frame []byte) (int, error) {
 	if err == nil {
 		if messages := messagesIn(frame); messages > 0 {
 			s.t.count(s.p, -messages)
+			s.t.mu.Lock()
+			s.sent = true
+			s.t.mu.Unlock()
 		}
 	}
 	return n, err
@@ -141,6 +147,9 @@ func (s *sender) Read(b []byte) (int, error) {
 	if s.t.out[s.p] == s {
 		delete(s.t.out, s.p)
 		delete(s.t.waiting, s.p)
+		if s.sent && !s.t.draining {
+			s.t.left++
+		}
 	}
 	return n, err
 }
@@ -150,20 +159,23 @@ const drainEvery = 10 * time.Millisecond
 
 // drain waits for the queues to be written, half-closes the streams, and waits until the peers end them as well, which an
 // implementation does when it has read all there was.
-func (t *streams) drain(ctx context.Context) (confirmed, of int) {
+func (t *streams) drain(ctx context.Context) (d Drained) {
 	tick := time.NewTicker(drainEvery)
 	defer tick.Stop()
-	for t.backlog() > 0 {
+	for t.backlog() > 0 && ctx.Err() == nil {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return 0, t.peers()
 		}
 	}
 	t.mu.Lock()
+	t.draining = true
+	d.Left = t.left
 	var open []*sender
 	for _, s := range t.out {
-		open = append(open, s)
+		if s.sent {
+			open = append(open, s)
+		}
 	}
 	t.mu.Unlock()
 	for _, s := range open {
@@ -173,13 +185,15 @@ func (t *streams) drain(ctx context.Context) (confirmed, of int) {
 		select {
 		case <-s.ended:
 			if s.clean {
-				confirmed++
+				d.Confirmed++
+			} else {
+				d.Left++
 			}
 		case <-ctx.Done():
-			return confirmed, len(open)
+			d.Silent++
 		}
 	}
-	return confirmed, len(open)
+	return d
 }
 
 func (t *streams) backlog() (messages int) {
@@ -189,12 +203,6 @@ func (t *streams) backlog() (messages int) {
 		messages += max(n, 0)
 	}
 	return messages
-}
-
-func (t *streams) peers() int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return len(t.out)
 }
 
 // close ends all streams, and waits for the handlers of those that peers opened.

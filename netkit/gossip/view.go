@@ -2,6 +2,7 @@ package gossip
 
 import (
 	"cmp"
+	"context"
 	"maps"
 	"slices"
 	"time"
@@ -145,4 +146,24 @@ func (t *table) meshOf(topic string, now time.Time) Mesh {
 		}
 	}
 	return m
+}
+
+// AwaitSubscribed waits until a peer says that it is subscribed to a topic. It fails with ctx's error or ErrClosed.
+func (s *Service) AwaitSubscribed(ctx context.Context, p peer.ID, topic string) (bool, error) {
+	for {
+		s.table.mu.Lock()
+		n, next := s.table.peers[p], s.table.next
+		subscribed := n != nil && slices.Contains(n.topics, topic)
+		s.table.mu.Unlock()
+		if subscribed {
+			return true, nil
+		}
+		select {
+		case <-next:
+		case <-ctx.Done():
+			return false, ctx.Err()
+		case <-s.ctx.Done():
+			return false, ErrClosed
+		}
+	}
 }
