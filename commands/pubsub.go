@@ -40,55 +40,58 @@ passes on what its peers are subscribed to. Gossip needs direct connections; onl
 
 // gossipOptions are those of the commands that speak gossip.
 type gossipOptions struct {
-	Host       hostOptions
-	Sources    sourceOptions
 	Peers      []string
 	MaxMessage int
 	Exchange   bool
 }
 
-const groupGossip = "gossip"
+// meeting is all that says whom such a command meets, and how.
+type meeting struct {
+	*gossipOptions
+	host    *hostOptions
+	sources *sourceOptions
+}
 
-// gossipFlags declares them.
-func gossipFlags(o *gossipOptions) []cli.Flag {
+// flags declares them.
+func (o meeting) flags() []cli.Flag {
 	return slices.Concat([]cli.Flag{
-		listFlag(groupGossip, "peer", "connect with `PEER`, and trust it (repeatable)", &o.Peers),
-		maxMessageFlag(groupGossip, "max-message", &o.MaxMessage),
-		exchangeFlag(groupGossip, &o.Exchange),
-	}, sourceFlags(&o.Sources), hostFlags(&o.Host))
+		listFlag("", "peer", "connect with `PEER`, and trust it (repeatable)", &o.Peers),
+		maxMessageFlag("max-message", &o.MaxMessage),
+		exchangeFlag(&o.Exchange),
+	}, sourceFlags(o.sources), hostFlags(o.host))
 }
 
-func maxMessageFlag(category, name string, dest *int) cli.Flag {
-	return &cli.IntFlag{Category: category, Name: name, Usage: "carry messages of at most `BYTES`, author and signature included; 0 means 1048576", Destination: dest}
+func maxMessageFlag(name string, dest *int) cli.Flag {
+	return &cli.IntFlag{Name: name, Usage: "carry messages of at most `BYTES`, author and signature included; 0 means 1048576", Destination: dest}
 }
 
-func exchangeFlag(category string, dest *bool) cli.Flag {
-	return &cli.BoolFlag{Category: category, Name: "peer-exchange", Usage: "tell peers of others on their topics, and connect with those that a --peer tells of", Destination: dest}
+func exchangeFlag(dest *bool) cli.Flag {
+	return &cli.BoolFlag{Name: "peer-exchange", Usage: "tell peers of others on their topics, and connect with those that a --peer tells of", Destination: dest}
 }
 
 // minMessage is the least that a message may be allowed to take.
 const minMessage = 1024
 
-func (o *gossipOptions) validate() error {
+func (o meeting) validate() error {
 	switch {
 	case o.MaxMessage < 0 || o.MaxMessage > 0 && o.MaxMessage < minMessage:
 		return usagef("--max-message: %d is less than %d", o.MaxMessage, minMessage)
 	case slices.Contains(o.Peers, "-"):
 		return usagef("--peer: standard input cannot name peers")
-	case o.Host.NoDiscovery && (o.Exchange || o.Sources.named()):
+	case o.host.NoDiscovery && (o.Exchange || o.sources.named()):
 		return usagef("--no-discovery leaves only the table: it excludes --peer-exchange, --rendezvous and --mdns")
 	}
-	return errors.Join(o.Sources.validate(), o.Host.validate())
+	return errors.Join(o.sources.validate(), o.host.validate())
 }
 
 // finds reports whether the command was told of anybody.
-func (o *gossipOptions) finds() bool { return len(o.Peers) > 0 || o.Sources.named() }
+func (o meeting) finds() bool { return len(o.Peers) > 0 || o.sources.named() }
 
 // named reports whether there is a source at all.
 func (o *sourceOptions) named() bool { return len(o.Rendezvous) > 0 || o.MDNS }
 
 // needPeers refuses a command that would wait for nobody.
-func (o *gossipOptions) needPeers(command string) error {
+func (o meeting) needPeers(command string) error {
 	if o.finds() {
 		return nil
 	}
@@ -114,21 +117,21 @@ type gossiper struct {
 }
 
 // open starts the host and gossip on it. cfg tunes the gossip; what the flags say is filled in.
-func (o *gossipOptions) open(out *output, cfg gossip.Config) (g *gossiper, err error) {
+func (o meeting) open(out *output, cfg gossip.Config) (g *gossiper, err error) {
 	g = &gossiper{out: out}
 	if len(o.Peers) > 0 {
-		if g.named, err = o.Host.targets(out, o.Peers, addr.Options{}); err != nil {
+		if g.named, err = o.host.targets(out, o.Peers, addr.Options{}); err != nil {
 			return nil, fmt.Errorf("--peer: %w", err)
 		}
 	}
-	if g.find, err = o.Sources.finder(out, &o.Host, g.named); err != nil {
+	if g.find, err = o.sources.finder(out, o.host, g.named); err != nil {
 		return nil, err
 	}
-	if g.n, err = o.Host.open(out, hostDefaults{}); err != nil {
+	if g.n, err = o.host.open(out, hostDefaults{}); err != nil {
 		return nil, err
 	}
 	g.close.add(g.n.Close)
-	stop := o.Host.punching(g.n)
+	stop := o.host.punching(g.n)
 	g.close.add(func() error { stop(); return nil })
 	cfg.MaxMessage, cfg.Exchange = o.MaxMessage, o.Exchange
 	for _, t := range g.named {
@@ -143,7 +146,7 @@ func (o *gossipOptions) open(out *output, cfg gossip.Config) (g *gossiper, err e
 
 // reach connects with the peers that were named, at once, and looks for others where that was asked for until the gossiper is closed.
 // It fails only if there were some and none could be reached.
-func (g *gossiper) reach(ctx context.Context, o *gossipOptions) error {
+func (g *gossiper) reach(ctx context.Context, o meeting) error {
 	if err := g.look(o); err != nil {
 		return err
 	}
@@ -162,7 +165,7 @@ func (g *gossiper) reach(ctx context.Context, o *gossipOptions) error {
 			failed++
 		}
 	}
-	if failed == len(errs) && !o.Sources.named() {
+	if failed == len(errs) && !o.sources.named() {
 		return errors.Join(errs...)
 	}
 	for _, err := range errs {
@@ -183,11 +186,11 @@ func (g *gossiper) dial(ctx context.Context, t addr.Target) error {
 }
 
 // look connects with those found by the sources that speak gossip.
-func (g *gossiper) look(o *gossipOptions) error {
-	if !o.Sources.named() {
+func (g *gossiper) look(o meeting) error {
+	if !o.sources.named() {
 		return nil
 	}
-	look, err := o.Sources.config(g.out, &o.Host)
+	look, err := o.sources.config(g.out, o.host)
 	if err != nil {
 		return err
 	}

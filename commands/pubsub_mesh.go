@@ -16,10 +16,12 @@ import (
 
 // meshOptions are the flags and arguments of pubsub mesh.
 type meshOptions struct {
-	Gossip gossipOptions
-	Topics []string
-	For    time.Duration
-	Watch  bool
+	Host    hostOptions
+	Sources sourceOptions
+	Gossip  gossipOptions
+	Topics  []string
+	For     time.Duration
+	Watch   bool
 }
 
 // meshDoc is the document of pubsub mesh.
@@ -52,7 +54,7 @@ it is read. --watch tells of each change until interrupted.`,
 		flags: slices.Concat([]cli.Flag{
 			&cli.DurationFlag{Name: "for", Value: o.For, Usage: "take part for `DURATION`", Destination: &o.For},
 			&cli.BoolFlag{Name: "watch", Usage: "take part until interrupted, and tell of each change", Destination: &o.Watch},
-		}, gossipFlags(&o.Gossip)),
+		}, o.meeting().flags()),
 		options: &o, doc: meshDoc{}, events: slices.Concat(reachingEvents(), meshEvents()), timeout: 30 * time.Second,
 		extra: func() time.Duration {
 			if o.Watch {
@@ -65,6 +67,8 @@ it is read. --watch tells of each change until interrupted.`,
 		run:       func(ctx context.Context, out *output) (any, error) { return o.run(ctx, out) },
 	}
 }
+
+func (o *meshOptions) meeting() meeting { return meeting{&o.Gossip, &o.Host, &o.Sources} }
 
 func (o *meshOptions) validate(args []string) error {
 	o.Topics = unique(args)
@@ -79,11 +83,11 @@ func (o *meshOptions) validate(args []string) error {
 			return err
 		}
 	}
-	return errors.Join(o.Gossip.validate(), o.Gossip.needPeers("pubsub mesh"))
+	return errors.Join(o.meeting().validate(), o.meeting().needPeers("pubsub mesh"))
 }
 
 func (o *meshOptions) run(ctx context.Context, out *output) (doc any, err error) {
-	g, err := o.Gossip.open(out, gossip.Config{On: func(e gossip.Event) {
+	g, err := o.meeting().open(out, gossip.Config{On: func(e gossip.Event) {
 		if slices.Contains(o.Topics, e.Topic) {
 			tellMesh(out, e, o.Watch)
 		}
@@ -99,7 +103,7 @@ func (o *meshOptions) run(ctx context.Context, out *output) (doc any, err error)
 		}
 		defer stop()
 	}
-	if err := g.reach(ctx, &o.Gossip); err != nil {
+	if err := g.reach(ctx, o.meeting()); err != nil {
 		return o.doc(g), err
 	}
 	out.status("taking part for %s", o.For)

@@ -16,10 +16,12 @@ import (
 
 // pubsubPeersOptions are the flags and arguments of pubsub peers.
 type pubsubPeersOptions struct {
-	Gossip gossipOptions
-	Topic  string // empty: all
-	For    time.Duration
-	Min    int
+	Host    hostOptions
+	Sources sourceOptions
+	Gossip  gossipOptions
+	Topic   string // empty: all
+	For     time.Duration
+	Min     int
 }
 
 // pubsubPeer is a neighbour in the document of pubsub peers.
@@ -51,13 +53,15 @@ shown by dibber ctl topics.`,
 		flags: slices.Concat([]cli.Flag{
 			&cli.DurationFlag{Name: "for", Value: o.For, Usage: "listen for `DURATION`", Destination: &o.For},
 			&cli.IntFlag{Name: "min", Usage: "end once `N` peers are known, exit 9 if there are fewer", Destination: &o.Min},
-		}, gossipFlags(&o.Gossip)),
+		}, o.meeting().flags()),
 		options: &o, doc: pubsubPeersDoc{}, events: append(reachingEvents(), subscriptionEvents()...), timeout: 30 * time.Second,
 		extra:    func() time.Duration { return o.For },
 		validate: o.validate,
 		run:      func(ctx context.Context, out *output) (any, error) { return o.run(ctx, out) },
 	}
 }
+
+func (o *pubsubPeersOptions) meeting() meeting { return meeting{&o.Gossip, &o.Host, &o.Sources} }
 
 func (o *pubsubPeersOptions) validate(args []string) error {
 	switch {
@@ -73,12 +77,12 @@ func (o *pubsubPeersOptions) validate(args []string) error {
 			return err
 		}
 	}
-	return errors.Join(o.Gossip.validate(), o.Gossip.needPeers("pubsub peers"))
+	return errors.Join(o.meeting().validate(), o.meeting().needPeers("pubsub peers"))
 }
 
 func (o *pubsubPeersOptions) run(ctx context.Context, out *output) (doc any, err error) {
 	changed := make(chan struct{}, 1)
-	g, err := o.Gossip.open(out, gossip.Config{On: func(e gossip.Event) {
+	g, err := o.meeting().open(out, gossip.Config{On: func(e gossip.Event) {
 		tellSubscription(out, e)
 		select {
 		case changed <- struct{}{}:
@@ -89,7 +93,7 @@ func (o *pubsubPeersOptions) run(ctx context.Context, out *output) (doc any, err
 		return nil, err
 	}
 	defer closing(&err, func() error { return g.close.close() })
-	if err := g.reach(ctx, &o.Gossip); err != nil {
+	if err := g.reach(ctx, o.meeting()); err != nil {
 		return o.doc(g), err
 	}
 	out.status("listening to what peers are subscribed to")

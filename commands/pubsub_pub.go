@@ -166,6 +166,8 @@ func readLine(src *bufio.Reader, long int) (line []byte, err error) {
 
 // pubOptions are the flags and arguments of pubsub pub.
 type pubOptions struct {
+	Host    hostOptions
+	Sources sourceOptions
 	Gossip  gossipOptions
 	Payload payloadOptions
 	Topic   string
@@ -208,7 +210,7 @@ have read everything. That they pass it on is up to them.`,
 		flags: slices.Concat(payloadFlags(&o.Payload), []cli.Flag{
 			&cli.IntFlag{Name: "min", Value: o.Min, Usage: "wait until `N` neighbours are subscribed", Destination: &o.Min},
 			&cli.DurationFlag{Name: "wait", Value: o.Wait, Usage: "wait for them for `DURATION`", Destination: &o.Wait},
-		}, gossipFlags(&o.Gossip)),
+		}, o.meeting().flags()),
 		options: &o, doc: pubDoc{}, events: append(reachingEvents(), event{"published", publishedLine{}}), timeout: time.Minute,
 		extra: func() time.Duration {
 			if o.Payload.streams() {
@@ -221,6 +223,8 @@ have read everything. That they pass it on is up to them.`,
 	}
 }
 
+func (o *pubOptions) meeting() meeting { return meeting{&o.Gossip, &o.Host, &o.Sources} }
+
 func (o *pubOptions) validate(args []string) error {
 	if len(args) == 0 {
 		return usagef("pubsub pub needs a topic and a text")
@@ -232,20 +236,20 @@ func (o *pubOptions) validate(args []string) error {
 	case o.Wait <= 0:
 		return usagef("--wait: %s is no time", o.Wait)
 	}
-	return errors.Join(checkTopic(o.Topic), o.Payload.validate("pubsub pub"), o.Gossip.validate(), o.Gossip.needPeers("pubsub pub"))
+	return errors.Join(checkTopic(o.Topic), o.Payload.validate("pubsub pub"), o.meeting().validate(), o.meeting().needPeers("pubsub pub"))
 }
 
 // drainTime is how long the neighbours are given to read what was sent.
 const drainTime = 5 * time.Second
 
 func (o *pubOptions) run(ctx context.Context, out *output) (doc any, err error) {
-	g, err := o.Gossip.open(out, gossip.Config{})
+	g, err := o.meeting().open(out, gossip.Config{})
 	if err != nil {
 		return nil, err
 	}
 	defer closing(&err, func() error { return g.close.close() })
 	d := pubDoc{Topic: o.Topic}
-	if err := g.reach(ctx, &o.Gossip); err != nil {
+	if err := g.reach(ctx, o.meeting()); err != nil {
 		return d, err
 	}
 	topic, err := g.Join(o.Topic, gossip.TopicConfig{})

@@ -46,7 +46,7 @@ go through a relay. The exit code is 0 only if all were acknowledged, 6 if the p
 			"dibber pubsub send @home --file note.txt --peers @peers.txt --timeout 5s --json",
 		},
 		flags: slices.Concat(payloadFlags(&o.Payload), []cli.Flag{
-			maxMessageFlag("", "max-message", &o.MaxMessage),
+			maxMessageFlag("max-message", &o.MaxMessage),
 		}, sourceFlags(&o.Sources), hostFlags(&o.Host)),
 		options: &o, doc: sendDoc{}, events: append(reachEvents(), event{"sent", letter.Result{}}), timeout: 30 * time.Second,
 		extra: func() time.Duration {

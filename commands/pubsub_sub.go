@@ -30,6 +30,8 @@ const (
 
 // subOptions are the flags and arguments of pubsub sub.
 type subOptions struct {
+	Host      hostOptions
+	Sources   sourceOptions
 	Gossip    gossipOptions
 	Topics    []string
 	Relays    []string
@@ -55,11 +57,12 @@ type messageLine struct {
 	From       string  `json:"from"`  // author
 	Topic      *string `json:"topic"` // null: sent to this node alone
 	Seq        *uint64 `json:"seq"`   // of its author's; null: none
-	Data       []byte  `json:"data_b64"`
+	Data       string  `json:"data_b64"`
 	ReceivedMS float64 `json:"received_ms"` // since the program started
 	Via        string  `json:"via"`         // the neighbour that delivered it first
 	Path       *string `json:"path"`        // direct or relayed, of what was sent to this node alone; else null
 
+	data   []byte
 	output string
 	many   bool // topics
 }
@@ -127,7 +130,7 @@ were, and whether it was pushed (eager) or announced and fetched (lazy).`,
 			listFlag("", "use-relay", "keep a reservation on `RELAY` and announce it (repeatable)", &o.Relays),
 			&cli.BoolFlag{Name: "register", Usage: "keep registered in --namespace at each --rendezvous, so that others find this node", Destination: &o.Register},
 			readyFileFlag(&o.ReadyFile),
-		}, gossipFlags(&o.Gossip)),
+		}, o.meeting().flags()),
 		options: &o, doc: subDoc{}, events: subEvents(), longLived: func() bool { return o.Count == 0 },
 		validate: o.validate,
 		run:      func(ctx context.Context, out *output) (any, error) { return o.run(ctx, out) },
@@ -142,6 +145,8 @@ func subEvents() []event {
 	return append(list, event{"punch.ended", punchLine{}})
 }
 
+func (o *subOptions) meeting() meeting { return meeting{&o.Gossip, &o.Host, &o.Sources} }
+
 func (o *subOptions) validate(args []string) error {
 	o.Topics = unique(args)
 	switch {
@@ -151,9 +156,9 @@ func (o *subOptions) validate(args []string) error {
 		return usagef("--trace is about the messages of a topic")
 	case o.Count < 0:
 		return usagef("--count must not be negative")
-	case o.Register && (len(o.Gossip.Sources.Rendezvous) == 0 || o.Gossip.Sources.Namespace == ""):
+	case o.Register && (len(o.Sources.Rendezvous) == 0 || o.Sources.Namespace == ""):
 		return usagef("--register needs --rendezvous and --namespace")
-	case o.Gossip.Host.NoDiscovery && len(o.Relays) > 0:
+	case o.Host.NoDiscovery && len(o.Relays) > 0:
 		return usagef("--no-discovery announces nothing: it excludes --use-relay")
 	}
 	for _, topic := range o.Topics {
@@ -161,7 +166,7 @@ func (o *subOptions) validate(args []string) error {
 			return err
 		}
 	}
-	return o.Gossip.validate()
+	return o.meeting().validate()
 }
 
 // lastWords is how long neighbours are given to read what was still to be passed on to them.
@@ -193,7 +198,7 @@ func (o *subOptions) run(ctx context.Context, out *output) (doc any, err error) 
 		}
 	}
 	cfg := gossip.Config{Trace: o.Trace, On: s.happened, MaxMessage: o.Gossip.MaxMessage, Exchange: o.Gossip.Exchange}
-	n, err := o.Gossip.Host.open(out, hostDefaults{})
+	n, err := o.Host.open(out, hostDefaults{})
 	if err != nil {
 		return nil, err
 	}
@@ -269,15 +274,15 @@ func (s *subscriber) end(n *host.Node, subs []*gossip.Subscription, cause error)
 
 // roles say whom the command keeps in touch with.
 func (o *subOptions) roles(out *output, n *host.Node) (cfg serve.Config, err error) {
-	h := &o.Gossip.Host
+	h := &o.Host
 	if cfg.Peers, err = h.infos(out, n.ID(), "--peer", o.Gossip.Peers); err != nil {
 		return cfg, err
 	}
 	if cfg.Relays, err = h.infos(out, n.ID(), "--use-relay", o.Relays); err != nil {
 		return cfg, err
 	}
-	if o.Gossip.Sources.named() {
-		look, err := o.Gossip.Sources.config(out, h)
+	if o.Sources.named() {
+		look, err := o.Sources.config(out, h)
 		if err != nil {
 			return cfg, err
 		}
@@ -326,8 +331,8 @@ func (s *subscriber) receive(ctx context.Context, sub *gossip.Subscription) {
 		if err != nil {
 			return
 		}
-		s.print(messageLine{
-			From: m.From.String(), Topic: &m.Topic, Seq: m.Seq, Data: m.Data, ReceivedMS: millis(m.At.Sub(s.out.e.start)),
+		s.print(m.Data, messageLine{
+			From: m.From.String(), Topic: &m.Topic, Seq: m.Seq, ReceivedMS: millis(m.At.Sub(s.out.e.start)),
 			Via: m.Via.String(), output: s.o.Output, many: len(s.o.Topics) > 1 || s.o.Direct,
 		})
 	}
@@ -338,23 +343,24 @@ func (s *subscriber) take(ctx context.Context, l letter.Letter) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	s.print(messageLine{
-		From: l.From.String(), Data: l.Data, ReceivedMS: millis(l.At.Sub(s.out.e.start)), Via: l.From.String(), Path: &l.Path,
+	s.print(l.Data, messageLine{
+		From: l.From.String(), ReceivedMS: millis(l.At.Sub(s.out.e.start)), Via: l.From.String(), Path: &l.Path,
 		output: s.o.Output, many: len(s.o.Topics) > 0,
 	})
 	return nil
 }
 
-func (s *subscriber) print(m messageLine) {
+func (s *subscriber) print(data []byte, m messageLine) {
+	m.data, m.Data = data, base64.StdEncoding.EncodeToString(data)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.o.Count > 0 && s.doc.Messages >= s.o.Count {
 		return
 	}
 	s.doc.Messages++
-	s.doc.Bytes += len(m.Data)
+	s.doc.Bytes += len(data)
 	if s.raw != nil {
-		if _, err := s.raw.Write(m.Data); err != nil {
+		if _, err := s.raw.Write(data); err != nil {
 			s.done() // nobody reads any more
 		}
 	} else {
@@ -436,7 +442,7 @@ func (r subReady) hint() string {
 // line is the message for a person, or what --output asks for.
 func (m messageLine) line() string {
 	if m.output == outputB64 {
-		return base64.StdEncoding.EncodeToString(m.Data)
+		return m.Data
 	}
 	seq := "-"
 	if m.Seq != nil {
@@ -449,7 +455,7 @@ func (m messageLine) line() string {
 	case m.many:
 		place = plainText(*m.Topic) + "  "
 	}
-	return fmt.Sprintf("%s%s  %s  %s", place, m.From, seq, payloadText(m.Data))
+	return fmt.Sprintf("%s%s  %s  %s", place, m.From, seq, payloadText(m.data))
 }
 
 func (c copyLine) line() string {

@@ -25,8 +25,8 @@ func servePubsubFlags(o *servePubsubOptions) []cli.Flag {
 		&cli.IntFlag{Name: "pubsub-topics", Usage: "relay at most `N` topics; 0 means 256", Destination: &o.Topics},
 		&cli.IntFlag{Name: "pubsub-per-peer", Usage: "relay at most `N` topics for one peer; 0 means 32", Destination: &o.PerPeer},
 		&cli.Float64Flag{Name: "pubsub-rate", Usage: "pass on at most `N` messages a second of one author; 0 means 500", Destination: &o.Rate},
-		maxMessageFlag("", "pubsub-max-message", &o.MaxMessage),
-		exchangeFlag("", &o.Exchange),
+		maxMessageFlag("pubsub-max-message", &o.MaxMessage),
+		exchangeFlag(&o.Exchange),
 	}
 }
 

@@ -1,6 +1,9 @@
 package gossip
 
 import (
+	"slices"
+	"strings"
+
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	pb "github.com/libp2p/go-libp2p-pubsub/pb"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -16,6 +19,8 @@ func (f filter) CanSubscribe(topic string) bool { return f.s.goodTopic(topic) }
 // called by the library's loop, in the order in which subscriptions come.
 func (f filter) FilterIncomingSubscriptions(from peer.ID, subs []*pb.RPC_SubOpts) ([]*pb.RPC_SubOpts, error) {
 	subs = pubsub.FilterSubscriptions(subs, f.s.goodTopic) // what a frame both begins and ends counts for nothing
+	// Maps have lost their order, on either side: by name, so that it does not depend on luck for which there is room.
+	slices.SortFunc(subs, func(a, b *pb.RPC_SubOpts) int { return strings.Compare(a.GetTopicid(), b.GetTopicid()) })
 	var out []*pb.RPC_SubOpts
 	for _, sub := range subs {
 		topic := sub.GetTopicid()

@@ -89,11 +89,13 @@ func (s *Service) relayNow(on map[string]*relayed, told map[string]bool, now tim
 	return again
 }
 
-// demands is what the neighbours are subscribed to, as far as somebody wants it for himself.
+// demands is what the neighbours are subscribed to, as far as somebody wants it for himself. Those that cannot be sent to yet do not
+// count: the library takes whom it can send to into the mesh when it joins a topic, and others with its next heartbeat, and what comes
+// in between is lost to them.
 func (s *Service) demands() (out []demand) {
 	s.table.mu.Lock()
 	for p, n := range s.table.peers {
-		if len(n.topics) > 0 {
+		if len(n.topics) > 0 && n.proto != "" {
 			out = append(out, demand{peer: p, since: n.since, topics: slices.Clone(n.topics)})
 		}
 	}

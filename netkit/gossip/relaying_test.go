@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -95,6 +96,33 @@ func TestRelayFollowsItsPeers(t *testing.T) {
 		}
 		if got := hub.relayedTopics(); !got["1"] || !got["2"] || len(got) != 2 {
 			l.Errorf("relayed after all: %v", got)
+		}
+	})
+}
+
+// What is published as soon as a node relays gets to those for whose sake it does: they are in the mesh by then, although their
+// subscription was known before there was a stream to them.
+func TestRelayLosesNothingAtItsStart(t *testing.T) {
+	bubble(t, func(l lab) {
+		hub, a := l.node("hub", Config{Relay: &RelayConfig{}}), l.node("a", Config{})
+		hub.table.opened("b")
+		hub.table.subscribe("b", "news", 1)
+		synctest.Wait()
+		if started := hub.log.of(RelayStarted); len(started) > 0 {
+			l.Error("relayed for a peer that nothing can be sent to")
+		}
+		box := l.subscribe(a, "news")
+		l.connect(a, hub)
+		for len(hub.log.of(RelayStarted)) == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		if m := hub.Mesh("news"); m.Count(InMesh) != 1 {
+			l.Errorf("mesh at the start: %+v", m)
+		}
+		l.publish(l.join(hub, "news"), "at once")
+		l.settle(1)
+		if got := box.texts(); !slices.Equal(got, []string{"at once"}) {
+			l.Errorf("got %q", got)
 		}
 	})
 }
