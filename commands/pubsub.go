@@ -270,7 +270,7 @@ func gossipFailure(err error) (failure, bool) {
 	case errors.Is(err, gossip.ErrBadTopic):
 		return failure{Exit: exitUsage}, true
 	case errors.Is(err, gossip.ErrTooLarge), errors.Is(err, letter.ErrTooLarge):
-		return failure{Exit: exitRefused, Code: "oversize", Phase: "pubsub", Hint: "--max-message raises the limit where the others raise it as well; block put and replicate carry what is larger"}, true
+		return failure{Exit: exitRefused, Code: "oversize", Phase: "pubsub", Hint: "--max-message raises the limit where the others raise it as well; dibber replicate carries what is larger"}, true
 	case errors.Is(err, gossip.ErrRefused):
 		return failure{Exit: exitRefused, Code: "invalid", Phase: "pubsub"}, true
 	case errors.As(err, &no):

@@ -123,3 +123,14 @@ func (l topicLine) line() string {
 		return fmt.Sprintf("topic not relayed  %s: no room for what %s is subscribed to", topic, orDash(l.Peer))
 	}
 }
+
+// reveals is what others learn from the role.
+func (o *servePubsubOptions) reveals() (out []string) {
+	if o.On {
+		out = append(out, "every connected peer: the topics that this node relays")
+	}
+	if o.Exchange {
+		out = append(out, "every connected peer that asks: who is subscribed to a topic, with the addresses that those announce")
+	}
+	return out
+}

@@ -116,6 +116,7 @@ func (r readyEvent) reveals() []string {
 	if r.o.MDNS {
 		out = append(out, "everybody on the local network: the peer id and the addresses there")
 	}
+	out = append(out, r.o.Pubsub.reveals()...)
 	if r.s.Limits().Peering != nil {
 		out = append(out, "the peers found: the address a connection comes from")
 	}

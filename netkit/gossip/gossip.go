@@ -122,7 +122,7 @@ type Config struct {
 	NoScore bool
 	// Trace tells of every copy of a message by On, and which came by an announcement.
 	Trace bool
-	// On is told what happens, one event at a time; nil tells nobody. It must not block, and must not call the service.
+	// On is told what happens, from several goroutines; nil tells nobody. It must not block, and must not call the service.
 	On func(Event)
 }
 

@@ -11,7 +11,6 @@ import (
 
 	"dibber/netkit/natlab"
 
-	"github.com/gogo/protobuf/proto"
 	pb "github.com/libp2p/go-libp2p-pubsub/pb"
 	"github.com/libp2p/go-libp2p/core/peer"
 )
@@ -169,7 +168,7 @@ func TestManySubscriptions(t *testing.T) {
 	attacked(t, Config{PeerTopics: 3}, func(l lab, n node, _ *inbox, r *rogue) {
 		rpc := &pb.RPC{}
 		for _, topic := range []string{"", strings.Repeat("x", MaxTopicLen+1), "a", "b", "c", "d"} {
-			rpc.Subscriptions = append(rpc.Subscriptions, &pb.RPC_SubOpts{Subscribe: proto.Bool(true), Topicid: &topic})
+			rpc.Subscriptions = append(rpc.Subscriptions, &pb.RPC_SubOpts{Subscribe: new(true), Topicid: &topic})
 		}
 		r.send(n.host.ID(), rpc)
 		l.settle(1)

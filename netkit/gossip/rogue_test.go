@@ -12,7 +12,6 @@ import (
 	"dibber/netkit/host"
 	"dibber/netkit/natlab"
 
-	"github.com/gogo/protobuf/proto"
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	pb "github.com/libp2p/go-libp2p-pubsub/pb"
 	"github.com/libp2p/go-libp2p/core/crypto"
@@ -87,7 +86,7 @@ func (r *rogue) meet(at peer.AddrInfo, topic string) {
 		defer r.mu.Unlock()
 		r.ended[at.ID] = true
 	}()
-	r.send(at.ID, &pb.RPC{Subscriptions: []*pb.RPC_SubOpts{{Subscribe: proto.Bool(true), Topicid: &topic}}})
+	r.send(at.ID, &pb.RPC{Subscriptions: []*pb.RPC_SubOpts{{Subscribe: new(true), Topicid: &topic}}})
 	r.send(at.ID, &pb.RPC{Control: &pb.ControlMessage{Graft: []*pb.ControlGraft{{TopicID: &topic}}}})
 }
 

@@ -95,7 +95,6 @@ func (t *streams) NewStream(ctx context.Context, p peer.ID, protos ...protocol.I
 		return nil, ErrClosed
 	}
 	t.out[p] = out
-	t.waiting[p] = 0
 	return out, nil
 }
 
@@ -105,9 +104,7 @@ func (t *streams) queued(p peer.ID, messages int) { t.count(p, messages) }
 func (t *streams) count(p peer.ID, messages int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if _, open := t.waiting[p]; open {
-		t.waiting[p] += messages
-	}
+	t.waiting[p] += messages // a queue may have some before its stream is open
 }
 
 // sender is the stream by which the library speaks to a peer.
