@@ -78,8 +78,7 @@ func endOfContext(err error) bool {
 // netkitFailure gives the errors of the libraries their class.
 func netkitFailure(err error) failure {
 	for _, class := range []func(error) (failure, bool){
-		punchFailure, pipeFailure, discoverFailure, dialFailure, pingFailure, perfFailure, natcheckFailure, explainFailure, replicateFailure, pandaFailure, syncFailure, hostFailure, controlFailure, roleFailure,
-		punchFailure, pipeFailure, discoverFailure, dialFailure, pingFailure, natcheckFailure, explainFailure, gossipFailure, replicateFailure, pandaFailure, syncFailure, hostFailure, controlFailure, roleFailure,
+		punchFailure, pipeFailure, discoverFailure, dialFailure, pingFailure, perfFailure, natcheckFailure, explainFailure, gossipFailure, replicateFailure, pandaFailure, syncFailure, hostFailure, controlFailure, roleFailure,
 	} {
 		if f, ok := class(err); ok {
 			return f

@@ -82,8 +82,8 @@ private, it reserves on two relays among its peers; and it gives up either when 
 
 Roles combine: --relay carries circuits for peers behind NATs, --rendezvous keeps who is registered where,
 --autonat tells peers whether they can be reached, --vantage shows them how their NAT treats them, --replicate keeps the
-store of logs in step with those of connected peers, --perf lets them measure throughput. --use-relay, --register and --peer make the node a client of other servers as well. With --mdns, and in the namespaces where it is
-store of logs in step with those of connected peers, --pubsub passes on messages of the topics that peers are subscribed to. --use-relay, --register and --peer make the node a client of other servers as well. With --mdns, and in the namespaces where it is
+store of logs in step with those of connected peers, --perf lets them measure throughput, --pubsub passes on messages of the topics that peers
+are subscribed to. --use-relay, --register and --peer make the node a client of other servers as well. With --mdns, and in the namespaces where it is
 registered, it finds peers and connects with them. It listens on port 4001, UDP and TCP, unless --listen says otherwise,
 and keeps its identity and its registrations in the state folder. dibber ctl shows what it does and changes its limits
 while it runs. SIGHUP reads the lists of --allow-* and --deny-*, the

@@ -177,6 +177,7 @@ type limitsDoc struct {
 	Vantage    *vantageLimits    `json:"vantage"`
 	Replicate  *replicateLimits  `json:"replicate"`
 	Perf       *perfLimits       `json:"perf"`
+	Pubsub     *pubsubLimits     `json:"pubsub"`
 }
 
 // perfLimits are those of answering who measures.
@@ -188,7 +189,6 @@ type perfLimits struct {
 
 func (l perfLimits) String() string {
 	return fmt.Sprintf("perf  %d measurements at once, %d of one peer, %s each", l.Streams, l.PerPeer, durationText(time.Duration(l.DurationS*float64(time.Second))))
-	Pubsub     *pubsubLimits     `json:"pubsub"`
 }
 
 // replicateLimits are those of keeping a store in step.

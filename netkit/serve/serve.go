@@ -216,7 +216,6 @@ func (s *Server) startServers() error {
 		s.perf = perf.New(s.n, *s.cfg.Perf)
 		s.add(&s.forAll, RolePerf, s.perf.Close)
 	}
-	return s.startReplicate()
 	return errors.Join(s.startReplicate(), s.startPubsub())
 }
 
