@@ -32,6 +32,7 @@ func commandList(e *env) []spec {
 		newDHT(e),
 		newReplicate(e),
 		newBlock(e),
+		newPubsub(e),
 		newExplain(e),
 		newID(e),
 		newKey(e),

@@ -9,6 +9,7 @@ import (
 	"dibber/netkit/addr"
 	"dibber/netkit/dial"
 	"dibber/netkit/discover"
+	"dibber/netkit/gossip"
 	"dibber/netkit/host"
 	"dibber/netkit/ping"
 	"dibber/netkit/rendezvous"
@@ -23,6 +24,8 @@ type discoverOptions struct {
 	Host         hostOptions
 	Sources      sourceOptions
 	DNSAddrs     []string
+	Pubsub       string
+	Peers        []string
 	Register     bool
 	TTL          time.Duration
 	RecordFormat string
@@ -46,7 +49,7 @@ func newDiscover(e *env) spec {
 	format := choiceFlag("", "output", "print `FORMAT`: text, or addrs, one dialable address a line", &o.Output, outputText, outputAddrs)
 	format.Aliases = []string{"o"}
 	return spec{
-		name: "discover", usage: "find peers by rendezvous, mDNS, a hash table, dnsaddr and the table",
+		name: "discover", usage: "find peers by rendezvous, mDNS, a hash table, topics, dnsaddr and the table",
 		about: `Sources are asked in parallel and merged: one entry a peer, with the addresses of its newest signed record. A source
 that fails hides nothing of the others. Without a source on the command line it listens to mDNS and the configured
 servers for 5 s and announces nothing.
@@ -64,6 +67,8 @@ can, as dibber's do; the others are asked every --interval. via of a source says
 		},
 		flags: slices.Concat([]cli.Flag{
 			listFlag("", "dnsaddr", "list the peers of this `NAME` of /dnsaddr (repeatable)", &o.DNSAddrs),
+			&cli.StringFlag{Name: "pubsub", Usage: "list who is subscribed to `TOPIC`, as each --peer tells", Destination: &o.Pubsub},
+			listFlag("", "peer", "ask this `PEER` who is subscribed; of others it tells with --peer-exchange (repeatable)", &o.Peers),
 			&cli.BoolFlag{Name: "register", Usage: "register this host in --namespace while the command runs", Destination: &o.Register},
 			&cli.DurationFlag{Name: "ttl", Usage: "register for `DURATION` at a time; 0 leaves it to the server", Destination: &o.TTL},
 			recordFormatFlag(&o.RecordFormat),
@@ -83,7 +88,7 @@ can, as dibber's do; the others are asked every --interval. via of a source says
 }
 
 func (o *discoverOptions) validate(e *env, args []string) error {
-	if !e.named("rendezvous", "mdns", "dnsaddr", "peers", "dht") && !o.Host.NoDiscovery {
+	if !e.named("rendezvous", "mdns", "dnsaddr", "pubsub", "peers", "dht") && !o.Host.NoDiscovery {
 		o.Sources.MDNS = true // the bare command
 	}
 	asks := len(o.Sources.Rendezvous) > 0
@@ -92,6 +97,12 @@ func (o *discoverOptions) validate(e *env, args []string) error {
 		return usagef("discover takes no arguments, but got %q; name servers by --rendezvous", args[0])
 	case o.Register && (!asks && !o.Sources.DHT || o.Sources.Namespace == ""):
 		return usagef("--register needs --namespace, and --rendezvous or --dht")
+	case (o.Pubsub != "") != (len(o.Peers) > 0):
+		return usagef("--pubsub and --peer go together")
+	case len(o.Pubsub) > gossip.MaxTopicLen:
+		return usagef("--pubsub: a topic has at most %d bytes", gossip.MaxTopicLen)
+	case slices.Contains(o.Peers, "-"):
+		return usagef("--peer: standard input cannot name peers")
 	case o.TTL != 0 && !o.Register:
 		return usagef("--ttl needs --register")
 	case o.TTL < 0 || o.TTL%time.Second != 0:
@@ -104,8 +115,8 @@ func (o *discoverOptions) validate(e *env, args []string) error {
 		return usagef("--min %d is more than --limit %d", o.Min, o.Limit)
 	case o.Watch && (o.For != 0 || o.Min != 0 || o.Limit != 0):
 		return usagef("--watch has no end: it excludes --for, --min and --limit")
-	case o.Host.NoDiscovery && (asks || o.Sources.MDNS || o.Sources.DHT || len(o.DNSAddrs) > 0):
-		return usagef("--no-discovery leaves only the table: it excludes --rendezvous, --mdns, --dht and --dnsaddr")
+	case o.Host.NoDiscovery && (asks || o.Sources.MDNS || o.Sources.DHT || len(o.DNSAddrs) > 0 || o.Pubsub != ""):
+		return usagef("--no-discovery leaves only the table: it excludes --rendezvous, --mdns, --dht, --dnsaddr and --pubsub")
 	case o.Output == outputAddrs && (e.shared.JSON || e.shared.NDJSON):
 		return usagef("--output addrs excludes --json and --ndjson, whose documents have the addresses too")
 	}
@@ -146,6 +157,12 @@ func (o *discoverOptions) config(out *output) (discover.Config, error) {
 	}
 	if cfg.DNSAddrs, err = dnsAddrs(o.DNSAddrs); err != nil {
 		return cfg, err
+	}
+	if o.Pubsub != "" {
+		cfg.Pubsub = &discover.Pubsub{Topic: o.Pubsub}
+		if cfg.Pubsub.Peers, err = o.Host.infos(out, "", "--peer", o.Peers); err != nil {
+			return cfg, err
+		}
 	}
 	table, err := o.Host.table()
 	if err != nil {

@@ -9,7 +9,17 @@ type flagRow struct {
 }
 
 // flagRows is the table of all flags. TestEveryFlag holds it against the program.
-func flagRows() []flagRow { return append(sharedFlagRows(), commandFlagRows()...) }
+func flagRows() []flagRow {
+	rows := append(sharedFlagRows(), commandFlagRows()...)
+	for _, command := range []string{"pubsub sub", "pubsub pub", "pubsub peers", "pubsub mesh"} {
+		rows = append(rows,
+			flagRow{command, "peer", "Gossip.Peers", "pubsub.txtar"},
+			flagRow{command, "max-message", "Gossip.MaxMessage", "pubsub.txtar"},
+			flagRow{command, "peer-exchange", "Gossip.Exchange", "netkit/gossip.TestExchangeFindsOthers"},
+		)
+	}
+	return rows
+}
 
 // sharedFlagRows are the flags that several commands have.
 func sharedFlagRows() []flagRow {
@@ -99,6 +109,12 @@ func commandFlagRows() []flagRow {
 		{"dht get", "record", "Raw", "dht_refused.txtar"},
 		{"dht walk", "count", "Count", "dht.txtar"},
 		{"dht table", "walks", "Count", "dht.txtar"},
+		{"serve", "pubsub", "Pubsub.On", "pubsub.txtar"},
+		{"serve", "pubsub-topics", "Pubsub.Topics", "pubsub.txtar"},
+		{"serve", "pubsub-per-peer", "Pubsub.PerPeer", "pubsub_ways.txtar"},
+		{"serve", "pubsub-rate", "Pubsub.Rate", "pubsub_ways.txtar"},
+		{"serve", "pubsub-max-message", "Pubsub.MaxMessage", "pubsub_ways.txtar"},
+		{"serve", "peer-exchange", "Pubsub.Exchange", "pubsub.txtar"},
 		{"serve", "relay", "Relay", "serve.txtar"},
 		{"serve", "relay-reservations", "RelayLimits.Reservations", "serve_flags.txtar"},
 		{"serve", "relay-reservations-per-ip", "RelayLimits.ReservationsPerIP", "serve_flags.txtar"},
@@ -151,6 +167,8 @@ func commandFlagRows() []flagRow {
 		{"ctl circuits", "interval", "Interval", "ctl.txtar"},
 		{"ctl registrations", "watch", "Watch", "ctl.txtar"},
 		{"ctl registrations", "interval", "Interval", "ctl.txtar"},
+		{"ctl topics", "watch", "Watch", "pubsub_ways.txtar"},
+		{"ctl topics", "interval", "Interval", "pubsub_ways.txtar"},
 		{"ctl registrations", "namespace", "Namespace", "ctl.txtar"},
 		{"ctl registrations", "limit", "Limit", "ctl.txtar"},
 		{"ctl drain", "within", "Within", "ctl.txtar"},
@@ -175,6 +193,8 @@ func commandFlagRows() []flagRow {
 		{"dial", "allow-unknown-peer", "AllowUnknown", "dial_exit.txtar"},
 
 		{"discover", "dnsaddr", "DNSAddrs", "discover.txtar"},
+		{"discover", "pubsub", "Pubsub", "pubsub.txtar"},
+		{"discover", "peer", "Peers", "pubsub.txtar"},
 		{"discover", "register", "Register", "discover.txtar"},
 		{"discover", "ttl", "TTL", "discover.txtar"},
 		{"discover", "record-format", "RecordFormat", "discover.txtar"},
@@ -235,6 +255,24 @@ func commandFlagRows() []flagRow {
 		{"replicate run", "mdns", "MDNS", "sync_live.txtar"},
 		{"replicate run", "mdns-interface", "Interfaces", "sync_live.txtar"},
 		{"replicate run", "ready-file", "ReadyFile", "sync.txtar"},
+		{"pubsub pub", "file", "Payload.Files", "pubsub.txtar"},
+		{"pubsub pub", "b64", "Payload.B64", "pubsub.txtar"},
+		{"pubsub pub", "min", "Min", "pubsub.txtar"},
+		{"pubsub pub", "wait", "Wait", "pubsub.txtar"},
+		{"pubsub sub", "direct", "Direct", "pubsub.txtar"},
+		{"pubsub sub", "trace", "Trace", "pubsub.txtar"},
+		{"pubsub sub", "count", "Count", "pubsub.txtar"},
+		{"pubsub sub", "output", "Output", "pubsub.txtar"},
+		{"pubsub sub", "use-relay", "Relays", "pubsub_ways.txtar"},
+		{"pubsub sub", "register", "Register", "pubsub_ways.txtar"},
+		{"pubsub sub", "ready-file", "ReadyFile", "pubsub.txtar"},
+		{"pubsub send", "file", "Payload.Files", "pubsub.txtar"},
+		{"pubsub send", "b64", "Payload.B64", "pubsub_ways.txtar"},
+		{"pubsub send", "max-message", "MaxMessage", "pubsub.txtar"},
+		{"pubsub peers", "for", "For", "pubsub.txtar"},
+		{"pubsub peers", "min", "Min", "pubsub.txtar"},
+		{"pubsub mesh", "for", "For", "pubsub.txtar"},
+		{"pubsub mesh", "watch", "Watch", "pubsub_ways.txtar"},
 		{"replicate export", "author", "Authors", "sync.txtar"},
 		{"serve", "replicate", "Replicate", "sync_live.txtar"},
 		{"block put", "raw", "Raw", "blocks.txtar"},

@@ -57,6 +57,7 @@ type serveOptions struct {
 	SyncInterval time.Duration
 
 	Blocks serveBlocks
+	Pubsub servePubsubOptions
 
 	UseRelays    []string
 	Register     []string
@@ -86,8 +87,8 @@ private, it reserves on two relays among its peers; and it gives up either when 
 Roles combine: --relay carries circuits for peers behind NATs, --rendezvous keeps who is registered where,
 --autonat tells peers whether they can be reached, --vantage shows them how their NAT treats them, --replicate keeps the
 store of logs in step with those of connected peers, --perf lets them measure throughput, --dht takes part in the network
-of a distributed hash table, which it joins by --bootstrap, or begins. --use-relay, --register and --peer make the node a
-client of other servers as well. With --mdns, and in the namespaces where it is
+of a distributed hash table, which it joins by --bootstrap, or begins, --pubsub passes on messages of the topics that peers
+are subscribed to. --use-relay, --register and --peer make the node a client of other servers as well. With --mdns, and in the namespaces where it is
 registered, it finds peers and connects with them. It listens on port 4001, UDP and TCP, unless --listen says otherwise,
 and keeps its identity and its registrations in the state folder. dibber ctl shows what it does and changes its limits
 while it runs. SIGHUP reads the lists of --allow-* and --deny-*, the
@@ -169,7 +170,7 @@ func (o *serveOptions) config(out *output, own peer.ID, db *store.DB) (serve.Con
 			cfg.Registrations = append(cfg.Registrations, serve.Registration{Server: s, Namespace: ns, TTL: o.TTL, Format: recordFormat(o.RecordFormat)})
 		}
 	}
-	cfg.Peering = o.Peering.config()
+	cfg.Peering, cfg.Pubsub = o.Peering.config(), o.Pubsub.config()
 	if !o.Host.NoDiscovery {
 		cfg.Punch, cfg.Natcheck = &punch.Config{}, &natcheck.ShareConfig{}
 	}

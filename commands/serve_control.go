@@ -73,6 +73,7 @@ func (op *operator) verbs() []control.Verb {
 		verb("GET /circuits", op.circuits),
 		verb("DELETE /circuits/{circuit}", op.end),
 		verb("GET /registrations", op.registrations, "namespace", "limit"),
+		verb("GET /topics", op.topics),
 		verb("GET /limits", func(control.Call) (any, error) {
 			rows, err := op.limits.rows()
 			return limitsGetDoc{&rows}, err
@@ -102,7 +103,7 @@ func refusalOf(err error) error {
 
 // roleFailure tells of a role that the node has not.
 func roleFailure(err error) (failure, bool) {
-	if errors.Is(err, serve.ErrNoRelay) || errors.Is(err, serve.ErrNoRendezvous) {
+	if errors.Is(err, serve.ErrNoRelay) || errors.Is(err, serve.ErrNoRendezvous) || errors.Is(err, serve.ErrNoPubsub) {
 		return failure{Exit: exitProtocol, Code: "missing_role", Phase: "control"}, true
 	}
 	return failure{}, false

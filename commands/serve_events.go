@@ -35,7 +35,7 @@ func serveEvents() []event {
 	for _, kind := range peeringKinds() {
 		list = append(list, event{"peer." + string(kind), peerLine{}})
 	}
-	return append(list, fullEvents()...)
+	return slices.Concat(list, pubsubEvents(), fullEvents())
 }
 
 // registrationEvents are those of registrations that a command keeps.
@@ -84,6 +84,8 @@ func tellServe(out *output, e serve.Event) {
 		tellCorrupt(out, e.Corrupt)
 	case e.Routed != nil:
 		tellRoute(out, *e.Routed)
+	case e.Gossip != nil:
+		tellGossip(out, *e.Gossip)
 	case e.Found != nil:
 		out.event("peer."+string(e.Found.Kind), foundLine(*e.Found))
 	default:

@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -19,7 +20,7 @@ func serveFlags(o *serveOptions) []cli.Flag {
 	span := func(name, usage string, dest *time.Duration) cli.Flag {
 		return &cli.DurationFlag{Name: name, Usage: usage, Destination: dest}
 	}
-	return slices.Concat(fullFlags(&o.Full), peeringFlags(&o.Peering), replicateFlags(o), blocksFlags(&o.Blocks), routeFlags(&o.DHT), networkFlags(&o.Sources.Network), []cli.Flag{
+	return slices.Concat(fullFlags(&o.Full), peeringFlags(&o.Peering), replicateFlags(o), blocksFlags(&o.Blocks), servePubsubFlags(&o.Pubsub), routeFlags(&o.DHT), networkFlags(&o.Sources.Network), []cli.Flag{
 		adminFlag(&o.Host),
 		boolean("relay", "carry circuits for others (circuit relay v2)", &o.Relay),
 		count("relay-reservations", "hold at most `N` reservations; 0 means 1024", &o.RelayLimits.Reservations),
@@ -141,7 +142,7 @@ func (o *serveOptions) validate(e *env, args []string) error {
 	if o.Replicate && o.SyncInterval <= 0 {
 		return usagef("--sync-interval: %s is no time", o.SyncInterval)
 	}
-	if err := o.Admit.validate(); err != nil {
+	if err := errors.Join(o.Admit.validate(), o.Pubsub.validate(o.Host.NoDiscovery)); err != nil {
 		return err
 	}
 	if err := o.Blocks.validate(); err != nil {
@@ -166,6 +167,7 @@ func (o *serveOptions) needs(e *env) error {
 		{"--vantage", o.Vantage, []string{"vantage-per-prefix", "vantage-per-peer"}},
 		{"--blocks", o.Blocks.On, blocksKeys()},
 		{"--mdns", o.MDNS, []string{"mdns-interface"}},
+		{"--pubsub", o.Pubsub.On, servePubsubKeys()},
 		{"--register", len(o.Register) > 0, []string{"ttl", "record-format"}},
 		{"--dht", o.DHT.On, append(routeKeys(), networkKeys()...)},
 		{"--replicate", o.Replicate, []string{"store", "sync-interval", "allow-author", "accept-any", "quota-author", "quota-peer", "quota-store", "min-free"}},

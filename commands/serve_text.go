@@ -119,6 +119,7 @@ func (r readyEvent) reveals() []string {
 	if r.o.MDNS {
 		out = append(out, "everybody on the local network: the peer id and the addresses there")
 	}
+	out = append(out, r.o.Pubsub.reveals()...)
 	if r.s.Limits().Peering != nil {
 		out = append(out, "the peers found: the address a connection comes from")
 	}
@@ -181,6 +182,7 @@ type limitsDoc struct {
 	Perf       *perfLimits       `json:"perf"`
 	Blocks     *blocksLimits     `json:"blocks"`
 	DHT        *routeLimits      `json:"dht"`
+	Pubsub     *pubsubLimits     `json:"pubsub"`
 }
 
 // perfLimits are those of answering who measures.
@@ -289,6 +291,7 @@ func limitsOf(l serve.Limits) limitsDoc {
 	}
 	d.Peering, d.DHT = peeringLimitsOf(l.Peering), routeLimitsOf(l.DHT)
 	d.Blocks = blocksLimitsOf(l.Blocks)
+	d.Pubsub = pubsubLimitsOf(l.Pubsub)
 	return d
 }
 
@@ -329,6 +332,8 @@ func roleText(role string, l limitsDoc) string {
 		return l.Blocks.String()
 	case serve.RoleDHT:
 		return l.DHT.String()
+	case serve.RolePubsub:
+		return l.Pubsub.String()
 	case serve.RoleReplicate:
 		return fmt.Sprintf("replicate  %d sessions at once, %d of one peer", l.Replicate.Sessions, l.Replicate.PerPeer)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"dibber/netkit/addr"
 	"dibber/netkit/discover"
+	"dibber/netkit/gossip"
 	"dibber/netkit/host"
 	"dibber/netkit/mdns"
 	"dibber/netkit/rendezvous"
@@ -148,6 +149,8 @@ func sourceFailure(e *discover.SourceError) failure {
 		f.Exit, f.Code = exitInternal, "mdns"
 	case e.Source == discover.SourceDNSAddr:
 		f.Code, f.Hint = "name_unresolved", "the name has no dnsaddr records; check its spelling"
+	case errors.Is(e.Err, gossip.ErrPrivate):
+		f.Exit, f.Retryable, f.Hint = exitRefused, false, "it would tell with --peer-exchange"
 	case errors.As(e.Err, &refused):
 		f.Exit, f.Hint = exitRefused, "the server's lists, limits or rate do not allow it"
 	case errors.Is(e.Err, rendezvous.ErrUnsupported):

@@ -8,7 +8,7 @@
 //	host                                            Config → *host.Node, the one place that builds libp2p hosts
 //	L1    rendezvous relay dialback reach           one protocol each
 //	      mdns ping pipe perf vantage portmap replicate
-//	      p2panda blocks route
+//	      p2panda blocks route gossip letter
 //	L2    natcheck punch discover dial peering serve
 //	                                                what a person asks for, composed of the above
 //	      natlab netns                              a simulated internet, and namespaces of the kernel on it: for tests only

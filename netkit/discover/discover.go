@@ -1,5 +1,5 @@
 // Package discover finds peers by several sources at once (rendezvous points,
-// multicast DNS, a distributed hash table, dnsaddr names, a table) and merges what they say: one entry a
+// multicast DNS, a distributed hash table, dnsaddr names, subscribers of a topic, a table) and merges what they say: one entry a
 // peer, with the addresses of its newest signed record.
 //
 // It composes netkit/rendezvous (libp2p/specs, rendezvous), netkit/mdns
@@ -50,6 +50,8 @@ type Config struct {
 	Route *route.Service
 	// DNSAddrs are names as /dnsaddr/NAME whose records list peers.
 	DNSAddrs []ma.Multiaddr
+	// Pubsub looks for those who are subscribed to a topic; nil does not.
+	Pubsub *Pubsub
 	// Table are peers known beforehand; nil is no source, an empty list is one.
 	Table []peer.AddrInfo
 

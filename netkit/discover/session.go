@@ -35,8 +35,9 @@ type session struct {
 }
 
 func newSession(n *host.Node, cfg Config) *session {
-	s := newSessionOf(n.ID(), cfg, makeSources(n, cfg))
-	s.n = n
+	hear := &listener{n: n}
+	s := newSessionOf(n.ID(), cfg, makeSources(n, cfg, hear))
+	s.n, s.closers = n, []func() error{hear.close}
 	return s
 }
 

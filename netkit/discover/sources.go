@@ -33,7 +33,7 @@ const (
 
 // SourceResult is how a source did, at its latest answer.
 type SourceResult struct {
-	Source  string   `json:"source"`  // rendezvous, mdns, dht, dnsaddr or table
+	Source  string   `json:"source"`  // rendezvous, mdns, dht, dnsaddr, pubsub or table
 	Server  *string  `json:"server"`  // address of the server, or the name; null: there is none
 	OK      bool     `json:"ok"`      // whether it answered
 	MS      *float64 `json:"ms"`      // how long the answer took; null: none, or it is listened to
@@ -83,7 +83,7 @@ func orEmpty[T any](p *T) *T {
 
 // makeSources makes the sources of the configuration, in the order in which
 // reports list them.
-func makeSources(n *host.Node, cfg Config) []*source {
+func makeSources(n *host.Node, cfg Config, hear *listener) []*source {
 	var out []*source
 	add := func(word, server string, ask func(context.Context) (answer, error)) *source {
 		src := &source{SourceResult: SourceResult{Source: word, Server: optional(server)}, ask: ask}
@@ -97,6 +97,11 @@ func makeSources(n *host.Node, cfg Config) []*source {
 	}
 	for _, name := range cfg.DNSAddrs {
 		add(SourceDNSAddr, name.String(), func(ctx context.Context) (answer, error) { return askName(ctx, n, name) })
+	}
+	if cfg.Pubsub != nil {
+		for _, p := range cfg.Pubsub.Peers {
+			add(SourcePubsub, serverText(p), func(ctx context.Context) (answer, error) { return hear.ask(ctx, p, cfg.Pubsub.Topic) })
+		}
 	}
 	if cfg.MDNS != nil {
 		add(SourceMDNS, "", nil)

@@ -3,6 +3,7 @@ package serve
 import (
 	"dibber/netkit/blocks"
 	"dibber/netkit/dialback"
+	"dibber/netkit/gossip"
 	"dibber/netkit/peering"
 	"dibber/netkit/perf"
 	"dibber/netkit/relay"
@@ -23,6 +24,7 @@ type Limits struct {
 	Perf       *perf.ServerConfig
 	Blocks     *blocks.Limits
 	DHT        *route.Limits
+	Pubsub     *gossip.Config
 }
 
 // Limits are the limits in force.
@@ -53,6 +55,9 @@ func (s *Server) Limits() (l Limits) {
 	}
 	if s.route != nil {
 		l.DHT = new(s.route.Limits())
+	}
+	if s.gossip != nil {
+		l.Pubsub = new(s.gossip.Limits())
 	}
 	return l
 }

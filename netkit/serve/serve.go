@@ -15,6 +15,7 @@ import (
 	"dibber/netkit/blocks"
 	"dibber/netkit/dialback"
 	"dibber/netkit/discover"
+	"dibber/netkit/gossip"
 	"dibber/netkit/host"
 	"dibber/netkit/mdns"
 	"dibber/netkit/natcheck"
@@ -41,6 +42,7 @@ const (
 	RolePerf       = "perf"
 	RoleBlocks     = "blocks"
 	RoleDHT        = "dht"
+	RolePubsub     = "pubsub"
 	RoleMDNS       = "mdns"
 	RoleRelayed    = "use-relay" // keeps reservations
 	RoleRegistered = "register"  // keeps registrations
@@ -68,6 +70,9 @@ type Config struct {
 	Blocks *Blocks
 	// Route takes part in the network of a distributed hash table; nil does not. Its On is ignored.
 	Route *route.Config
+	// Pubsub speaks gossip, and forwards topics that peers are subscribed to if its Relay says so; nil does not. Its On is ignored, and
+	// Peers are trusted besides those that it names.
+	Pubsub *gossip.Config
 	// MDNS announces the node on the local network.
 	MDNS bool
 	// MDNSInterfaces are the networks to announce it on; nil means all.
@@ -135,6 +140,7 @@ type Event struct {
 	Corrupt      *blocks.CorruptError       // a block that was taken out of the store
 	Provided     *ProvideEvent              // a CID that the network of the hash table was told of
 	Routed       *route.Event               // the node's part in the network of the hash table
+	Gossip       *gossip.Event              // of topics
 }
 
 // turnedAway is how long a peer that abused a role is kept out.
@@ -157,6 +163,7 @@ type Server struct {
 	blocks   *blocks.Service
 	provider atomic.Pointer[provider] // nil where nothing is provided
 	route    *route.Service
+	gossip   *gossip.Service
 
 	registrars []*rendezvous.Registrar // as in cfg.Registrations
 
@@ -227,7 +234,7 @@ func (s *Server) startServers() error {
 		s.perf = perf.New(s.n, *s.cfg.Perf)
 		s.add(&s.forAll, RolePerf, s.perf.Close)
 	}
-	return errors.Join(s.startReplicate(), s.startBlocks())
+	return errors.Join(s.startReplicate(), s.startBlocks(), s.startPubsub())
 }
 
 func (s *Server) startMDNS() error {

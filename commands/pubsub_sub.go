@@ -1,0 +1,371 @@
+package commands
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"dibber/netkit/gossip"
+	"dibber/netkit/host"
+	"dibber/netkit/letter"
+	"dibber/netkit/natcheck"
+	"dibber/netkit/peering"
+	"dibber/netkit/punch"
+	"dibber/netkit/serve"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/urfave/cli/v2"
+)
+
+// The words of --output of pubsub sub, besides text.
+const (
+	outputB64 = "b64"
+	outputRaw = "raw"
+)
+
+// subOptions are the flags and arguments of pubsub sub.
+type subOptions struct {
+	Host      hostOptions
+	Sources   sourceOptions
+	Gossip    gossipOptions
+	Topics    []string
+	Relays    []string
+	Register  bool
+	Direct    bool
+	Trace     bool
+	Count     int
+	Output    string
+	ReadyFile string
+}
+
+// subReady is the ready event of pubsub sub.
+type subReady struct {
+	Peer   peer.ID  `json:"peer"`
+	Addrs  []string `json:"addrs"` // each ends with /p2p/PEER; circuits come with reservation.reserved
+	Topics []string `json:"topics"`
+
+	direct bool
+}
+
+// messageLine is a message that came.
+type messageLine struct {
+	From       string  `json:"from"`  // author
+	Topic      *string `json:"topic"` // null: sent to this node alone
+	Seq        *uint64 `json:"seq"`   // of its author's; null: none
+	Data       string  `json:"data_b64"`
+	ReceivedMS float64 `json:"received_ms"` // since the program started
+	Via        string  `json:"via"`         // the neighbour that delivered it first
+	Path       *string `json:"path"`        // direct or relayed, of what was sent to this node alone; else null
+
+	data   []byte
+	output string
+	many   bool // topics
+}
+
+// subDoc is the document of pubsub sub.
+type subDoc struct {
+	Peer     *peer.ID  `json:"peer"` // null: it did not start
+	Topics   []string  `json:"topics"`
+	Messages int       `json:"messages"`
+	Bytes    int       `json:"bytes"` // of payload
+	Lost     uint64    `json:"lost"`  // came faster than they were taken
+	Trace    *traceDoc `json:"trace"` // null without --trace
+}
+
+func newPubsubSub(*env) spec {
+	o := subOptions{Output: outputText}
+	format := choiceFlag("", "output", "print `FORMAT`: text, b64 with one message a line, or raw, the payloads as they are with nothing between them", &o.Output, outputText, outputB64, outputRaw)
+	format.Aliases = []string{"o"}
+	return spec{
+		name: "sub", usage: "receive the messages of topics, and those for this node alone", args: "[topic]...",
+		about: `It stays connected to each --peer and to peers found, and waits for others to connect; messages come as they are and are
+passed on to others who are subscribed. As text each is a line: author, sequence number and payload, in quotes if it is no printable text. With
+--direct it also takes what dibber pubsub send brings. --trace tells of every copy: who delivered it first, how much later the others
+were, and whether it was pushed (eager) or announced and fetched (lazy).`,
+		examples: []string{
+			"dibber pubsub sub news --peer @home --peers @peers.txt",
+			"dibber pubsub sub news --trace --rendezvous @point --namespace news --peers @peers.txt",
+			"dibber pubsub sub --direct --use-relay @relay --peers @peers.txt --ndjson",
+		},
+		flags: slices.Concat([]cli.Flag{
+			&cli.BoolFlag{Name: "direct", Usage: "take messages that are sent to this node alone", Destination: &o.Direct},
+			&cli.BoolFlag{Name: "trace", Usage: "tell of every copy of a message", Destination: &o.Trace},
+			&cli.IntFlag{Name: "count", Aliases: []string{"c"}, Usage: "end after `N` messages; 0 waits until interrupted", Destination: &o.Count},
+			format,
+			listFlag("", "use-relay", "keep a reservation on `RELAY` and announce it (repeatable)", &o.Relays),
+			&cli.BoolFlag{Name: "register", Usage: "keep registered in --namespace at each --rendezvous, so that others find this node", Destination: &o.Register},
+			readyFileFlag(&o.ReadyFile),
+		}, o.meeting().flags()),
+		options: &o, doc: subDoc{}, events: subEvents(), longLived: func() bool { return o.Count == 0 },
+		validate: o.validate,
+		run:      func(ctx context.Context, out *output) (any, error) { return o.run(ctx, out) },
+	}
+}
+
+func subEvents() []event {
+	list := slices.Concat([]event{{"ready", subReady{}}, {"message", messageLine{}}, {"copy", copyLine{}}}, meshEvents(), reservationEvents(), registrationEvents())
+	for _, kind := range peeringKinds() {
+		list = append(list, event{"peer." + string(kind), peerLine{}})
+	}
+	return append(list, event{"punch.ended", punchLine{}})
+}
+
+func (o *subOptions) meeting() meeting { return meeting{&o.Gossip, &o.Host, &o.Sources} }
+
+func (o *subOptions) validate(args []string) error {
+	o.Topics = unique(args)
+	switch {
+	case len(args) == 0 && !o.Direct:
+		return usagef("pubsub sub needs a topic, or --direct")
+	case o.Trace && len(args) == 0:
+		return usagef("--trace is about the messages of a topic")
+	case o.Count < 0:
+		return usagef("--count must not be negative")
+	case o.Register && (len(o.Sources.Rendezvous) == 0 || o.Sources.Namespace == ""):
+		return usagef("--register needs --rendezvous and --namespace")
+	case o.Host.NoDiscovery && len(o.Relays) > 0:
+		return usagef("--no-discovery announces nothing: it excludes --use-relay")
+	}
+	for _, topic := range o.Topics {
+		if err := checkTopic(topic); err != nil {
+			return err
+		}
+	}
+	return o.meeting().validate()
+}
+
+// lastWords is how long neighbours are given to read what was still to be passed on to them.
+const lastWords = time.Second
+
+// subscriber prints what comes.
+type subscriber struct {
+	o    *subOptions
+	out  *output
+	raw  io.Writer // of --output raw; nil for others
+	done context.CancelFunc
+
+	mu    sync.Mutex // guards following
+	doc   subDoc
+	all   traceDoc // without its peers
+	trace map[string]*tracedPeer
+}
+
+// maxTraced is of how many neighbours the copies are counted one by one.
+const maxTraced = 1024
+
+func (o *subOptions) run(ctx context.Context, out *output) (doc any, err error) {
+	ctx, done := context.WithCancel(ctx)
+	defer done()
+	s := &subscriber{o: o, out: out, done: done, trace: make(map[string]*tracedPeer), doc: subDoc{Topics: o.Topics}}
+	if o.Output == outputRaw {
+		if s.raw, err = out.stdout(); err != nil {
+			return nil, err
+		}
+	}
+	cfg := gossip.Config{Trace: o.Trace, On: s.happened, MaxMessage: o.Gossip.MaxMessage, Exchange: o.Gossip.Exchange}
+	n, err := o.Host.open(out, hostDefaults{})
+	if err != nil {
+		return nil, err
+	}
+	defer closing(&err, n.Close)
+	roles, err := o.roles(out, n)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range roles.Peers {
+		cfg.Trusted = append(cfg.Trusted, p.ID)
+	}
+	g, err := gossip.New(n, cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer closing(&err, g.Close)
+	var receiving sync.WaitGroup
+	defer receiving.Wait()
+	defer done()
+	var subs []*gossip.Subscription
+	for _, name := range o.Topics {
+		topic, err := g.Join(name, gossip.TopicConfig{})
+		if err != nil {
+			return nil, err
+		}
+		sub, err := topic.Subscribe(gossip.SubscribeConfig{})
+		if err != nil {
+			return nil, err
+		}
+		subs = append(subs, sub)
+		receiving.Go(func() { s.receive(ctx, sub) })
+	}
+	if o.Direct {
+		l := letter.Listen(n, letter.ListenConfig{Max: o.Gossip.MaxMessage, Take: s.take})
+		defer closing(&err, l.Close)
+	}
+	peers, err := serve.New(n, roles)
+	if err != nil {
+		return nil, err
+	}
+	defer closing(&err, peers.Close)
+	own := readyOf(n)
+	ready := subReady{Peer: own.Peer, Addrs: own.Addrs, Topics: o.Topics, direct: o.Direct}
+	if err := writeReady(out, ready, o.ReadyFile); err != nil {
+		return nil, fmt.Errorf("ready file: %w", err)
+	}
+	out.emit("ready", ready, false)
+	if len(ready.Addrs) > 0 {
+		out.notice("%s", ready.hint())
+	}
+	<-ctx.Done()
+	within, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
+	defer cancel()
+	g.Drain(within)
+	return s.end(n, subs, ctx.Err())
+}
+
+// end is the document, and nil if the command reached its goal.
+func (s *subscriber) end(n *host.Node, subs []*gossip.Subscription, cause error) (subDoc, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := s.doc
+	d.Peer = new(n.ID())
+	for _, sub := range subs {
+		d.Lost += sub.Lost()
+	}
+	d.Trace = s.traced()
+	if s.o.Count > 0 && d.Messages >= s.o.Count {
+		return d, nil
+	}
+	return d, cause
+}
+
+// roles say whom the command keeps in touch with.
+func (o *subOptions) roles(out *output, n *host.Node) (cfg serve.Config, err error) {
+	h := &o.Host
+	if cfg.Peers, err = h.infos(out, n.ID(), "--peer", o.Gossip.Peers); err != nil {
+		return cfg, err
+	}
+	if cfg.Relays, err = h.infos(out, n.ID(), "--use-relay", o.Relays); err != nil {
+		return cfg, err
+	}
+	if o.Sources.named() {
+		look, err := o.Sources.config(out, h)
+		if err != nil {
+			return cfg, err
+		}
+		if o.Register { // where it is registered it looks as well
+			for _, server := range look.Servers {
+				cfg.Registrations = append(cfg.Registrations, serve.Registration{Server: server, Namespace: look.Namespace})
+			}
+			look.Servers = nil
+		}
+		if len(look.Servers) > 0 || look.MDNS != nil {
+			cfg.Look = append(cfg.Look, look)
+		}
+	}
+	cfg.Peering = &peering.Config{Require: gossip.Protocols()}
+	if !h.NoDiscovery {
+		cfg.Punch, cfg.Natcheck = &punch.Config{}, &natcheck.ShareConfig{}
+	}
+	cfg.On = func(e serve.Event) { tellReached(out, e) }
+	return cfg, nil
+}
+
+// tellReached tells of peers, reservations and registrations. Where stdout carries messages for a person, only what went wrong is told, on
+// stderr.
+func tellReached(out *output, e serve.Event) {
+	switch {
+	case out.e.shared.NDJSON:
+		tellServe(out, e)
+	case e.Peer != nil:
+		out.lost("peer "+e.Peer.Peer.String(), errorText(e.Peer.Err))
+	case e.Relay != nil:
+		out.lost("relay "+e.Relay.Relay.String(), errorText(e.Relay.Err))
+		for _, c := range e.Relay.Reservation.Circuits {
+			if e.Relay.Kind == "reserved" {
+				out.notice("through the relay: %s", c)
+			}
+		}
+	case e.Registration != nil:
+		out.lost("registration at "+e.Registration.Server.String(), errorText(e.Registration.Err))
+	}
+}
+
+// receive prints what comes on one topic.
+func (s *subscriber) receive(ctx context.Context, sub *gossip.Subscription) {
+	for {
+		m, err := sub.Next(ctx)
+		if err != nil {
+			return
+		}
+		s.print(m.Data, messageLine{
+			From: m.From.String(), Topic: &m.Topic, Seq: m.Seq, ReceivedMS: millis(m.At.Sub(s.out.e.start)),
+			Via: m.Via.String(), output: s.o.Output, many: len(s.o.Topics) > 1 || s.o.Direct,
+		})
+	}
+}
+
+// take prints what was sent to this node alone.
+func (s *subscriber) take(ctx context.Context, l letter.Letter) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	s.print(l.Data, messageLine{
+		From: l.From.String(), ReceivedMS: millis(l.At.Sub(s.out.e.start)), Via: l.From.String(), Path: &l.Path,
+		output: s.o.Output, many: len(s.o.Topics) > 0,
+	})
+	return nil
+}
+
+func (s *subscriber) print(data []byte, m messageLine) {
+	m.data, m.Data = data, base64.StdEncoding.EncodeToString(data)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.o.Count > 0 && s.doc.Messages >= s.o.Count {
+		return
+	}
+	s.doc.Messages++
+	s.doc.Bytes += len(data)
+	if s.raw != nil {
+		if _, err := s.raw.Write(data); err != nil {
+			s.done() // nobody reads any more
+		}
+	} else {
+		s.out.event("message", m)
+	}
+	if s.doc.Messages == s.o.Count {
+		s.done()
+	}
+}
+
+// hint is what to type on the other side.
+func (r subReady) hint() string {
+	if len(r.Topics) == 0 {
+		return "on the other side: dibber pubsub send " + r.Addrs[0] + " 'hello'"
+	}
+	return fmt.Sprintf("on the other side: dibber pubsub pub %s 'hello' --peer %s", shellWord(r.Topics[0]), r.Addrs[0])
+}
+
+// line is the message for a person, or what --output asks for.
+func (m messageLine) line() string {
+	if m.output == outputB64 {
+		return m.Data
+	}
+	seq := "-"
+	if m.Seq != nil {
+		seq = strconv.FormatUint(*m.Seq, 10)
+	}
+	place := ""
+	switch {
+	case m.Topic == nil:
+		place, seq = "direct  ", *m.Path
+	case m.many:
+		place = plainText(*m.Topic) + "  "
+	}
+	return fmt.Sprintf("%s%s  %s  %s", place, m.From, seq, payloadText(m.data))
+}
+
+func (d subDoc) quiet() string { return strconv.Itoa(d.Messages) }
