@@ -135,7 +135,7 @@ func (e *env) runCommand(c *cli.Context, in *invocation) exitCode {
 		ctx, cancel = context.WithTimeoutCause(ctx, most, errTimeout)
 		defer cancel()
 	}
-	if in.spec.longLived != nil && in.spec.longLived() {
+	if in.spec.longLived != nil && in.spec.longLived() && !in.spec.data {
 		// A reader that goes away is no reason to end, as it is for a one-shot.
 		signal.Ignore(syscall.SIGPIPE)
 		out.queue = newQueue(e.stdio.Out)

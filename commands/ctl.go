@@ -94,8 +94,12 @@ func exitOf(e *control.Error) exitCode {
 		return exitNotFound
 	case e.Status == http.StatusConflict:
 		return exitProtocol
-	case e.Status == http.StatusForbidden:
+	case e.Status == http.StatusForbidden, e.Status == http.StatusServiceUnavailable:
 		return exitRefused
+	case e.Status == http.StatusPreconditionFailed:
+		return exitFalse
+	case e.Status == http.StatusUnprocessableEntity:
+		return exitIdentity
 	default:
 		return exitInternal
 	}

@@ -81,35 +81,18 @@ func (o *storeOptions) config(e *env) (logstore.Config, error) {
 	}, nil
 }
 
-// open opens a store that is there.
-func (o *storeOptions) open(e *env) (*logstore.Store, error) {
+// with opens a store that is there for the time of a function.
+func (o *storeOptions) with(ctx context.Context, e *env, fn func(*logstore.Store) error) (err error) {
 	cfg, err := o.config(e)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return logstore.Open(cfg)
-}
-
-// with opens the store for the time of a function.
-func (o *storeOptions) with(e *env, fn func(*logstore.Store) error) (err error) {
-	s, err := o.open(e)
+	s, err := openStore(ctx, cfg)
 	if err != nil {
 		return err
 	}
 	defer closing(&err, s.Close)
 	return fn(s)
-}
-
-// view is with for functions that read.
-func (o *storeOptions) view(e *env, fn func(*logstore.View) error) error {
-	return o.with(e, func(s *logstore.Store) (err error) {
-		v, err := s.View()
-		if err != nil {
-			return err
-		}
-		defer closing(&err, v.Close)
-		return fn(v)
-	})
 }
 
 // authorKey is the file of the key that the store signs with.
@@ -215,13 +198,13 @@ func newReplicateInit(e *env) spec {
 		about:    "A store that is there is left as it is.",
 		examples: []string{"dibber replicate init", "dibber replicate init --store logs", "dibber replicate init -q"},
 		flags:    storeFlags(&o.Store), options: &o, doc: initDoc{},
-		run: func(context.Context, *output) (doc any, err error) {
+		run: func(ctx context.Context, _ *output) (doc any, err error) {
 			cfg, err := o.Store.config(e)
 			if err != nil {
 				return nil, err
 			}
 			cfg.Existing = false
-			s, err := logstore.Open(cfg)
+			s, err := openStore(ctx, cfg)
 			if err != nil {
 				return nil, err
 			}

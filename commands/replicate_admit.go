@@ -2,6 +2,7 @@ package commands
 
 import (
 	"bufio"
+	"context"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
@@ -10,7 +11,6 @@ import (
 	"strings"
 
 	"dibber/netkit/bamboo"
-	"dibber/netkit/logstore"
 	"dibber/netkit/replicate"
 
 	"github.com/urfave/cli/v2"
@@ -100,7 +100,7 @@ func readAuthors(name string, out map[bamboo.Author]bool) error {
 
 // replica opens the store and lets it take part. Without a word about authors those unknown are refused where strict is set, and
 // taken where it is not.
-func (o *admitOptions) replica(out *output, store *storeOptions, strict bool) (*replicate.Replica, func() error, error) {
+func (o *admitOptions) replica(ctx context.Context, out *output, store *storeOptions, strict bool) (*replicate.Replica, func() error, error) {
 	cfg, err := store.config(out.e)
 	if err != nil {
 		return nil, nil, err
@@ -118,7 +118,7 @@ func (o *admitOptions) replica(out *output, store *storeOptions, strict bool) (*
 			return nil, nil, err
 		}
 	}
-	s, err := logstore.Open(cfg)
+	s, err := openStore(ctx, cfg)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"dibber/netkit/bamboo"
+	"dibber/netkit/logstore"
 	"dibber/netkit/replicate"
 
 	"github.com/urfave/cli/v2"
@@ -78,12 +79,11 @@ func (o *exportOptions) export(ctx context.Context, out *output, e *env) (doc an
 	} else if dst, finish, err = newFile(o.File); err != nil {
 		return nil, err
 	}
-	s, err := o.Store.open(e)
-	if err != nil {
-		return nil, errors.Join(err, finish(err))
-	}
-	defer closing(&err, s.Close)
-	report, err := replicate.NewReplica(s, replicate.Rules{}).Export(ctx, dst, authors)
+	var report replicate.BundleReport
+	err = o.Store.with(ctx, e, func(s *logstore.Store) (err error) {
+		report, err = replicate.NewReplica(s, replicate.Rules{}).Export(ctx, dst, authors)
+		return err
+	})
 	if err = errors.Join(err, finish(err)); err != nil {
 		return nil, fmt.Errorf("export: %w", err)
 	}
@@ -150,7 +150,7 @@ func (o *importOptions) take(ctx context.Context, out *output) (doc any, err err
 		defer f.Close()
 		src = f
 	}
-	r, closeStore, err := o.Admit.replica(out, &o.Store, false)
+	r, closeStore, err := o.Admit.replica(ctx, out, &o.Store, false)
 	if err != nil {
 		return nil, err
 	}

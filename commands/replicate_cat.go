@@ -5,7 +5,7 @@ import (
 	"io"
 	"math"
 
-	"dibber/netkit/logstore"
+	"dibber/netkit/bamboo"
 
 	"github.com/urfave/cli/v2"
 )
@@ -55,60 +55,76 @@ func newLogCat() spec {
 }
 
 func (o *logOptions) cat(ctx context.Context, out *output) (any, error) {
-	var doc catDoc
-	var w io.Writer
-	if !out.e.shared.JSON && !out.e.shared.NDJSON {
-		var err error
-		if w, err = out.stdout(); err != nil {
-			return nil, err
-		}
-	}
-	err := o.Store.with(out.e, func(s *logstore.Store) (err error) {
-		v, err := s.View()
-		if err != nil {
-			return err
-		}
-		defer closing(&err, v.Close)
-		h, err := findLog(v, o.Name)
-		if err != nil {
-			return err
-		}
-		d := describeLog(h)
-		doc.Log = &d
-		return v.Run(h.Author, h.Log, o.From, o.To, func(r logstore.Record) error {
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			doc.Entries++
-			doc.Bytes += r.PayloadSize
-			ev := entryEvent{Author: r.Author.String(), Log: r.Log, Seq: r.Seq, ID: r.ID.String(), TimeMS: r.Time, Bytes: r.PayloadSize}
-			if r.Payload != nil {
-				ev.Data = &r.Payload
-			}
-			out.event("entry", ev)
-			if w == nil {
-				return nil
-			}
-			return o.print(w, s, &r)
-		})
-	})
-	if doc.Log == nil {
+	p := &entryPrinter{out: out, raw: o.Raw}
+	if err := p.begin(); err != nil {
 		return nil, err
 	}
-	return doc, err
+	err := o.Store.book(ctx, out, func(b logbook) error {
+		return p.print(ctx, b, entryQuery{Name: o.Name, From: o.From, To: o.To, Last: math.MaxUint64})
+	})
+	return p.result(err)
 }
 
-// print writes one payload.
-func (o *logOptions) print(w io.Writer, s *logstore.Store, r *logstore.Record) error {
-	payload := r.Payload
-	if payload == nil {
-		if err := s.ReadPayload(w, r.PayloadHash); err != nil {
+// entryPrinter prints entries, and what was read at the end.
+type entryPrinter struct {
+	out *output
+	raw bool
+	w   io.Writer // nil with --json and --ndjson
+	doc catDoc
+}
+
+func (p *entryPrinter) begin() (err error) {
+	if !p.out.e.shared.JSON && !p.out.e.shared.NDJSON {
+		p.w, err = p.out.stdout()
+	}
+	return err
+}
+
+// result is the document, if there is anything to tell.
+func (p *entryPrinter) result(err error) (any, error) {
+	if p.doc.Log == nil {
+		return nil, err
+	}
+	return p.doc, err
+}
+
+// print prints entries as they come.
+func (p *entryPrinter) print(ctx context.Context, b logbook, q entryQuery) error {
+	return b.read(ctx, q, func(d logDoc) error {
+		p.doc.Log = &d
+		return nil
+	}, func(l entryLine) error { return p.entry(ctx, b, &l) })
+}
+
+func (p *entryPrinter) entry(ctx context.Context, b logbook, l *entryLine) error {
+	p.out.event("entry", l.entryEvent)
+	if p.w != nil {
+		if err := p.payload(ctx, b, l); err != nil {
 			return err
 		}
 	}
-	if !o.Raw {
-		payload = append(payload, '\n')
+	p.doc.Entries++
+	p.doc.Bytes += l.Bytes
+	return nil
+}
+
+// payload prints one payload.
+func (p *entryPrinter) payload(ctx context.Context, b logbook, l *entryLine) error {
+	var data []byte
+	if l.Data != nil {
+		data = *l.Data
+	} else {
+		hash, err := bamboo.ParseHash(l.Payload)
+		if err == nil {
+			err = b.payload(ctx, hash, p.w)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	_, err := w.Write(payload)
+	if !p.raw {
+		data = append(data, '\n')
+	}
+	_, err := p.w.Write(data)
 	return err
 }

@@ -2,7 +2,6 @@ package commands
 
 import (
 	"context"
-	"encoding/hex"
 	"fmt"
 
 	"dibber/netkit/logstore"
@@ -26,7 +25,7 @@ more are taken out, with all after them in their log, so that peers can give the
 		options: &o, doc: verifyDoc{},
 		run: func(ctx context.Context, out *output) (any, error) {
 			var doc any
-			err := o.Store.with(e, func(s *logstore.Store) error {
+			err := o.Store.with(ctx, e, func(s *logstore.Store) error {
 				report, err := s.Verify(ctx, logstore.VerifyConfig{
 					Repair: o.Repair, On: func(entries int) { out.status("%d entries", entries) },
 				})
@@ -83,24 +82,19 @@ func newReplicateForks(e *env) spec {
 		about:    "A forked log is not extended any more. The exit code is 10 if there is one.",
 		examples: []string{"dibber replicate forks", "dibber replicate forks --json", "dibber replicate forks -q"},
 		flags:    storeFlags(&o.Store), options: &o, doc: forksDoc{},
-		run: func(context.Context, *output) (any, error) {
-			var doc forksDoc
-			err := o.Store.view(e, func(v *logstore.View) error {
-				return v.Forks(func(f logstore.Fork) error {
-					doc.Forks = append(doc.Forks, forkDoc{
-						Author: f.Author.String(), Log: f.Log, Seq: f.Seq, Kept: f.Kept.ID.String(), Other: f.Other.ID.String(),
-						KeptEntry: f.Kept.Raw, OtherEntry: f.Other.Raw,
-					})
-					return nil
-				})
+		run: func(ctx context.Context, out *output) (any, error) {
+			var doc any
+			err := o.Store.book(ctx, out, func(b logbook) error {
+				d, err := b.forks(ctx)
+				if err == nil {
+					doc = d
+				}
+				if n := len(d.Forks); err == nil && n > 0 {
+					err = &failure{Exit: exitFalse, Code: "forked", Err: fmt.Errorf("forks found: %d", n)}
+				}
+				return err
 			})
-			if err != nil {
-				return nil, err
-			}
-			if n := len(doc.Forks); n > 0 {
-				return doc, &failure{Exit: exitFalse, Code: "forked", Err: fmt.Errorf("forks found: %d", n)}
-			}
-			return doc, nil
+			return doc, err
 		},
 	}
 }
@@ -140,13 +134,13 @@ entries of this store's author has given them back.`,
 			&cli.BoolFlag{Name: "accept-loss", Usage: "go on with a store that has lost entries which it had acknowledged", Destination: &o.AcceptLoss},
 		}, storeFlags(&o.Store)...),
 		options: &o, doc: recoverDoc{},
-		run: func(context.Context, *output) (doc any, err error) {
+		run: func(ctx context.Context, _ *output) (doc any, err error) {
 			cfg, err := o.Store.config(e)
 			if err != nil {
 				return nil, err
 			}
 			cfg.AcceptLoss = o.AcceptLoss
-			s, err := logstore.Open(cfg)
+			s, err := openStore(ctx, cfg)
 			if err != nil {
 				return nil, err
 			}
@@ -194,32 +188,16 @@ func newReplicateStats(e *env) spec {
 		name: "stats", usage: "sum up the store",
 		examples: []string{"dibber replicate stats", "dibber replicate stats --json", "dibber replicate stats -q"},
 		flags:    storeFlags(&o.Store), options: &o, doc: statsDoc{},
-		run: func(context.Context, *output) (any, error) {
-			doc := statsDoc{Store: o.Store.dir(e)}
-			err := o.Store.with(e, func(s *logstore.Store) (err error) {
-				doc.Guard = s.Guarded() == nil
-				v, err := s.View()
-				if err != nil {
-					return err
+		run: func(ctx context.Context, out *output) (any, error) {
+			var doc any
+			err := o.Store.book(ctx, out, func(b logbook) error {
+				d, err := b.stats(ctx)
+				if err == nil {
+					doc = d
 				}
-				defer closing(&err, v.Close)
-				root := v.Root()
-				doc.Entries, doc.Bytes, doc.Arrivals, doc.Root = v.Len(), v.Bytes(), v.Arrivals(), hex.EncodeToString(root[:])
-				return v.Heads(func(h logstore.Head) error {
-					doc.Logs++
-					if h.Mine {
-						doc.Mine++
-					}
-					if h.Fork > 0 {
-						doc.Forked++
-					}
-					return nil
-				})
+				return err
 			})
-			if err != nil {
-				return nil, err
-			}
-			return doc, nil
+			return doc, err
 		},
 	}
 }

@@ -4,14 +4,12 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strconv"
 
-	"dibber/netkit/bamboo"
 	"dibber/netkit/logstore"
 
 	"github.com/urfave/cli/v2"
@@ -27,6 +25,9 @@ type logOptions struct {
 	From  uint64
 	To    uint64
 	Raw   bool
+
+	Last   uint64
+	Follow bool
 }
 
 // logDoc is what a store knows of a log.
@@ -65,9 +66,10 @@ func (d logDoc) renderText(t *text) {
 func newReplicateLog(e *env) spec {
 	return spec{
 		name: "log", usage: "write and read logs",
-		about:       "A log of one's own goes by the name it was created with, any log by AUTHOR/NUMBER.",
-		examples:    []string{"dibber replicate log create notes", "dibber replicate log append notes 'hello'", "dibber replicate log cat notes"},
-		subcommands: []spec{newLogCreate(e), newLogLs(e), newLogAppend(e), newLogCat()},
+		about: `A log of one's own goes by the name it was created with, any log by AUTHOR/NUMBER. While dibber replicate run or dibber
+serve --replicate has the store open, these commands go through its control socket in the folder of the store.`,
+		examples:    []string{"dibber replicate log create notes", "dibber replicate log append notes 'hello'", "dibber replicate log tail notes --follow"},
+		subcommands: []spec{newLogCreate(e), newLogLs(e), newLogAppend(e), newLogCat(), newLogTail()},
 	}
 }
 
@@ -84,16 +86,12 @@ func newLogCreate(e *env) spec {
 			o.Name = args[0]
 			return nil
 		},
-		run: func(context.Context, *output) (any, error) {
+		run: func(ctx context.Context, out *output) (any, error) {
 			var doc any
-			err := o.Store.with(e, func(s *logstore.Store) error {
-				key, _, err := o.Store.author(e, false)
-				if err != nil {
-					return err
-				}
-				h, err := s.CreateLog(bamboo.Author(key[ed25519.SeedSize:]), o.Name)
+			err := o.Store.book(ctx, out, func(b logbook) error {
+				d, err := b.create(ctx, o.Name)
 				if err == nil {
-					doc = describeLog(h)
+					doc = d
 				}
 				return err
 			})
@@ -113,18 +111,16 @@ func newLogLs(e *env) spec {
 		name: "ls", usage: "list the logs of the store",
 		examples: []string{"dibber replicate log ls", "dibber replicate log ls --json", "dibber replicate log ls --store logs"},
 		flags:    storeFlags(&o.Store), options: &o, doc: logsDoc{},
-		run: func(context.Context, *output) (any, error) {
-			var doc logsDoc
-			err := o.Store.view(e, func(v *logstore.View) error {
-				return v.Heads(func(h logstore.Head) error {
-					doc.Logs = append(doc.Logs, describeLog(h))
-					return nil
-				})
+		run: func(ctx context.Context, out *output) (any, error) {
+			var doc any
+			err := o.Store.book(ctx, out, func(b logbook) error {
+				d, err := b.logs(ctx)
+				if err == nil {
+					doc = d
+				}
+				return err
 			})
-			if err != nil {
-				return nil, err
-			}
-			return doc, nil
+			return doc, err
 		},
 	}
 }
@@ -199,8 +195,8 @@ func newLogAppend(e *env) spec {
 		},
 		run: func(ctx context.Context, out *output) (any, error) {
 			var doc *appendDoc
-			err := o.Store.with(e, func(s *logstore.Store) (err error) {
-				doc, err = o.append(ctx, out, s)
+			err := o.Store.book(ctx, out, func(b logbook) (err error) {
+				doc, err = o.append(ctx, out, b)
 				return err
 			})
 			if doc == nil || err != nil && doc.Count == 0 {
@@ -212,22 +208,7 @@ func newLogAppend(e *env) spec {
 }
 
 // append adds the payloads. What was added before an error is in the document.
-func (o *logOptions) append(ctx context.Context, out *output, s *logstore.Store) (doc *appendDoc, err error) {
-	key, _, err := o.Store.author(out.e, false)
-	if err != nil {
-		return nil, err
-	}
-	v, err := s.View()
-	if err != nil {
-		return nil, err
-	}
-	h, err := findLog(v, o.Name)
-	if err = errors.Join(err, v.Close()); err != nil {
-		return nil, err
-	}
-	if h.Author != bamboo.Author(key[ed25519.SeedSize:]) {
-		return nil, &failure{Exit: exitRefused, Code: "not_mine", Err: fmt.Errorf("log %q is another author's", o.Name)}
-	}
+func (o *logOptions) append(ctx context.Context, out *output, b logbook) (doc *appendDoc, err error) {
 	src := out.stdin()
 	switch {
 	case o.Text != nil:
@@ -240,70 +221,68 @@ func (o *logOptions) append(ctx context.Context, out *output, s *logstore.Store)
 		defer f.Close()
 		src = f
 	}
-	doc = &appendDoc{Author: h.Author.String(), Log: h.Log}
-	add := func(payloads []logstore.Payload) error {
-		records, err := s.Append(key, h.Log, payloads...)
-		for i := range records {
-			r := &records[i]
-			if doc.First == nil {
-				doc.First = &r.Seq
-			}
-			doc.Last, doc.Head = &r.Seq, known(r.ID.String())
-			doc.Count++
-			doc.Bytes += r.PayloadSize
+	add := func(added appendDoc, err error) error {
+		if doc == nil && err == nil {
+			doc = &appendDoc{Author: added.Author, Log: added.Log}
 		}
-		if len(records) > 0 {
-			out.event("appended", appendedEvent{First: records[0].Seq, Last: *doc.Last, Head: *doc.Head})
+		if added.Count == 0 {
+			return err
 		}
+		if doc.First == nil {
+			doc.First = added.First
+		}
+		doc.Last, doc.Head = added.Last, added.Head
+		doc.Count += added.Count
+		doc.Bytes += added.Bytes
+		out.event("appended", appendedEvent{First: *added.First, Last: *added.Last, Head: *added.Head})
 		return err
 	}
-	if o.Lines {
-		return doc, appendLines(ctx, s, src, add)
+	if !o.Lines {
+		return doc, add(b.append(ctx, o.Name, src))
 	}
-	p, err := s.NewPayload(src)
-	if err != nil {
+	if err := add(b.appendLines(ctx, o.Name, nil)); err != nil { // tells before anything is read whether it can be done
 		return doc, err
 	}
-	return doc, add([]logstore.Payload{p})
+	return doc, eachBatch(ctx, src, func(lines [][]byte) error { return add(b.appendLines(ctx, o.Name, lines)) })
 }
 
 const (
 	// maxLine is the longest line in bytes that --lines takes.
 	maxLine = 1 << 20
-	// linesAtOnce is how many lines become durable together when they come faster than the disk.
+	// linesAtOnce is how many lines become durable together when they come faster than the disk, and bytesAtOnce from how many bytes on
+	// there are no more of them.
 	linesAtOnce = 512
+	bytesAtOnce = 1 << 20
 )
 
-// appendLines adds an entry for each line: all those that are there already together, and the last one as soon as it is there.
-func appendLines(ctx context.Context, s *logstore.Store, src io.Reader, add func([]logstore.Payload) error) error {
+// eachBatch hands lines on: all those that are there already together, and the last one as soon as it is there.
+func eachBatch(ctx context.Context, src io.Reader, add func(lines [][]byte) error) error {
 	r := bufio.NewReaderSize(src, maxLine)
-	var payloads []logstore.Payload
+	var lines [][]byte
+	size := 0
 	for {
 		line, err := r.ReadSlice('\n')
 		if errors.Is(err, bufio.ErrBufferFull) {
-			return errors.Join(add(payloads), usagef("a line is longer than %d bytes", maxLine))
+			return errors.Join(add(lines), usagef("a line is longer than %d bytes", maxLine))
 		}
 		if len(line) > 0 {
-			p, err := s.NewPayload(bytes.NewReader(bytes.TrimSuffix(line, []byte("\n"))))
-			if err != nil {
-				return errors.Join(add(payloads), err)
-			}
-			payloads = append(payloads, p)
+			lines = append(lines, bytes.Clone(bytes.TrimSuffix(line, []byte("\n"))))
+			size += len(line)
 		}
 		if err != nil && !errors.Is(err, io.EOF) {
-			return errors.Join(add(payloads), fmt.Errorf("read lines: %w", err))
+			return errors.Join(add(lines), fmt.Errorf("read lines: %w", err))
 		}
-		if len(payloads) > 0 && (len(payloads) == linesAtOnce || r.Buffered() == 0 || err != nil) {
-			if err := add(payloads); err != nil {
+		if len(lines) > 0 && (len(lines) == linesAtOnce || size >= bytesAtOnce || r.Buffered() == 0 || err != nil) {
+			if err := add(lines); err != nil {
 				return err
 			}
-			payloads = payloads[:0]
+			lines, size = nil, 0
 		}
 		if err != nil {
 			return nil
 		}
 		if ctx.Err() != nil {
-			return errors.Join(add(payloads), context.Cause(ctx))
+			return errors.Join(add(lines), context.Cause(ctx))
 		}
 	}
 }

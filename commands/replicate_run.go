@@ -40,6 +40,7 @@ type runReady struct {
 	Peer  peer.ID  `json:"peer"`
 	Addrs []string `json:"addrs"` // each ends with /p2p/PEER; circuits come with reservation.reserved
 	Root  string   `json:"root"`
+	Admin string   `json:"admin"` // the control socket through which others use the store
 }
 
 // runDoc is the document of replicate run, printed at its end.
@@ -134,7 +135,7 @@ func runEvents() []event {
 }
 
 func (o *runOptions) run(ctx context.Context, out *output) (doc any, err error) {
-	r, closeStore, err := o.Admit.replica(out, &o.Store, true)
+	r, closeStore, err := o.Admit.replica(ctx, out, &o.Store, true)
 	if err != nil {
 		return nil, err
 	}
@@ -192,8 +193,13 @@ func (o *runOptions) run(ctx context.Context, out *output) (doc any, err error) 
 		return nil, err
 	}
 	defer closing(&err, s.Close)
+	socket, err := o.Store.socket(ctx, out, r)
+	if err != nil {
+		return nil, err
+	}
+	defer closing(&err, socket.Close)
 	own := readyOf(n)
-	ready := runReady{Peer: own.Peer, Addrs: own.Addrs}
+	ready := runReady{Peer: own.Peer, Addrs: own.Addrs, Admin: socket.Socket()}
 	if ready.Root, err = rootOf(r); err != nil {
 		return nil, err
 	}

@@ -88,7 +88,7 @@ func (o *syncOptions) overStdio(ctx context.Context, out *output) (doc any, err 
 	if err != nil {
 		return nil, err
 	}
-	r, closeStore, err := o.Admit.replica(out, &o.Store, false)
+	r, closeStore, err := o.Admit.replica(ctx, out, &o.Store, false)
 	if err != nil {
 		return nil, err
 	}

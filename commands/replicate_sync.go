@@ -209,7 +209,7 @@ func runSync(ctx context.Context, out *output, o syncOptions) (doc any, err erro
 	if err != nil {
 		return nil, err
 	}
-	r, closeStore, err := o.Admit.replica(out, &o.Store, false)
+	r, closeStore, err := o.Admit.replica(ctx, out, &o.Store, false)
 	if err != nil {
 		return nil, err
 	}

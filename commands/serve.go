@@ -177,16 +177,22 @@ func (o *serveOptions) config(out *output, own peer.ID, db *store.DB) (serve.Con
 	return cfg, nil
 }
 
-// replicate opens the store that is kept in step; nothing without the role.
-func (o *serveOptions) replicate(out *output) (*serve.Replicate, func() error, error) {
+// replicate opens the store that is kept in step, and its socket; nothing without the role.
+func (o *serveOptions) replicate(ctx context.Context, out *output, open *closers) (*serve.Replicate, error) {
 	if !o.Replicate {
-		return nil, func() error { return nil }, nil
+		return nil, nil
 	}
-	r, closeStore, err := o.Admit.replica(out, &o.Store, true)
+	r, closeStore, err := o.Admit.replica(ctx, out, &o.Store, true)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	return &serve.Replicate{Replica: r, Config: replicate.Config{Every: o.SyncInterval}}, closeStore, nil
+	open.add(closeStore)
+	socket, err := o.Store.socket(ctx, out, r)
+	if err != nil {
+		return nil, err
+	}
+	open.add(socket.Close)
+	return &serve.Replicate{Replica: r, Config: replicate.Config{Every: o.SyncInterval}}, nil
 }
 
 func runServe(ctx context.Context, out *output, o serveOptions) (doc any, err error) {
@@ -227,12 +233,9 @@ func runServe(ctx context.Context, out *output, o serveOptions) (doc any, err er
 	if err != nil {
 		return nil, err
 	}
-	keeps, closeStore, err := o.replicate(out)
-	if err != nil {
+	if roles.Replicate, err = o.replicate(ctx, out, &open); err != nil {
 		return nil, err
 	}
-	open.add(closeStore)
-	roles.Replicate = keeps
 	served, err := o.Blocks.open(out.e, &o.Host, &roles, &open)
 	if err != nil {
 		return nil, err

@@ -85,9 +85,16 @@ func (op *operator) verbs() []control.Verb {
 
 // refusalOf puts the class of an error into the terms of HTTP; exitOf takes it back.
 func refusalOf(err error) error {
+	if err == nil {
+		return nil
+	}
 	f := classify(err, nil)
 	status := http.StatusInternalServerError
 	switch f.Exit {
+	case exitFalse:
+		status = http.StatusPreconditionFailed
+	case exitIdentity:
+		status = http.StatusUnprocessableEntity
 	case exitUsage:
 		status = http.StatusBadRequest
 	case exitNotFound:

@@ -31,6 +31,8 @@ type spec struct {
 
 	longLived func() bool // whether SIGINT or SIGTERM is this run's proper end; nil means never
 
+	data bool // the output of a long-lived run is data: a slow reader slows it down, and one that leaves ends it
+
 	validate func(args []string) error // finds usage errors before any I/O; nil means no arguments are taken
 	run      func(ctx context.Context, out *output) (doc any, err error)
 

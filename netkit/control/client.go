@@ -38,9 +38,28 @@ func (c Client) Do(ctx context.Context, method, path string, body, answer any) e
 		}
 		sent = bytes.NewReader(data)
 	}
-	r, err := http.NewRequestWithContext(ctx, method, "http://dibber"+path, sent)
+	got, err := c.Stream(ctx, method, path, sent)
 	if err != nil {
-		return fmt.Errorf("make the request: %w", err)
+		return err
+	}
+	defer got.Close()
+	data, err := c.readAll(ctx, got)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(data, answer); err != nil {
+		return fmt.Errorf("read the answer: %w", err)
+	}
+	return nil
+}
+
+// Stream sends a request with a body of any length, unless it is nil, and returns the
+// answer as it comes, to be closed. Its errors are those of Do. An answer that is cut
+// ends in io.ErrUnexpectedEOF, or in ctx's error when that has ended.
+func (c Client) Stream(ctx context.Context, method, path string, body io.Reader) (io.ReadCloser, error) {
+	r, err := http.NewRequestWithContext(ctx, method, "http://dibber"+path, body)
+	if err != nil {
+		return nil, fmt.Errorf("make the request: %w", err)
 	}
 	transport := &http.Transport{
 		DisableKeepAlives: true, // the node closes after each answer
@@ -50,22 +69,29 @@ func (c Client) Do(ctx context.Context, method, path string, body, answer any) e
 	}
 	got, err := transport.RoundTrip(r)
 	if err != nil {
-		return c.classify(ctx, err)
+		return nil, c.classify(ctx, err)
+	}
+	if got.StatusCode == http.StatusOK {
+		return got.Body, nil
 	}
 	defer got.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(got.Body, maxAnswer+1))
-	switch {
-	case err != nil:
-		return c.classify(ctx, err)
-	case len(data) > maxAnswer:
-		return fmt.Errorf("the answer is larger than %d bytes", maxAnswer)
-	case got.StatusCode != http.StatusOK:
-		return refused(got.StatusCode, data)
+	data, err := c.readAll(ctx, got.Body)
+	if err != nil {
+		return nil, err
 	}
-	if err := json.Unmarshal(data, answer); err != nil {
-		return fmt.Errorf("read the answer: %w", err)
+	return nil, refused(got.StatusCode, data)
+}
+
+// readAll reads an answer that is kept as a whole.
+func (c Client) readAll(ctx context.Context, body io.Reader) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(body, maxAnswer+1))
+	if err != nil {
+		return nil, c.classify(ctx, err)
 	}
-	return nil
+	if len(data) > maxAnswer {
+		return nil, fmt.Errorf("the answer is larger than %d bytes", maxAnswer)
+	}
+	return data, nil
 }
 
 // classify says what a failed exchange means.

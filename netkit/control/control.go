@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -30,6 +31,8 @@ const (
 	answerTimeout = 30 * time.Second
 	// closeTimeout is how long Close lets requests under way go on.
 	closeTimeout = time.Second
+	// streamIdle is how long a stream may rest on the other side: with more of a body, or with taking what is written.
+	streamIdle = 5 * time.Minute
 )
 
 // DefaultConcurrent is how many requests are served at once.
@@ -48,7 +51,8 @@ type Config struct {
 	// Verbs are what can be asked.
 	Verbs []Verb
 	// Concurrent is how many requests are served at once, one a connection; further
-	// ones wait. 0 means DefaultConcurrent.
+	// ones wait. 0 means DefaultConcurrent. Half of them, at most, may be streams:
+	// further ones are refused, so that the node can still be asked.
 	Concurrent int
 }
 
@@ -63,11 +67,16 @@ type Verb struct {
 	// Do answers with JSON. Its error is told as it is when it is an [Error], else
 	// as an internal one. The context ends with the request, and after 30 s.
 	Do func(ctx context.Context, c Call) ([]byte, error)
+	// Stream, in place of Do, reads a body of any length as it comes and writes the
+	// answer as it goes, each write at once. An error before the first write is told
+	// as one of Do; after it the connection is cut. The context ends with the
+	// request and with the service.
+	Stream func(ctx context.Context, c Call, body io.Reader, w io.Writer) error
 }
 
 // Call is a request for a verb.
 type Call struct {
-	// Body is what came along, at most MaxBody of the verb.
+	// Body is what came along, at most MaxBody of the verb; nil for a stream.
 	Body []byte
 
 	r *http.Request
@@ -106,6 +115,12 @@ type Service struct {
 	server *http.Server
 	done   sync.WaitGroup
 	failed error // of the goroutine
+	ended  context.CancelFunc
+
+	mu      sync.Mutex // guards following
+	free    int        // streams that there is room for
+	closed  bool
+	streams sync.WaitGroup
 }
 
 // New makes the socket, with mode 0600, and answers there. What a killed process left
@@ -114,7 +129,7 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 	if cfg.Concurrent == 0 {
 		cfg.Concurrent = DefaultConcurrent
 	}
-	p, err := choose(cfg)
+	p, err := choose(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -122,12 +137,15 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 	if err != nil {
 		return nil, errors.Join(err, p.leave())
 	}
-	s := &Service{place: p, server: &http.Server{
-		Handler:     routes(cfg.Verbs),
+	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	s := &Service{place: p, ended: cancel, free: max(1, cfg.Concurrent/2)}
+	s.server = &http.Server{
+		Handler:     s.routes(cfg.Verbs),
+		BaseContext: func(net.Listener) context.Context { return base },
 		ReadTimeout: readTimeout, ReadHeaderTimeout: headerTimeout, WriteTimeout: answerTimeout, MaxHeaderBytes: maxHeader,
 		// What peers of this user do wrong, they are told.
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
-	}}
+	}
 	// A connection is a request, so that those counted are those that cost something.
 	s.server.SetKeepAlivesEnabled(false)
 	s.done.Go(func() {
@@ -141,25 +159,35 @@ func New(ctx context.Context, cfg Config) (*Service, error) {
 // Socket is the path of the socket.
 func (s *Service) Socket() string { return s.place.socket }
 
-// Close stops answering, within a second, and removes the socket.
+// Close stops answering, within a second, and removes the socket. No verb is being
+// answered when it returns.
 func (s *Service) Close() error {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.ended() // streams
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
 	err := s.server.Shutdown(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = s.server.Close()
 	}
+	s.streams.Wait()
 	s.done.Wait()
 	return errors.Join(err, s.failed, s.place.leave())
 }
 
 // routes is what answers.
-func routes(verbs []Verb) http.Handler {
+func (s *Service) routes(verbs []Verb) http.Handler {
 	mux := http.NewServeMux()
 	var known []string
 	for _, v := range verbs {
 		known = append(known, v.Pattern)
 		mux.HandleFunc(v.Pattern, func(w http.ResponseWriter, r *http.Request) {
+			if v.Stream != nil {
+				s.stream(v, w, r)
+				return
+			}
 			answer, err := v.call(w, r)
 			reply(w, answer, err)
 		})
@@ -175,10 +203,8 @@ func routes(verbs []Verb) http.Handler {
 
 // call reads the request and has it answered.
 func (v Verb) call(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	for name := range r.URL.Query() {
-		if !slices.Contains(v.Query, name) {
-			return nil, &Error{Status: http.StatusBadRequest, Code: "usage", Message: fmt.Sprintf("%s takes no parameter %q", v.Pattern, name)}
-		}
+	if err := v.checkQuery(r); err != nil {
+		return nil, err
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, cmp.Or(v.MaxBody, maxBody)))
 	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
@@ -190,6 +216,16 @@ func (v Verb) call(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)
 	defer cancel()
 	return v.Do(ctx, Call{Body: body, r: r})
+}
+
+// checkQuery refuses parameters that the verb does not take.
+func (v Verb) checkQuery(r *http.Request) error {
+	for name := range r.URL.Query() {
+		if !slices.Contains(v.Query, name) {
+			return &Error{Status: http.StatusBadRequest, Code: "usage", Message: fmt.Sprintf("%s takes no parameter %q", v.Pattern, name)}
+		}
+	}
+	return nil
 }
 
 // reply sends an answer, or the reason why there is none.

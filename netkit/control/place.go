@@ -42,7 +42,7 @@ type place struct {
 }
 
 // choose finds a path that is short enough.
-func choose(cfg Config) (place, error) {
+func choose(ctx context.Context, cfg Config) (place, error) {
 	if cfg.Socket != "" {
 		path, err := filepath.Abs(cfg.Socket)
 		if err == nil && len(path) > longest {
@@ -55,7 +55,7 @@ func choose(cfg Config) (place, error) {
 		return place{}, fmt.Errorf("control socket: %w", err)
 	}
 	pointer := filepath.Join(dir, pointerName)
-	if err := clear(pointer); err != nil {
+	if err := clear(ctx, pointer); err != nil {
 		return place{}, err
 	}
 	if path := filepath.Join(dir, socketName); len(path) <= longest {
@@ -76,8 +76,8 @@ func choose(cfg Config) (place, error) {
 }
 
 // clear removes a pointer that a killed process left, and the socket that it made
-// elsewhere.
-func clear(pointer string) error {
+// elsewhere. One at which somebody answers is another folder's, of which this one is a copy.
+func clear(ctx context.Context, pointer string) error {
 	old, err := follow(pointer)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -86,7 +86,7 @@ func clear(pointer string) error {
 		return err
 	}
 	// Nothing but what choose makes is removed, whatever the file says.
-	if folder := filepath.Dir(old); filepath.Base(old) == socketName && strings.HasPrefix(filepath.Base(folder), "dibber-") {
+	if folder := filepath.Dir(old); filepath.Base(old) == socketName && strings.HasPrefix(filepath.Base(folder), "dibber-") && vacant(ctx, old) == nil {
 		_ = os.Remove(old) // it may be gone, with its folder
 		_ = os.Remove(folder)
 	}

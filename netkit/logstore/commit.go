@@ -143,6 +143,10 @@ func (s *Store) publish(v *View) {
 	defer s.mu.Unlock()
 	old := s.view
 	s.view = v
+	if s.changed != nil {
+		close(s.changed)
+		s.changed = nil
+	}
 	if err := old.release(); err != nil && s.failed == nil {
 		s.failed = fmt.Errorf("release snapshot: %w", err)
 	}

@@ -78,6 +78,20 @@ func openGuard(fs vfs.FS, path string) (*guard, error) {
 	return g, nil
 }
 
+// Acknowledged returns how many arrivals a store has acknowledged, by its guard, whichever process has it open. It is false for a guard
+// that is missing; one that is being written may tell an earlier number.
+func Acknowledged(cfg Config) (arrivals uint64, ok bool) {
+	fs := cfg.FS
+	if fs == nil {
+		fs = vfs.Default
+	}
+	g, err := openGuard(fs, cfg.Guard)
+	if err != nil {
+		return 0, false
+	}
+	return g.mark, !g.missing
+}
+
 // decode takes over what a file holds, if it is whole and newer than what was read before.
 func (g *guard) decode(data []byte) {
 	if len(data) < guardFixed+checksumSize || string(data[:len(guardMagic)]) != guardMagic {

@@ -64,6 +64,7 @@ type Store struct {
 	closed  bool
 	pending []*task
 	view    *View
+	changed chan struct{} // closed with the next view; nil when nobody waits
 }
 
 // Open opens a store, and makes it if there is none. One process at a time can have it open; another one gets a
@@ -310,6 +311,16 @@ func (s *Store) View() (*View, error) {
 	}
 	s.view.refs++
 	return s.view, nil
+}
+
+// Changed returns a channel that is closed when something was written after the call. It is not closed by Close.
+func (s *Store) Changed() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.changed == nil {
+		s.changed = make(chan struct{})
+	}
+	return s.changed
 }
 
 // checkSpace refuses when the disk is nearly full. A file system that does not tell is not asked.

@@ -2,6 +2,7 @@ package replicate
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"math"
@@ -64,6 +65,15 @@ func NewReplica(store *logstore.Store, rules Rules) *Replica {
 		promised: make(map[bamboo.Author]uint64), claimed: make(map[bamboo.Hash]chan struct{}),
 		changed: make(chan struct{}, 1),
 	}
+}
+
+// Append signs entries and adds them to a log of the key's author (see [logstore.Store.Append]), and has them told to peers.
+func (r *Replica) Append(key ed25519.PrivateKey, log uint64, payloads ...logstore.Payload) ([]logstore.Record, error) {
+	records, err := r.Store.Append(key, log, payloads...)
+	if len(records) > 0 {
+		r.change()
+	}
+	return records, err
 }
 
 // admit decides whether a peer may bring size bytes of payload to a log. It returns why not, or "". What was admitted counts until
