@@ -163,11 +163,11 @@ func replicateFailure(err error) (failure, bool) {
 	var rotten *logstore.CorruptError
 	switch {
 	case errors.As(err, &lost):
-		return failure{Exit: exitIdentity, Code: "lost", Phase: "open", Hint: "dibber replicate recover --accept-loss goes on with what is left"}, true
+		return failure{Exit: exitIdentity, Code: "lost", Phase: "open", Hint: "dibber replicate recover PEER… takes it back from peers; --accept-loss goes on with what is left"}, true
 	case errors.As(err, &rotten):
 		return failure{Exit: exitIdentity, Code: "damaged", Hint: "dibber replicate verify --repair"}, true
 	case errors.Is(err, logstore.ErrGuard):
-		return failure{Exit: exitFalse, Code: "guard", Hint: "dibber replicate recover, once the log is back up to there"}, true
+		return failure{Exit: exitFalse, Code: "guard", Hint: "dibber replicate recover PEER… takes the log back from peers who have it"}, true
 	case errors.Is(err, logstore.ErrForked):
 		return failure{Exit: exitFalse, Code: "forked", Hint: "dibber replicate forks"}, true
 	case errors.Is(err, logstore.ErrEnded):

@@ -113,62 +113,6 @@ func (d forksDoc) renderText(t *text) {
 	t.table([]string{"LOG", "ENTRY", "KEPT", "OTHER"}, rows)
 }
 
-// recoverDoc says that signing goes on.
-type recoverDoc struct {
-	Entries uint64 `json:"entries"` // in the store
-	Logs    int    `json:"logs"`    // of one's own
-}
-
-func newReplicateRecover(e *env) spec {
-	var o struct {
-		Store      storeOptions
-		AcceptLoss bool
-	}
-	return spec{
-		name: "recover", usage: "let a store sign again that may have lost entries of its own",
-		about: `A store signs no entry with a number that it may have used before: after its files, or the record of what it published,
-were lost or replaced by older ones, it waits until its logs have come back to where they were. Run it when everybody who may hold
-entries of this store's author has given them back.`,
-		examples: []string{"dibber replicate recover", "dibber replicate recover --accept-loss", "dibber replicate recover --json"},
-		flags: append([]cli.Flag{
-			&cli.BoolFlag{Name: "accept-loss", Usage: "go on with a store that has lost entries which it had acknowledged", Destination: &o.AcceptLoss},
-		}, storeFlags(&o.Store)...),
-		options: &o, doc: recoverDoc{},
-		run: func(ctx context.Context, _ *output) (doc any, err error) {
-			cfg, err := o.Store.config(e)
-			if err != nil {
-				return nil, err
-			}
-			cfg.AcceptLoss = o.AcceptLoss
-			s, err := openStore(ctx, cfg)
-			if err != nil {
-				return nil, err
-			}
-			defer closing(&err, s.Close)
-			if err := s.Recover(); err != nil {
-				return nil, err
-			}
-			v, err := s.View()
-			if err != nil {
-				return nil, err
-			}
-			defer closing(&err, v.Close)
-			d := recoverDoc{Entries: uint64(v.Len())}
-			err = v.Heads(func(h logstore.Head) error {
-				if h.Mine {
-					d.Logs++
-				}
-				return nil
-			})
-			return d, err
-		},
-	}
-}
-
-func (d recoverDoc) renderText(t *text) {
-	t.line("recovered  own logs %d  entries %d", d.Logs, d.Entries)
-}
-
 // statsDoc sums up a store.
 type statsDoc struct {
 	Store    string `json:"store"`
