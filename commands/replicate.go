@@ -50,7 +50,7 @@ reorder what was said. Entries are Bamboo entries as p2panda writes them. The st
 		examples: []string{"dibber replicate init", "dibber replicate log append notes 'hello'", "dibber replicate verify --repair"},
 		subcommands: []spec{
 			newReplicateInit(e), newReplicateLog(e), newReplicateSync(e), newReplicateRun(e),
-			newReplicateExport(e), newReplicateImport(e), newReplicateVerify(e), newReplicateForks(e), newReplicateRecover(e), newReplicateStats(e),
+			newReplicateExport(e), newReplicateImport(e), newReplicateVerify(e), newReplicateForks(e), newReplicateRecover(e), newReplicateGrant(e), newReplicateStats(e),
 		},
 	}
 }
@@ -120,6 +120,9 @@ func (o *storeOptions) author(e *env, create bool) (key ed25519.PrivateKey, crea
 	}
 	return raw, created, nil
 }
+
+// authorOf is the author whose key it is.
+func authorOf(key ed25519.PrivateKey) bamboo.Author { return bamboo.Author(key[ed25519.SeedSize:]) }
 
 // findLog returns the log that a name stands for: one of one's own by the name it was created with, any by AUTHOR/NUMBER.
 func findLog(v *logstore.View, name string) (logstore.Head, error) {
@@ -213,7 +216,7 @@ func newReplicateInit(e *env) spec {
 			if err != nil {
 				return nil, err
 			}
-			return initDoc{Store: o.Store.dir(e), Author: bamboo.Author(key[ed25519.SeedSize:]).String(), Created: created}, nil
+			return initDoc{Store: o.Store.dir(e), Author: authorOf(key).String(), Created: created}, nil
 		},
 	}
 }

@@ -3,7 +3,6 @@ package commands
 import (
 	"bufio"
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -18,12 +17,14 @@ import (
 
 // admitOptions say whose entries are taken, and how many.
 type admitOptions struct {
-	Authors   []string // keys, or @file
-	Any       bool
-	PerAuthor uint64 // bytes of payload; 0 means any number, as in the next two
-	PerPeer   uint64
-	Total     uint64
-	MinFree   uint64 // bytes; 0 leaves it to the store
+	Authors      []string // keys, or @file
+	Namespaces   []string // keys, or @file
+	Any          bool
+	PerAuthor    uint64 // bytes of payload; 0 means any number, as in the next three
+	PerPeer      uint64
+	PerNamespace uint64
+	Total        uint64
+	MinFree      uint64 // bytes; 0 leaves it to the store
 }
 
 // admitFlags declares the flags of every command that takes entries.
@@ -33,44 +34,54 @@ func admitFlags(o *admitOptions) []cli.Flag {
 	}
 	return []cli.Flag{
 		listFlag(groupStore, "allow-author", "take entries of the author `KEY`, or of those in @FILE; the store's own author and those it has logs of are taken anyway (repeatable)", &o.Authors),
+		listFlag(groupStore, "namespace-key", "take entries of the author `KEY`, and of those that it let write with replicate grant (repeatable, @FILE)", &o.Namespaces),
 		&cli.BoolFlag{Category: groupStore, Name: "accept-any", Usage: "take entries of any author", Destination: &o.Any},
 		bytes("quota-author", "take no more than `BYTES` of payload of one author; 0 means any", &o.PerAuthor),
 		bytes("quota-peer", "take no more than `BYTES` of payload from one peer during the run; 0 means any", &o.PerPeer),
+		bytes("quota-namespace", "take no more than `BYTES` of payload of all authors of one --namespace-key; 0 means any", &o.PerNamespace),
 		bytes("quota-store", "let the store hold no more than `BYTES` of payload; 0 means any", &o.Total),
 		bytes("min-free", "take nothing that leaves less than `BYTES` free on the disk; 0 means 67108864", &o.MinFree),
 	}
 }
 
 func (o *admitOptions) validate() error {
-	if o.Any && len(o.Authors) > 0 {
-		return usagef("--accept-any and --allow-author exclude each other")
+	switch {
+	case o.Any && len(o.Authors)+len(o.Namespaces) > 0:
+		return usagef("--accept-any excludes --allow-author and --namespace-key")
+	case o.PerNamespace > 0 && len(o.Namespaces) == 0:
+		return usagef("--quota-namespace needs --namespace-key")
 	}
-	for _, a := range o.Authors {
+	return errors.Join(checkAuthors("--allow-author", o.Authors), checkAuthors("--namespace-key", o.Namespaces))
+}
+
+// checkAuthors refuses values of a flag that are neither a key nor @file.
+func checkAuthors(flag string, values []string) error {
+	for _, a := range values {
 		if strings.HasPrefix(a, "@") {
 			continue
 		}
 		if _, err := bamboo.ParseAuthor(a); err != nil {
-			return usagef("--allow-author: %w", err)
+			return usagef("%s: %w", flag, err)
 		}
 	}
 	return nil
 }
 
-// authors reads the keys, and the files of keys, that were named.
-func (o *admitOptions) authors() (map[bamboo.Author]bool, error) {
+// authorsOf reads the keys, and the files of keys, that a flag names.
+func authorsOf(flag string, values []string) (map[bamboo.Author]bool, error) {
 	out := make(map[bamboo.Author]bool)
-	for _, a := range o.Authors {
+	for _, a := range values {
 		name, file := strings.CutPrefix(a, "@")
 		if !file {
 			key, err := bamboo.ParseAuthor(a)
 			if err != nil {
-				return nil, usagef("--allow-author: %w", err)
+				return nil, usagef("%s: %w", flag, err)
 			}
 			out[key] = true
 			continue
 		}
 		if err := readAuthors(name, out); err != nil {
-			return nil, fmt.Errorf("--allow-author: %w", err)
+			return nil, fmt.Errorf("%s: %w", flag, err)
 		}
 	}
 	return out, nil
@@ -106,14 +117,17 @@ func (o *admitOptions) replica(ctx context.Context, out *output, store *storeOpt
 		return nil, nil, err
 	}
 	cfg.MinFree = o.MinFree
-	rules := replicate.Rules{PerAuthor: o.PerAuthor, PerPeer: o.PerPeer, Total: o.Total}
-	if !o.Any && (strict || len(o.Authors) > 0) {
-		if rules.Authors, err = o.authors(); err != nil {
+	rules := replicate.Rules{PerAuthor: o.PerAuthor, PerPeer: o.PerPeer, PerNamespace: o.PerNamespace, Total: o.Total}
+	if rules.Namespaces, err = authorsOf("--namespace-key", o.Namespaces); err != nil {
+		return nil, nil, err
+	}
+	if !o.Any && (strict || len(o.Authors)+len(o.Namespaces) > 0) {
+		if rules.Authors, err = authorsOf("--allow-author", o.Authors); err != nil {
 			return nil, nil, err
 		}
 		key, _, err := store.author(out.e, false)
 		if err == nil {
-			rules.Authors[bamboo.Author(key[ed25519.SeedSize:])] = true
+			rules.Authors[authorOf(key)] = true
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return nil, nil, err
 		}

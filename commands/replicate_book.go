@@ -77,7 +77,7 @@ func (b *ownBook) create(_ context.Context, name string) (logDoc, error) {
 	if err != nil {
 		return logDoc{}, err
 	}
-	h, err := b.s.CreateLog(bamboo.Author(key[ed25519.SeedSize:]), name)
+	h, err := b.s.CreateLog(authorOf(key), name)
 	return describeLog(h), err
 }
 
@@ -115,7 +115,7 @@ func (b *ownBook) sign(name string, payloads func() ([]logstore.Payload, error))
 	if err != nil {
 		return doc, err
 	}
-	if h.Author != bamboo.Author(key[ed25519.SeedSize:]) {
+	if h.Author != authorOf(key) {
 		return doc, &failure{Exit: exitRefused, Code: "not_mine", Err: fmt.Errorf("log %q is another author's", name)}
 	}
 	list, err := payloads()

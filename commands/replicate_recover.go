@@ -2,7 +2,6 @@ package commands
 
 import (
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"slices"
@@ -120,7 +119,7 @@ func (o *recoverOptions) fromPeers(ctx context.Context, out *output) (doc any, e
 	if err != nil {
 		return nil, err
 	}
-	author := bamboo.Author(key[ed25519.SeedSize:])
+	author := authorOf(key)
 	n, err := o.Host.open(out, hostDefaults{})
 	if err != nil {
 		return nil, err

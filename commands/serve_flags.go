@@ -170,7 +170,7 @@ func (o *serveOptions) needs(e *env) error {
 		{"--pubsub", o.Pubsub.On, servePubsubKeys()},
 		{"--register", len(o.Register) > 0, []string{"ttl", "record-format"}},
 		{"--dht", o.DHT.On, append(routeKeys(), networkKeys()...)},
-		{"--replicate", o.Replicate, []string{"store", "sync-interval", "allow-author", "accept-any", "quota-author", "quota-peer", "quota-store", "min-free"}},
+		{"--replicate", o.Replicate, []string{"store", "sync-interval", "allow-author", "namespace-key", "accept-any", "quota-author", "quota-namespace", "quota-peer", "quota-store", "min-free"}},
 	} {
 		for _, f := range n.flags {
 			if !n.on && e.named(f) {

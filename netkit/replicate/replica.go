@@ -31,10 +31,16 @@ func (e *RefusedError) Unwrap() error { return ErrRefused }
 
 // Rules say whose entries a replica takes and how many. The zero value takes all.
 type Rules struct {
-	// Authors are those whose entries are taken; nil means everybody's. Logs that are in the store already go on to be taken.
+	// Authors are those whose entries are taken; nil means everybody's, unless there are Namespaces. Logs that are in the store already
+	// go on to be taken.
 	Authors map[bamboo.Author]bool
+	// Namespaces are keys of authors whose entries are taken, and those of every author that they have granted leave to (see
+	// [GrantsHead]) as far as their logs of grants are in the store. An author whose leave they have revoked is not taken any more.
+	Namespaces map[bamboo.Author]bool
 	// PerAuthor is how many bytes of payload the logs of one author may have; zero means any number.
 	PerAuthor uint64
+	// PerNamespace is how many bytes of payload the authors of one namespace may have together; zero means any number.
+	PerNamespace uint64
 	// PerPeer is how many bytes of payload one peer may bring while the replica lives; zero means any number.
 	PerPeer uint64
 	// Total is how many bytes of payload the store may hold; zero means any number.
@@ -46,8 +52,9 @@ const maxPeers = 4096
 
 // Replica is a store that takes part in replication, in any number of sessions at once.
 type Replica struct {
-	Store *logstore.Store
-	rules Rules
+	Store  *logstore.Store
+	rules  Rules
+	grants *grants
 
 	mu      sync.Mutex
 	brought map[string]uint64 // bytes of payload, by peer
@@ -61,7 +68,7 @@ type Replica struct {
 // NewReplica lets a store take part.
 func NewReplica(store *logstore.Store, rules Rules) *Replica {
 	return &Replica{
-		Store: store, rules: rules, brought: make(map[string]uint64),
+		Store: store, rules: rules, grants: newGrants(rules.Namespaces), brought: make(map[string]uint64),
 		promised: make(map[bamboo.Author]uint64), claimed: make(map[bamboo.Hash]chan struct{}),
 		changed: make(chan struct{}, 1),
 	}
@@ -80,10 +87,9 @@ func (r *Replica) Append(key ed25519.PrivateKey, log uint64, payloads ...logstor
 // release.
 func (r *Replica) admit(v *logstore.View, peer string, l logID, size uint64) (reason string, err error) {
 	author := l.author
-	if r.rules.Authors != nil && !r.rules.Authors[author] {
-		if known, err := knows(v, author); err != nil || !known {
-			return fmt.Sprintf("author %s is not allowed", author), err
-		}
+	reason, namespace, err := r.welcome(v, author)
+	if err != nil || reason != "" {
+		return reason, err
 	}
 	if err := r.Store.Space(size); err != nil {
 		return err.Error(), nil
@@ -94,13 +100,21 @@ func (r *Replica) admit(v *logstore.View, peer string, l logID, size uint64) (re
 			return "", err
 		}
 	}
+	together, err := r.together(v, namespace)
+	if err != nil {
+		return "", err
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	for _, member := range together.members {
+		together.held = plus(together.held, r.promised[member])
+	}
 	for _, q := range []struct {
 		what       string
 		most, used uint64
 	}{
 		{"author " + author.String(), r.rules.PerAuthor, plus(held, r.promised[author])},
+		{"namespace " + namespace.String(), together.most, together.held},
 		{"the peer", r.rules.PerPeer, r.brought[peer]},
 		{"the store", r.rules.Total, plus(v.Bytes(), r.total)},
 	} {
@@ -118,6 +132,53 @@ func (r *Replica) admit(v *logstore.View, peer string, l logID, size uint64) (re
 	}
 	r.brought[peer] += size
 	return "", nil
+}
+
+// welcome decides whether entries of an author are taken: "" or why not. The namespace is that by whose leave they are, if any.
+func (r *Replica) welcome(v *logstore.View, author bamboo.Author) (reason string, namespace bamboo.Author, err error) {
+	said, namespace, err := r.grants.about(v, author)
+	if err != nil {
+		return "", namespace, err
+	}
+	known := true
+	if said == unknown {
+		if known, err = knows(v, author); err != nil {
+			return "", namespace, err
+		}
+	}
+	switch {
+	case said == allowed, r.rules.Authors[author], r.rules.Authors == nil && len(r.rules.Namespaces) == 0:
+		return "", namespace, nil
+	case said == revoked:
+		return fmt.Sprintf("the leave of author %s was revoked", author), namespace, nil
+	case !known:
+		return fmt.Sprintf("author %s is not allowed", author), namespace, nil
+	}
+	return "", namespace, nil
+}
+
+// share is what the authors of a namespace have together.
+type share struct {
+	members []bamboo.Author
+	held    uint64 // bytes of payload
+	most    uint64 // 0: any number
+}
+
+// together returns what the authors of a namespace have, if that is bounded.
+func (r *Replica) together(v *logstore.View, namespace bamboo.Author) (out share, err error) {
+	if r.rules.PerNamespace == 0 || namespace == (bamboo.Author{}) {
+		return out, nil
+	}
+	out.most = r.rules.PerNamespace
+	if out.members, err = r.grants.members(v, namespace); err != nil {
+		return out, err
+	}
+	for _, member := range out.members {
+		if err := v.HeadsOf(member, func(h logstore.Head) error { out.held = plus(out.held, h.Bytes); return nil }); err != nil {
+			return out, err
+		}
+	}
+	return out, nil
 }
 
 // release takes back what was admitted; unused are the bytes of it that were not brought.

@@ -71,8 +71,11 @@ func Do(ctx context.Context, n *host.Node, p peer.ID, r *Replica, cfg SyncConfig
 
 // again reports whether a session that ended in order calls for another: it left something for later, or the cursor led nowhere.
 func again(r *Result, cfg SessionConfig, moved bool) bool {
-	if r.Converged || cfg.Compare || cfg.List || r.Refused > 0 || r.RefusedThere > 0 || cfg.NoPull || cfg.NoPush {
+	if r.Converged || cfg.Compare || cfg.List || cfg.NoPull || cfg.NoPush {
 		return false
+	}
+	if r.Refused > 0 || r.RefusedThere > 0 { // what came may have been a grant
+		return moved
 	}
 	return moved || len(r.Forks) > 0 || r.Reconcile.Algo == Cursor.String()
 }
