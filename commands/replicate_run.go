@@ -50,7 +50,24 @@ type runDoc struct {
 	Failed   int             `json:"failed"`
 	Pulled   replicate.Count `json:"pulled"`
 	Pushed   replicate.Count `json:"pushed"`
+	Live     replicate.Count `json:"live"` // that came as they were signed, without a session
 	Root     *string         `json:"root"`
+}
+
+// liveEvent is a run of entries that came as they were signed, and is on disk.
+type liveEvent struct {
+	Peer   peer.ID `json:"peer"` // the neighbour that it came from
+	Author string  `json:"author"`
+	Log    uint64  `json:"log"`
+	From   uint64  `json:"from"`
+	To     uint64  `json:"to"`
+	Bytes  uint64  `json:"bytes"`
+	// StoreMS is how long it took from when it was proven until it was on disk.
+	StoreMS float64 `json:"store_ms"`
+}
+
+func tellLive(out *output, e replicate.Live) {
+	out.emit("live", liveEvent{Peer: e.Via, Author: e.Author.String(), Log: e.Log, From: e.From, To: e.To, Bytes: e.Bytes, StoreMS: millis(e.Stored.Sub(e.Received))}, false)
 }
 
 // sessionEvent is a session that has ended.
@@ -78,8 +95,9 @@ func newReplicateRun(*env) spec {
 	return spec{
 		name: "run", usage: "keep the store in step with those of peers",
 		about: `Keeps connections with each --peer and with peers found by --mdns, or in each --namespace of --register, that take part as
-well. A session is held with each that appears, with all when entries came, and with one of them now and then. Authors that the
-store knows nothing of are refused unless --allow-author or --accept-any says otherwise.`,
+well. Entries are told to them by gossip as they are signed. A session is held with each peer that appears, with those that gossip
+does not reach when entries came, and with one of them now and then. Authors that the store knows nothing of are refused unless
+--allow-author, --namespace-key or --accept-any says otherwise. Meanwhile replicate log goes through this process.`,
 		examples: []string{
 			"dibber replicate run --accept-any",
 			"dibber replicate run --peer @home --peers @peers.txt --allow-author @authors.txt",
@@ -127,7 +145,7 @@ func (o *runOptions) validate(args []string) error {
 }
 
 func runEvents() []event {
-	list := slices.Concat([]event{{"ready", runReady{}}, {"session", sessionEvent{}}}, pandaEvents(), reservationEvents(), registrationEvents())
+	list := slices.Concat([]event{{"ready", runReady{}}, {"session", sessionEvent{}}, {"live", liveEvent{}}}, pandaEvents(), reservationEvents(), registrationEvents())
 	for _, kind := range peeringKinds() {
 		list = append(list, event{"peer." + string(kind), peerLine{}})
 	}
@@ -177,14 +195,14 @@ func (o *runOptions) run(ctx context.Context, out *output) (doc any, err error) 
 		defer closing(&err, panda.Close)
 	}
 	result := runDoc{Peer: new(n.ID())}
-	sessions := make(chan replicate.Event, 64)
+	events := make(chan serve.Event, 64)
 	cfg.On = func(e serve.Event) {
-		if e.Replicated == nil {
+		if e.Replicated == nil && e.Lived == nil {
 			tellServe(out, e)
 			return
 		}
 		select {
-		case sessions <- *e.Replicated:
+		case events <- e:
 		case <-ctx.Done():
 		}
 	}
@@ -209,9 +227,9 @@ func (o *runOptions) run(ctx context.Context, out *output) (doc any, err error) 
 	out.event("ready", ready)
 	for {
 		select {
-		case e := <-sessions:
+		case e := <-events:
 			result.add(e)
-			tellSession(out, e)
+			tellServe(out, e)
 		case <-ctx.Done():
 			root, err := rootOf(r)
 			result.Root = known(root)
@@ -220,7 +238,13 @@ func (o *runOptions) run(ctx context.Context, out *output) (doc any, err error) 
 	}
 }
 
-func (d *runDoc) add(e replicate.Event) {
+func (d *runDoc) add(event serve.Event) {
+	if l := event.Lived; l != nil {
+		d.Live.Entries += int(l.To - l.From + 1)
+		d.Live.Bytes += l.Bytes
+		return
+	}
+	e := event.Replicated
 	d.Sessions++
 	if e.Err != nil {
 		d.Failed++
@@ -264,6 +288,6 @@ func (d runDoc) quiet() string {
 }
 
 func (d runDoc) renderText(t *text) {
-	t.line("sessions %d, failed %d  pulled %d entries (%s)  pushed %d entries (%s)", d.Sessions, d.Failed,
-		d.Pulled.Entries, sizeText(d.Pulled.Bytes), d.Pushed.Entries, sizeText(d.Pushed.Bytes))
+	t.line("sessions %d, failed %d  pulled %d entries (%s)  pushed %d entries (%s)  live %d entries (%s)", d.Sessions, d.Failed,
+		d.Pulled.Entries, sizeText(d.Pulled.Bytes), d.Pushed.Entries, sizeText(d.Pushed.Bytes), d.Live.Entries, sizeText(d.Live.Bytes))
 }

@@ -30,7 +30,7 @@ func serveEvents() []event {
 	} {
 		list = append(list, event{"relay." + string(kind), relayedLine{}})
 	}
-	list = append(list, event{"punch.ended", punchLine{}}, event{"session", sessionEvent{}}, event{"blocks.corrupt", corruptLine{}}, event{"blocks.provided", providedLine{}})
+	list = append(list, event{"punch.ended", punchLine{}}, event{"session", sessionEvent{}}, event{"live", liveEvent{}}, event{"blocks.corrupt", corruptLine{}}, event{"blocks.provided", providedLine{}})
 	list = append(list, routeEvents()...)
 	for _, kind := range peeringKinds() {
 		list = append(list, event{"peer." + string(kind), peerLine{}})
@@ -86,6 +86,8 @@ func tellServe(out *output, e serve.Event) {
 		tellRoute(out, *e.Routed)
 	case e.Gossip != nil:
 		tellGossip(out, *e.Gossip)
+	case e.Lived != nil:
+		tellLive(out, *e.Lived)
 	case e.Found != nil:
 		out.event("peer."+string(e.Found.Kind), foundLine(*e.Found))
 	default:

@@ -27,6 +27,8 @@ type follower struct {
 	due    map[peer.ID]bool // peers to begin a session with
 	busy   map[peer.ID]bool
 	ended  chan peer.ID
+	begin  *time.Timer
+	armed  bool // begin will fire
 }
 
 // follow runs until the service ends.
@@ -48,29 +50,31 @@ func (f *follower) run(every time.Duration) {
 	defer sessions.Wait()
 	round := time.NewTimer(spread(every))
 	defer round.Stop()
-	begin := time.NewTimer(settle)
-	defer begin.Stop()
+	f.begin = time.NewTimer(settle)
+	f.armed = true
+	defer f.begin.Stop()
+	behind, spreading := f.gossip()
 	for {
 		select {
 		case <-f.s.ctx.Done():
 			return
 		case e := <-f.events.Out():
 			if p, ok := f.appeared(e); ok {
-				f.due[p] = true
-				begin.Reset(settle)
+				f.want(p)
 			}
 		case <-f.s.replica.changes():
-			for _, p := range f.fit() {
-				f.due[p] = true
-			}
-			begin.Reset(settle)
+			f.want(f.fit()...)
+		case p := <-behind:
+			f.want(p)
+		case <-spreading:
+			f.want(f.unreached()...)
 		case <-round.C:
 			if fit := f.fit(); len(fit) > 0 {
-				f.due[fit[rand.IntN(len(fit))]] = true
-				begin.Reset(0)
+				f.want(fit[rand.IntN(len(fit))])
 			}
 			round.Reset(spread(every))
-		case <-begin.C:
+		case <-f.begin.C:
+			f.armed = false
 			for p := range f.due {
 				if f.busy[p] {
 					continue
@@ -88,10 +92,40 @@ func (f *follower) run(every time.Duration) {
 		case p := <-f.ended:
 			delete(f.busy, p)
 			if f.due[p] {
-				begin.Reset(settle)
+				f.want(p)
 			}
 		}
 	}
+}
+
+// want has sessions held soon. What is wanted meanwhile does not put them off.
+func (f *follower) want(peers ...peer.ID) {
+	for _, p := range peers {
+		f.due[p] = true
+	}
+	if !f.armed && len(peers) > 0 {
+		f.armed = true
+		f.begin.Reset(settle)
+	}
+}
+
+// gossip returns what live messages call for; nil without them.
+func (f *follower) gossip() (behind <-chan peer.ID, spread <-chan struct{}) {
+	if f.s.live == nil {
+		return nil, nil
+	}
+	return f.s.live.behind, f.s.live.spread
+}
+
+// unreached are the peers that take part and get no live messages.
+func (f *follower) unreached() (out []peer.ID) {
+	reached := f.s.live.reaches()
+	for _, p := range f.fit() {
+		if !reached[p] {
+			out = append(out, p)
+		}
+	}
+	return out
 }
 
 // spread is a time between two thirds and four thirds of d.

@@ -47,7 +47,7 @@ type grants struct {
 // granted is what the log of one namespace says.
 type granted struct {
 	log    uint64
-	read   uint64 // number of the last entry that was read; 0: no log was found
+	read   uint64                 // number of the last entry that was read; 0: no log was found
 	allows map[bamboo.Author]bool // false: revoked
 }
 

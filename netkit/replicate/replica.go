@@ -63,6 +63,7 @@ type Replica struct {
 	total    uint64
 	claimed  map[bamboo.Hash]chan struct{} // files on their way
 	changed  chan struct{}                 // entries came; of length 1
+	told     chan<- []logstore.Record      // entries signed here; nil: nobody tells of them
 }
 
 // NewReplica lets a store take part.
@@ -77,10 +78,25 @@ func NewReplica(store *logstore.Store, rules Rules) *Replica {
 // Append signs entries and adds them to a log of the key's author (see [logstore.Store.Append]), and has them told to peers.
 func (r *Replica) Append(key ed25519.PrivateKey, log uint64, payloads ...logstore.Payload) ([]logstore.Record, error) {
 	records, err := r.Store.Append(key, log, payloads...)
-	if len(records) > 0 {
+	if len(records) == 0 {
+		return records, err
+	}
+	r.mu.Lock()
+	told := r.told
+	r.mu.Unlock()
+	select {
+	case told <- records:
+	default: // nobody does, or not now
 		r.change()
 	}
 	return records, err
+}
+
+// push has entries that are signed told to whoever reads the channel; nil means nobody.
+func (r *Replica) push(told chan<- []logstore.Record) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.told = told
 }
 
 // admit decides whether a peer may bring size bytes of payload to a log. It returns why not, or "". What was admitted counts until

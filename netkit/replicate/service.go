@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"dibber/netkit/gossip"
 	"dibber/netkit/host"
 	"dibber/netkit/wire"
 
@@ -30,8 +31,13 @@ type Config struct {
 	Burst int
 	// Idle is how long one frame may take to come, or to be taken; zero means a minute.
 	Idle time.Duration
+	// Gossip carries entries to those who take part, on [LiveTopic], as they are signed; nil leaves it to sessions. It must outlive the
+	// service.
+	Gossip *gossip.Service
 	// On is told of every session that has ended, by several goroutines; nil means nobody. It must not block.
 	On func(Event)
+	// OnLive is told of every run of entries that came by Gossip, one at a time; nil means nobody. It must not block.
+	OnLive func(Live)
 }
 
 // Event is a session that has ended.
@@ -80,6 +86,7 @@ type Service struct {
 	cfg     Config
 	limiter *wire.Limiter[peer.ID]
 	sets    *wire.Service
+	live    *live           // nil without gossip
 	ctx     context.Context //nolint:containedctx // it ends with the service
 	cancel  context.CancelFunc
 
@@ -98,11 +105,13 @@ func New(n *host.Node, r *Replica, cfg Config) (*Service, error) {
 		n: n, replica: r, cfg: cfg, ctx: ctx, cancel: cancel, of: make(map[peer.ID]int),
 		limiter: wire.NewLimiter[peer.ID](cfg.Rate, cfg.Burst, ratePeers),
 	}
-	if cfg.Every > 0 {
-		if err := s.follow(cfg.Every); err != nil {
-			cancel()
-			return nil, err
-		}
+	err := s.startLive()
+	if err == nil && cfg.Every > 0 {
+		err = s.follow(cfg.Every)
+	}
+	if err != nil {
+		cancel()
+		return nil, errors.Join(err, s.end())
 	}
 	n.SetStreamHandler(Protocol, s.handle)
 	s.serveSets()
@@ -120,8 +129,17 @@ func (s *Service) Close() error {
 	s.mu.Unlock()
 	s.cancel()
 	s.n.RemoveStreamHandler(SetProtocol)
+	return errors.Join(s.end(), s.sets.Close())
+}
+
+// end waits for everything that runs, and leaves the topic.
+func (s *Service) end() error {
 	s.running.Wait()
-	return s.sets.Close()
+	if s.live == nil {
+		return nil
+	}
+	s.replica.push(nil)
+	return s.live.close()
 }
 
 // handle takes one stream, if there is room for it.

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"dibber/netkit/gossip"
+	"dibber/netkit/replicate"
 )
 
 // ErrNoPubsub means that a node does not speak gossip.
@@ -18,6 +19,9 @@ func (s *Server) startPubsub() error {
 	cfg.Trusted = slices.Clone(cfg.Trusted)
 	for _, p := range s.cfg.Peers {
 		cfg.Trusted = append(cfg.Trusted, p.ID)
+	}
+	if allowed := cfg.Topics; allowed != nil && s.cfg.Replicate != nil {
+		cfg.Topics = func(name string) bool { return name == replicate.LiveTopic || allowed(name) }
 	}
 	cfg.On = func(e gossip.Event) { s.tell(Event{Gossip: &e}) }
 	g, err := gossip.New(s.n, cfg)

@@ -118,7 +118,8 @@ type Registration struct {
 	Format    rendezvous.Format // flavours of the record
 }
 
-// Replicate says which replica is kept in step, and how. The On of its Config is ignored.
+// Replicate says which replica is kept in step, and how. On, OnLive and Gossip of its Config are ignored: entries go by gossip as
+// they are signed.
 type Replicate struct {
 	Replica *replicate.Replica
 	Config  replicate.Config
@@ -141,6 +142,7 @@ type Event struct {
 	Provided     *ProvideEvent              // a CID that the network of the hash table was told of
 	Routed       *route.Event               // the node's part in the network of the hash table
 	Gossip       *gossip.Event              // of topics
+	Lived        *replicate.Live            // entries that came as they were signed
 }
 
 // turnedAway is how long a peer that abused a role is kept out.
@@ -234,7 +236,10 @@ func (s *Server) startServers() error {
 		s.perf = perf.New(s.n, *s.cfg.Perf)
 		s.add(&s.forAll, RolePerf, s.perf.Close)
 	}
-	return errors.Join(s.startReplicate(), s.startBlocks(), s.startPubsub())
+	if err := errors.Join(s.startBlocks(), s.startPubsub()); err != nil {
+		return err
+	}
+	return s.startReplicate() // which may use its gossip, and ends first
 }
 
 func (s *Server) startMDNS() error {

@@ -9,6 +9,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -72,10 +73,16 @@ func serve(dir string) error {
 	if err != nil {
 		return err
 	}
-	s, err := replicate.New(n, replicate.NewReplica(store, replicate.Rules{}), replicate.Config{Every: -1, Rate: 1000, Burst: 1000})
+	g, err := newGossip(n)
 	if err != nil {
 		return err
 	}
+	var came journal
+	s, err := replicate.New(n, replicate.NewReplica(store, replicate.Rules{}), replicate.Config{Every: -1, Rate: 1000, Burst: 1000, Gossip: g, OnLive: came.note})
+	if err != nil {
+		return err
+	}
+	n.SetStreamHandler(arrivals, came.answer)
 	n.SetStreamHandler(sink, func(st network.Stream) {
 		if err := land(st, filepath.Join(dir, "bare")); err != nil {
 			_ = st.Reset() // the other side learns that it failed
@@ -86,7 +93,7 @@ func serve(dir string) error {
 		return err
 	}
 	fmt.Println(peakMiB())
-	if err := s.Close(); err != nil {
+	if err := errors.Join(s.Close(), g.Close()); err != nil {
 		return err
 	}
 	if err := n.Close(); err != nil {
@@ -180,7 +187,10 @@ func run(ctx context.Context, entries, mib, turns int) (bool, error) {
 	}
 	defer os.RemoveAll(dir) // it is a temporary folder either way
 	var all []limit
-	parts := []func() ([]limit, error){verification}
+	parts := []func() ([]limit, error){
+		verification,
+		func() ([]limit, error) { return pushed(ctx, filepath.Join(dir, "live")) },
+	}
 	if mib > 0 {
 		parts = append(parts,
 			func() ([]limit, error) { return files(ctx, filepath.Join(dir, "64k"), 64<<10, mib, turns) },
