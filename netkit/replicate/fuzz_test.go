@@ -2,6 +2,7 @@ package replicate
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"io"
 	"testing"
@@ -96,6 +97,37 @@ func inMemory(t testing.TB, fs vfs.FS) *Replica {
 		}
 	})
 	return NewReplica(s, Rules{})
+}
+
+// FuzzLive holds the same of live messages, and that nothing is stored that no author signed.
+func FuzzLive(f *testing.F) {
+	run := branch(f, 1, nil, 3, "text")
+	for n := range run {
+		message, _ := encodeLive(run[:n+1])
+		f.Add(message)
+	}
+	f.Add([]byte{liveVersion, 1})
+	f.Add(binary.AppendUvarint([]byte{liveVersion}, 1<<40))
+	r := inMemory(f, vfs.NewMem())
+	f.Fuzz(func(t *testing.T, message []byte) {
+		records, err := decodeLive(message)
+		if err != nil {
+			if !errors.Is(err, ErrProtocol) {
+				t.Errorf("%x: %v", message, err)
+			}
+			return
+		}
+		if again, n := encodeLive(records); n == len(records) && !bytes.Equal(again, message) {
+			t.Errorf("%x is encoded as %x", message, again)
+		}
+		if _, w, added, err := r.hear("", message); added > 0 {
+			if err := bamboo.VerifySignatures([]bamboo.Signed{records[len(records)-1].Signed}); err != nil || w != liveNext {
+				t.Errorf("worth %d, %v", w, err)
+			}
+		} else if err != nil && w != liveNext {
+			t.Error(err)
+		}
+	})
 }
 
 // FuzzSession plays made-up frames to a replica: it neither panics nor hangs nor stores what is not proven.

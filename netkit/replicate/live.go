@@ -54,7 +54,7 @@ func decodeLive(message []byte) ([]logstore.Record, error) {
 		}
 		var err error
 		if r.Signed, err = bamboo.Parse(raw); err != nil {
-			return nil, err
+			return nil, broken("an entry of a live message: %v", err)
 		}
 		if r.PayloadSize <= logstore.InlineMax {
 			if r.Payload = d.bytes(int(r.PayloadSize)); r.Payload == nil {
@@ -147,6 +147,17 @@ func (r *Replica) proven(v *logstore.View, height uint64, run []logstore.Record,
 		return liveAhead
 	}
 	return liveBad
+}
+
+// hear takes a message that came, if it is the next of its log. added is how many entries were stored.
+func (r *Replica) hear(from string, message []byte) (run []logstore.Record, w worth, added int, err error) {
+	if run, err = decodeLive(message); err != nil {
+		return nil, liveBad, 0, err
+	}
+	if w, err = r.judge(from, run); err == nil && w == liveNext {
+		added, err = r.takeLive(from, run)
+	}
+	return run, w, added, err
 }
 
 // takeLive stores a run that was found to be the next.

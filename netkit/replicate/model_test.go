@@ -19,10 +19,17 @@ type world struct {
 	disks  []*vfs.MemFS
 	peers  []*Replica
 	side   []int // of the partition
+	mail   []letter
 }
 
-// TestConvergence lets peers write and meet in random order, with partitions, cuts at every place, repetitions, both sides of a pair at
-// once and crashes that lose what was not on disk. In the end, when all can reach each other, all hold the same, and everything that was
+// letter is a live message on its way.
+type letter struct {
+	to      int
+	message []byte
+}
+
+// TestConvergence lets peers write, tell each other and meet in random order, with partitions, cuts at every place, live messages that
+// are lost, repeated and overtaken, both sides of a pair at once and crashes that lose what was not on disk. In the end, when all can reach each other, all hold the same, and everything that was
 // ever written.
 func TestConvergence(t *testing.T) {
 	for seed := range uint64(rounds) {
@@ -35,11 +42,13 @@ func TestConvergence(t *testing.T) {
 			written := make([]int, len(w.peers))
 			for range 60 {
 				i := w.random.IntN(len(w.peers))
-				switch w.random.IntN(8) {
+				switch w.random.IntN(10) {
 				case 0, 1:
 					n := 1 + w.random.IntN(300)
-					write(t, w.peers[i].Store, i+1, n, 1+w.random.IntN(600))
+					w.tell(i, write(t, w.peers[i].Store, i+1, n, 1+w.random.IntN(600)), uint64(n))
 					written[i] += n
+				case 8, 9:
+					w.deliver(1 + w.random.IntN(8))
 				case 2:
 					w.crash(i)
 				case 3:
@@ -73,6 +82,45 @@ func (w *world) meet(i, j int) {
 	for _, r := range []outcome{ra, rb} {
 		if errors.Is(r.err, ErrProtocol) || len(r.Forks) > 0 {
 			w.t.Fatalf("honest peers: %v, forks %v", r.err, r.Forks)
+		}
+	}
+}
+
+// tell sends what a peer has signed last to those who can hear it, now or later, not at all or twice.
+func (w *world) tell(i int, h logstore.Head, n uint64) {
+	var records []logstore.Record
+	see(w.t, w.peers[i].Store, func(v *logstore.View) {
+		err := v.Run(h.Author, h.Log, h.Height-n+1, h.Height, func(r logstore.Record) error {
+			records = append(records, r)
+			return nil
+		})
+		if err != nil {
+			w.t.Fatal(err)
+		}
+	})
+	for len(records) > 0 {
+		message, k := encodeLive(records)
+		records = records[k:]
+		for j := range w.peers {
+			if j == i || w.side[j] != w.side[i] {
+				continue
+			}
+			for range w.random.IntN(3) {
+				w.mail = append(w.mail, letter{j, message})
+			}
+		}
+	}
+	w.deliver(w.random.IntN(8))
+}
+
+// deliver lets some messages arrive, in any order.
+func (w *world) deliver(n int) {
+	for range min(n, len(w.mail)) {
+		k := w.random.IntN(len(w.mail))
+		m := w.mail[k]
+		w.mail = slices.Delete(w.mail, k, k+1)
+		if _, worth, _, err := w.peers[m.to].hear("", m.message); err != nil || worth == liveBad || worth == liveBarred {
+			w.t.Fatalf("honest peers: a message is worth %d, %v", worth, err)
 		}
 	}
 }

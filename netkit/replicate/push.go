@@ -155,21 +155,9 @@ func (l *live) receive() {
 
 // take stores a message's entries, or asks who sent it for those before.
 func (l *live) take(m gossip.Message) {
-	run, err := decodeLive(m.Data)
-	if err != nil {
-		return // it was validated
-	}
-	switch w, err := l.s.replica.judge(string(m.Via), run); {
-	case err != nil || w == liveAhead:
-		l.ask(m.Via)
-		return
-	case w != liveNext:
-		return
-	}
-	added, err := l.s.replica.takeLive(string(m.Via), run)
-	if err != nil {
-		l.ask(m.Via) // a session says what is wrong
-		return
+	run, w, added, err := l.s.replica.hear(string(m.Via), m.Data)
+	if err != nil || w == liveAhead {
+		l.ask(m.Via) // a session gets what is missing, or says what is wrong
 	}
 	if added == 0 {
 		return
