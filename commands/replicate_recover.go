@@ -127,9 +127,10 @@ func (o *recoverOptions) fromPeers(ctx context.Context, out *output) (doc any, e
 	defer closing(&err, n.Close)
 	defer o.Host.punching(n)()
 	d := recoverDoc{Pulled: &replicate.Count{}}
-	reached, failed := o.dial(ctx, out, n, find, targets)
+	reached, failed := o.dial(ctx, out, n, find, targets, &d)
 	if len(reached) == 0 {
-		return nil, errors.Join(failed...)
+		d.stopped = true
+		return d, errors.Join(failed...)
 	}
 	cfg, err := o.Store.config(out.e)
 	if err != nil {
@@ -159,7 +160,7 @@ func (o *recoverOptions) fromPeers(ctx context.Context, out *output) (doc any, e
 }
 
 // dial reaches the targets that can be reached.
-func (o *recoverOptions) dial(ctx context.Context, out *output, n *host.Node, find finder, targets []addr.Target) (reached []peer.ID, failed []error) {
+func (o *recoverOptions) dial(ctx context.Context, out *output, n *host.Node, find finder, targets []addr.Target, d *recoverDoc) (reached []peer.ID, failed []error) {
 	for _, t := range targets {
 		err := find.complete(ctx, n, &t)
 		if err == nil {
@@ -168,7 +169,7 @@ func (o *recoverOptions) dial(ctx context.Context, out *output, n *host.Node, fi
 		}
 		if err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", t.ID, err))
-			out.event("peer", recoverPeer{Peer: t.ID, Error: errorText(err)})
+			d.add(out, t.ID, replicate.Result{}, err)
 			continue
 		}
 		reached = append(reached, t.ID)
