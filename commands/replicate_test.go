@@ -109,6 +109,8 @@ func TestDocumentsOfLogs(t *testing.T) {
 		{"log.append", "replicate log append notes hello"},
 		{"log.ls", "replicate log ls"},
 		{"log.cat", "replicate log cat notes"},
+		{"log.tail", "replicate log tail notes"},
+		{"grant", "replicate grant"},
 		{"verify", "replicate verify"},
 		{"forks", "replicate forks"},
 		{"recover", "replicate recover"},

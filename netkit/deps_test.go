@@ -30,11 +30,12 @@ func rows() [][]string {
 	return [][]string{
 		{"addr", "identity", "wire", "store", "retry", "nat", "negentropy", "control", "bamboo", "logstore"},
 		{"host"},
-		{"rendezvous", "relay", "dialback", "reach", "mdns", "ping", "pipe", "perf", "vantage", "portmap", "replicate", "p2panda", "blocks", "route", "gossip", "letter"},
+		{"rendezvous", "relay", "dialback", "reach", "mdns", "ping", "pipe", "perf", "vantage", "portmap", "p2panda", "blocks", "route", "gossip", "letter"},
 		{"natcheck"},
 		{"punch"},
 		{"discover"},
 		{"dial"},
+		{"replicate"},
 		{"peering"},
 		{"serve"},
 	}

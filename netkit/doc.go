@@ -7,10 +7,10 @@
 //	      bamboo logstore                           entries of signed logs, and a store of them
 //	host                                            Config → *host.Node, the one place that builds libp2p hosts
 //	L1    rendezvous relay dialback reach           one protocol each
-//	      mdns ping pipe perf vantage portmap replicate
-//	      p2panda blocks route gossip letter
-//	L2    natcheck punch discover dial peering serve
-//	                                                what a person asks for, composed of the above
+//	      mdns ping pipe perf vantage portmap p2panda
+//	      blocks route gossip letter
+//	L2    natcheck punch discover dial replicate    what a person asks for, composed of the above
+//	      peering serve
 //	      natlab netns                              a simulated internet, and namespaces of the kernel on it: for tests only
 //
 // # The rule

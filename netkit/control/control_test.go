@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -270,5 +272,110 @@ func TestClientOfSomethingElse(t *testing.T) {
 	cancel()
 	if err := (control.Client{Socket: s.Socket()}).Do(ctx, "GET", "/text", nil, new(any)); !errors.Is(err, context.Canceled) {
 		t.Errorf("after the end of the context: %v", err)
+	}
+}
+
+// TestStream sends a body of any length and takes the answer as it comes; one that is cut is told from one that ends.
+func TestStream(t *testing.T) {
+	cut := errors.New("no more")
+	first := make(chan struct{})
+	s := serve(t, control.Config{Dir: t.TempDir(), Concurrent: 4, Verbs: []control.Verb{
+		{Pattern: "POST /count", Stream: func(_ context.Context, _ control.Call, body io.Reader, w io.Writer) error {
+			n, err := io.Copy(io.Discard, body)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprint(w, n)
+			return err
+		}},
+		{Pattern: "GET /cut", Query: []string{"after"}, Stream: func(_ context.Context, c control.Call, _ io.Reader, w io.Writer) error {
+			if c.Value("after") != "" {
+				if _, err := io.WriteString(w, "some"); err != nil {
+					return err
+				}
+			}
+			return cut
+		}},
+		{Pattern: "GET /forever", Stream: func(ctx context.Context, _ control.Call, _ io.Reader, w io.Writer) error {
+			if _, err := io.WriteString(w, "begun"); err != nil {
+				return err
+			}
+			first <- struct{}{}
+			<-ctx.Done()
+			return ctx.Err()
+		}},
+		{Pattern: "GET /nothing", Stream: func(context.Context, control.Call, io.Reader, io.Writer) error { return nil }},
+	}})
+	c := control.Client{Socket: s.Socket()}
+	take := func(method, path string, body io.Reader) (string, error) {
+		got, err := c.Stream(t.Context(), method, path, body)
+		if err != nil {
+			return "", err
+		}
+		defer got.Close()
+		data, err := io.ReadAll(got)
+		return string(data), err
+	}
+	if got, err := take("POST", "/count", strings.NewReader(strings.Repeat("x", 1<<20))); err != nil || got != "1048576" {
+		t.Errorf("%s, %v", got, err)
+	}
+	if got, err := take("GET", "/cut?after=1", nil); !errors.Is(err, io.ErrUnexpectedEOF) || got != "some" {
+		t.Errorf("%s, %v", got, err)
+	}
+	for path, code := range map[string]string{"/cut": "internal", "/cut?before=1": "usage"} {
+		_, err := take("GET", path, nil)
+		if why := new(control.Error); !errors.As(err, &why) || why.Code != code {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	if got, err := take("GET", "/nothing", nil); err != nil || got != "" {
+		t.Errorf("%q, %v", got, err)
+	}
+	// As many as may are served, and one more is refused; that others can still be asked is what the rest is for.
+	var open []io.ReadCloser
+	for range 2 {
+		got, err := c.Stream(t.Context(), "GET", "/forever", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer got.Close()
+		open = append(open, got)
+		<-first
+	}
+	_, err := take("GET", "/nothing", nil)
+	if why := new(control.Error); !errors.As(err, &why) || why.Code != "busy" {
+		t.Errorf("%v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if data, err := io.ReadAll(open[0]); !errors.Is(err, io.ErrUnexpectedEOF) || string(data) != "begun" {
+		t.Errorf("%s, %v", data, err)
+	}
+}
+
+// TestCopiedPointer leaves alone the socket of another folder to which a copied pointer leads.
+func TestCopiedPointer(t *testing.T) {
+	runtime := t.TempDir()
+	long := func() string {
+		dir := filepath.Join(t.TempDir(), strings.Repeat("d", 100))
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		return dir
+	}
+	from, to := long(), long()
+	s := serve(t, control.Config{Dir: from, Runtime: runtime, Verbs: verbs()})
+	data, err := os.ReadFile(filepath.Join(from, "control.path"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(to, "control.path"), data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	serve(t, control.Config{Dir: to, Runtime: runtime})
+	var got map[string]string
+	if err := (control.Client{Socket: s.Socket()}).Do(t.Context(), "GET", "/hello?to=you", nil, &got); err != nil || got["hello"] != "you" {
+		t.Errorf("%v, %v", got, err)
 	}
 }

@@ -30,7 +30,10 @@ func (s *Service) stream(v Verb, w http.ResponseWriter, r *http.Request) {
 		_ = c.control.SetWriteDeadline(time.Now().Add(answerTimeout)) // without one it takes as long as it takes
 		reply(w, nil, err)
 	default:
-		panic(http.ErrAbortHandler) // the other side must not take what it got for all
+		// The other side must not take what it got for all.
+		if conn, _, err := c.control.Hijack(); err == nil {
+			_ = conn.Close() // it is given up
+		}
 	}
 }
 
