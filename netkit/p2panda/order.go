@@ -16,7 +16,8 @@ type step struct {
 
 // lacking returns the entries of a document that a peer with these heights lacks, in an order in which a node takes them: each behind
 // what it builds on, and one deletion last, since nothing is taken after it. What cannot stand there is withheld: entries
-// that build on something that is not here, that are no operations of the document, or whose signatures do not verify.
+// that build on something that is not here, that are no operations of the document or not of their schema's shape, or whose
+// signatures do not verify.
 func (x *index) lacking(doc *document, heights map[LogID]uint64) ([]Place, error) {
 	if !slices.ContainsFunc(doc.logs, func(l LogID) bool { return heights[l] < x.logs[l].height }) {
 		return nil, nil
@@ -72,6 +73,10 @@ func (x *index) steps(doc *document, log LogID) ([]step, error) {
 	if err != nil {
 		return nil, err
 	}
+	looks, err := x.shapeOf(doc.schema)
+	if err != nil {
+		return nil, err
+	}
 	var out []step
 	bad := false
 	err = x.store.Run(log, 1, proven, func(r Record) error {
@@ -79,7 +84,7 @@ func (x *index) steps(doc *document, log LogID) ([]step, error) {
 			return nil
 		}
 		o, err := bamboo.DecodeOperation(r.Operation)
-		if err != nil || o.Schema != doc.schema || o.Action == bamboo.Create && r.ID != doc.id {
+		if err != nil || o.Schema != doc.schema || o.Action == bamboo.Create && r.ID != doc.id || !looks.takes(&o) {
 			bad = true
 			return nil
 		}

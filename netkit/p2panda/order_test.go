@@ -12,7 +12,7 @@ import (
 // What cannot be sent so that a node takes it is withheld, with all that builds on it; the rest goes.
 func TestWithheld(t *testing.T) {
 	a, b := newAuthor(t, 1), newAuthor(t, 2)
-	note, _ := a.schema("note")
+	note, definition := a.schema("note")
 	doc := a.create(note, map[string]any{"text": "1"})
 	two := a.update(doc, doc.ID)
 	missing := b.update(doc, two.ID)
@@ -30,10 +30,20 @@ func TestWithheld(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	more := newAuthor(t, 9).create(note, map[string]any{"text": "1", "more": "2"})
+	typed := newAuthor(t, 10).create(note, map[string]any{"text": int64(1)})
+	typedLater := newAuthor(t, 11).write(doc.ID, bamboo.Operation{Action: bamboo.Update, Schema: note, Previous: []bamboo.Hash{two.ID}, Fields: map[string]any{"txt": "3"}})
+	onIt := newAuthor(t, 12).update(doc, typedLater.ID)
+	defined := func(records ...Record) []Record { return append(slices.Clone(definition), records...) }
 	for name, c := range map[string]struct {
 		held, want []Record
 		heights    map[LogID]uint64
 	}{
+		"a field too many":        {defined(more, doc), []Record{doc}, nil},
+		"a field of another type": {defined(typed, doc), []Record{doc}, nil},
+		"an unknown field later":  {defined(doc, two, typedLater, onIt), []Record{doc, two}, nil},
+		"the schema is not here":  {[]Record{doc, typedLater, two}, []Record{doc, two, typedLater}, nil},
+		"half of it is":           {[]Record{definition[1], typed}, []Record{typed}, nil},
 		"all there":               {[]Record{doc, two, missing, three, four}, []Record{doc, two, missing, three, four}, nil},
 		"previous is not here":    {[]Record{doc, two, three, four}, []Record{doc, two}, nil},
 		"creation is not here":    {[]Record{missing}, nil, nil},
