@@ -98,7 +98,7 @@ func (o *syncOptions) overStdio(ctx context.Context, out *output) (doc any, err 
 	defer st.stop()
 	stop := context.AfterFunc(ctx, func() { _ = st.Reset() }) // returns nil always
 	defer stop()
-	cfg := o.session(out)
+	cfg := o.session(out, func() string { return "" })
 	if cfg.Dialled, err = replicate.Toss(st); err != nil {
 		return nil, cutShort(err)
 	}

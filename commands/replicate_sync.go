@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"dibber/netkit/addr"
@@ -163,8 +164,8 @@ func (o *syncOptions) validate(args []string) error {
 // progressEvery is how often progress is told at most.
 const progressEvery = 100 * time.Millisecond
 
-// session is what a session is to do.
-func (o *syncOptions) session(out *output) replicate.SessionConfig {
+// session is what a session is to do, over a path that is known when it runs; "" is none.
+func (o *syncOptions) session(out *output, path func() string) replicate.SessionConfig {
 	cfg := replicate.SessionConfig{
 		NoPull: o.Dir == "push", NoPush: o.Dir == "pull", Compare: o.VerifyOnly, List: o.DryRun,
 		Algo: map[string]replicate.Algo{"auto": replicate.Auto, "cursor": replicate.Cursor, "vector": replicate.Vector, "rbsr": replicate.Ranges}[o.Algo],
@@ -176,14 +177,7 @@ func (o *syncOptions) session(out *output) replicate.SessionConfig {
 		}
 		told = time.Now()
 		out.event("progress", p)
-		done := uint64(p.Pulled.Entries + p.Pushed.Entries)
-		passed := time.Since(started).Seconds()
-		left := ""
-		if all := p.Have + p.Need; done > 0 && all > done {
-			left = fmt.Sprintf("  %.0f s left", passed/float64(done)*float64(all-done))
-		}
-		out.status("%d of %d entries  %s  %s/s%s", done, p.Have+p.Need, sizeText(p.Pulled.Bytes+p.Pushed.Bytes),
-			sizeText(uint64(float64(p.Pulled.Bytes+p.Pushed.Bytes)/max(passed, 0.001))), left)
+		out.status("%s", progressLine(p, time.Since(started), path()))
 	}
 	if o.PrintMissing {
 		cfg.OnMissing = func(m replicate.Missing) {
@@ -195,6 +189,28 @@ func (o *syncOptions) session(out *output) replicate.SessionConfig {
 		}
 	}
 	return cfg
+}
+
+// barWidth is how many characters the bar of progress has.
+const barWidth = 20
+
+// progressLine shows how far a session has come after some time.
+func progressLine(p replicate.Progress, passed time.Duration, path string) string {
+	done, all := uint64(p.Pulled.Entries+p.Pushed.Entries), p.Have+p.Need
+	bytes := p.Pulled.Bytes + p.Pushed.Bytes
+	filled := 0
+	if all > 0 {
+		filled = int(barWidth * min(done, all) / all)
+	}
+	line := fmt.Sprintf("[%s%s] %d of %d entries  %s  %s/s", strings.Repeat("#", filled), strings.Repeat(".", barWidth-filled), done, all,
+		sizeText(bytes), sizeText(uint64(float64(bytes)/max(passed.Seconds(), 0.001))))
+	if path != "" {
+		line += "  " + path
+	}
+	if done > 0 && all > done {
+		line += fmt.Sprintf("  %.0f s left", passed.Seconds()/float64(done)*float64(all-done))
+	}
+	return line
 }
 
 func runSync(ctx context.Context, out *output, o syncOptions) (doc any, err error) {
@@ -268,7 +284,7 @@ func (o *syncOptions) sync(ctx context.Context, out *output, n *host.Node, r *re
 		return d, err
 	}
 	d.Path, d.Addr = reached.Path, reached.Addr
-	d.Result, err = replicate.Do(ctx, n, t.ID, r, replicate.SyncConfig{SessionConfig: o.session(out), OnPath: func(p replicate.Path) {
+	d.Result, err = replicate.Do(ctx, n, t.ID, r, replicate.SyncConfig{SessionConfig: o.session(out, func() string { return *d.Path }), OnPath: func(p replicate.Path) {
 		d.took(out, t.ID, p)
 	}})
 	if err == nil {

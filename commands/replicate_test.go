@@ -11,6 +11,9 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
+
+	"dibber/netkit/replicate"
 )
 
 // TestKilledWhileAppending kills a process again and again while it signs lines: what it said is on disk is there, in order and
@@ -150,4 +153,28 @@ func TestDocumentsOfSync(t *testing.T) {
 	pin("run", lastDocument(served.stop()))
 	pin("export", do("a", "replicate", "export", filepath.Join(dir, "bundle")))
 	pin("import", do("b", "replicate", "import", filepath.Join(dir, "bundle")))
+}
+
+// TestProgressLine shows entries, bytes, rate, path and the time that is left.
+func TestProgressLine(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		p    replicate.Progress
+		path string
+		want string
+	}{
+		{replicate.Progress{}, "", "[....................] 0 of 0 entries  0 B  0 B/s"},
+		{
+			replicate.Progress{Pulled: replicate.Count{Entries: 20, Bytes: 2048}, Pushed: replicate.Count{Entries: 5, Bytes: 2048}, Have: 10, Need: 90}, "relayed",
+			"[#####...............] 25 of 100 entries  4.0 KiB  2.0 KiB/s  relayed  6 s left",
+		},
+		{
+			replicate.Progress{Pulled: replicate.Count{Entries: 4, Bytes: 10}, Need: 4}, "direct",
+			"[####################] 4 of 4 entries  10 B  5 B/s  direct",
+		},
+	} {
+		if got := progressLine(c.p, 2*time.Second, c.path); got != c.want {
+			t.Errorf("%s\nwant %s", got, c.want)
+		}
+	}
 }
