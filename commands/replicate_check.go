@@ -75,7 +75,7 @@ type forksDoc struct {
 	Forks []forkDoc `json:"forks"`
 }
 
-func newReplicateForks(e *env) spec {
+func newReplicateForks(*env) spec {
 	var o struct{ Store storeOptions }
 	return spec{
 		name: "forks", usage: "list the logs whose author gave one number to two entries",
@@ -126,7 +126,7 @@ type statsDoc struct {
 	Guard    bool   `json:"guard_ok"` // false: nothing is signed until recover
 }
 
-func newReplicateStats(e *env) spec {
+func newReplicateStats(*env) spec {
 	var o struct{ Store storeOptions }
 	return spec{
 		name: "stats", usage: "sum up the store",

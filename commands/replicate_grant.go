@@ -3,7 +3,6 @@ package commands
 import (
 	"context"
 	"fmt"
-	"maps"
 	"math"
 	"slices"
 
@@ -142,8 +141,8 @@ func (o *grantOptions) lines(said, keys map[bamboo.Author]bool) (lines [][]byte)
 }
 
 func (d *grantDoc) tell(said map[bamboo.Author]bool) {
-	for author := range maps.Keys(said) {
-		if said[author] {
+	for author, allowed := range said {
+		if allowed {
 			d.Allowed = append(d.Allowed, author.String())
 		} else {
 			d.Revoked = append(d.Revoked, author.String())

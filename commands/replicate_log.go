@@ -63,17 +63,17 @@ func (d logDoc) renderText(t *text) {
 	}
 }
 
-func newReplicateLog(e *env) spec {
+func newReplicateLog(*env) spec {
 	return spec{
 		name: "log", usage: "write and read logs",
 		about: `A log of one's own goes by the name it was created with, any log by AUTHOR/NUMBER. While dibber replicate run or dibber
 serve --replicate has the store open, these commands go through its control socket in the folder of the store.`,
 		examples:    []string{"dibber replicate log create notes", "dibber replicate log append notes 'hello'", "dibber replicate log tail notes --follow"},
-		subcommands: []spec{newLogCreate(e), newLogLs(e), newLogAppend(e), newLogCat(), newLogTail()},
+		subcommands: []spec{newLogCreate(), newLogLs(), newLogAppend(), newLogCat(), newLogTail()},
 	}
 }
 
-func newLogCreate(e *env) spec {
+func newLogCreate() spec {
 	var o logOptions
 	return spec{
 		name: "create", usage: "begin a log", args: "NAME",
@@ -105,7 +105,7 @@ type logsDoc struct {
 	Logs []logDoc `json:"logs"`
 }
 
-func newLogLs(e *env) spec {
+func newLogLs() spec {
 	var o logOptions
 	return spec{
 		name: "ls", usage: "list the logs of the store",
@@ -167,7 +167,7 @@ type appendedEvent struct {
 	Head  string `json:"head"`
 }
 
-func newLogAppend(e *env) spec {
+func newLogAppend() spec {
 	var o logOptions
 	return spec{
 		name: "append", usage: "sign entries and add them to a log", args: "NAME [TEXT|-]",

@@ -170,14 +170,8 @@ func (o *runOptions) run(ctx context.Context, out *output) (doc any, err error) 
 	if cfg.Relays, err = o.Host.infos(out, n.ID(), "--use-relay", o.Relays); err != nil {
 		return nil, err
 	}
-	servers, err := o.Host.infos(out, n.ID(), "--register", o.Register)
-	if err != nil {
+	if cfg.Registrations, err = o.registrations(out, n.ID()); err != nil {
 		return nil, err
-	}
-	for _, s := range servers {
-		for _, ns := range unique(o.Namespaces) {
-			cfg.Registrations = append(cfg.Registrations, serve.Registration{Server: s, Namespace: ns})
-		}
 	}
 	cfg.Peering = &peering.Config{Require: []protocol.ID{replicate.Protocol}}
 	if !o.Host.NoDiscovery {
@@ -236,6 +230,17 @@ func (o *runOptions) run(ctx context.Context, out *output) (doc any, err error) 
 			return result, err
 		}
 	}
+}
+
+// registrations are those to keep: in every namespace at every server.
+func (o *runOptions) registrations(out *output, own peer.ID) (list []serve.Registration, err error) {
+	servers, err := o.Host.infos(out, own, "--register", o.Register)
+	for _, s := range servers {
+		for _, ns := range unique(o.Namespaces) {
+			list = append(list, serve.Registration{Server: s, Namespace: ns})
+		}
+	}
+	return list, err
 }
 
 func (d *runDoc) add(event serve.Event) {

@@ -165,11 +165,13 @@ func TestProgressLine(t *testing.T) {
 	}{
 		{replicate.Progress{}, "", "[....................] 0 of 0 entries  0 B  0 B/s"},
 		{
-			replicate.Progress{Pulled: replicate.Count{Entries: 20, Bytes: 2048}, Pushed: replicate.Count{Entries: 5, Bytes: 2048}, Have: 10, Need: 90}, "relayed",
+			replicate.Progress{Pulled: replicate.Count{Entries: 20, Bytes: 2048}, Pushed: replicate.Count{Entries: 5, Bytes: 2048}, Have: 10, Need: 90},
+			"relayed",
 			"[#####...............] 25 of 100 entries  4.0 KiB  2.0 KiB/s  relayed  6 s left",
 		},
 		{
-			replicate.Progress{Pulled: replicate.Count{Entries: 4, Bytes: 10}, Need: 4}, "direct",
+			replicate.Progress{Pulled: replicate.Count{Entries: 4, Bytes: 10}, Need: 4},
+			"direct",
 			"[####################] 4 of 4 entries  10 B  5 B/s  direct",
 		},
 	} {

@@ -114,28 +114,6 @@ func (d *dog) ingest(r Record) string {
 	return ""
 }
 
-// conforms holds the operations of schemas whose fields are all texts, as those of tests are, against their definition.
-func (d *dog) conforms(o *bamboo.Operation) bool {
-	_, operations := splitSchema(o.Schema)
-	for _, log := range d.logs {
-		for _, r := range log {
-			if len(operations) != 1 || r.ID.String() != operations[0] {
-				continue
-			}
-			definition, _ := bamboo.DecodeOperation(r.Operation)
-			if o.Action == bamboo.Create && len(o.Fields) != len(definition.Fields["fields"].([][]bamboo.Hash)) {
-				return false
-			}
-			for _, value := range o.Fields {
-				if _, ok := value.(string); !ok {
-					return false
-				}
-			}
-		}
-	}
-	return true
-}
-
 // publish takes in what an application made.
 func (d *dog) publish(records ...Record) {
 	d.t.Helper()
