@@ -40,6 +40,18 @@
 // A head names the last entry, so a log of which two sides hold different entries under one number is found. Where is found by
 // asking for the ids of entries in between. Both entries with their signatures are the proof; it is kept and passed on.
 //
+// # Live
+//
+// Entries go by gossip, on the topic [LiveTopic], as they are signed: a message is a run of one log, whole. A replica proves it as far
+// as it can before the message is passed on, and stores it where its log ends there. For what is missing before it, or is a file, a
+// session is held with the neighbour that it came from; peers that gossip does not reach, behind a relay or of another kind, get one
+// when entries came; and what is lost on the way is found by those that are held now and then.
+//
+// # Whose entries are taken
+//
+// By [Rules]: everybody's, those of authors on a list, or those whom the holder of a namespace's key lets write, in a log of that
+// author's (see [GrantsHead]). What a rule refuses is refused by what the other side says that it has, before any of it is sent.
+//
 // # What is not believed
 //
 // A run is proven by its links and the signature of its last entry before any of it is stored and before files that it names are asked
