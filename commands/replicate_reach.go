@@ -47,8 +47,7 @@ func openOrReach(ctx context.Context, cfg logstore.Config) (*logstore.Store, *fa
 	ended := time.Now().Add(lockPatience)
 	for {
 		s, err := logstore.Open(cfg)
-		var locked *store.LockedError
-		if !errors.As(err, &locked) {
+		if _, locked := errors.AsType[*store.LockedError](err); !locked {
 			return s, nil, err
 		}
 		if far := ownerOf(ctx, cfg.Dir); far != nil {

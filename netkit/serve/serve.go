@@ -118,13 +118,6 @@ type Registration struct {
 	Format    rendezvous.Format // flavours of the record
 }
 
-// Replicate says which replica is kept in step, and how. On, OnLive and Gossip of its Config are ignored: entries go by gossip as
-// they are signed.
-type Replicate struct {
-	Replica *replicate.Replica
-	Config  replicate.Config
-}
-
 // Event is one thing that happened. Exactly one field is set.
 type Event struct {
 	Relay        *relay.ClientEvent         // a reservation of this node
