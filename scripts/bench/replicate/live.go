@@ -23,6 +23,8 @@ import (
 const (
 	// arrivals answers with when every entry was received and stored, in nanoseconds since 1970; the processes share a clock.
 	arrivals protocol.ID = "/bench/arrivals/1.0.0"
+	// echo answers a small request with one byte.
+	echo protocol.ID = "/bench/echo/1.0.0"
 	// pushes is how many entries are told, one after the other.
 	pushes = 300
 	pause  = 5 * time.Millisecond
@@ -50,6 +52,16 @@ func (j *journal) answer(st network.Stream) {
 		return
 	}
 	_ = st.Close() // the answer is on its way
+}
+
+func answerEcho(st network.Stream) {
+	if _, err := io.Copy(io.Discard, st); err == nil {
+		if _, err = st.Write([]byte{1}); err == nil {
+			_ = st.Close() // the answer is on its way
+			return
+		}
+	}
+	_ = st.Reset() // the other side learns that it failed
 }
 
 // newGossip speaks gossip for entries alone.
@@ -114,7 +126,7 @@ func pushed(ctx context.Context, dir string) (_ []limit, err error) {
 
 // round is one small request on a stream of its own, and the answer.
 func (p *pair) round(ctx context.Context) error {
-	st, err := p.n.OpenStream(ctx, p.conn, sink)
+	st, err := p.n.OpenStream(ctx, p.conn, echo)
 	if err != nil {
 		return err
 	}

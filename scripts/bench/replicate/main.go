@@ -83,6 +83,7 @@ func serve(dir string) error {
 		return err
 	}
 	n.SetStreamHandler(arrivals, came.answer)
+	n.SetStreamHandler(echo, answerEcho)
 	n.SetStreamHandler(sink, func(st network.Stream) {
 		if err := land(st, filepath.Join(dir, "bare")); err != nil {
 			_ = st.Reset() // the other side learns that it failed
