@@ -21,7 +21,7 @@ const (
 	KindTransaction    Kind = "transaction"
 	KindMempoolDropped Kind = "mempool-dropped"
 	KindExecDropped    Kind = "executor-dropped"
-	KindOpaque         Kind = "opaque" // of a topic that says nothing about its messages
+	KindOpaque         Kind = "opaque" // bytes of which the topic does not say what they are
 )
 
 // Payload is a message that was decoded. At most one of the pointers is set, none of an opaque one.
@@ -60,6 +60,13 @@ func (p Profile) Decode(topic string, data []byte) (Payload, error) {
 func (p Profile) decode(topic string, data []byte, out *Payload) (rest []byte, err error) {
 	_, mailbox := p.Owner(topic)
 	switch {
+	case mailbox && p.AnyTopic:
+		m := new(Message)
+		if rest, err = unmarshal(data, m); err != nil {
+			return nil, nil // these versions let applications write to each other whatever they like
+		}
+		out.Message = m
+		return rest, nil
 	case topic == p.Consensus, mailbox:
 		out.Message = new(Message)
 		return unmarshal(data, out.Message)

@@ -178,8 +178,13 @@ func TestVersionsLackMessages(t *testing.T) {
 			t.Errorf("%s: %+v, %v", name, m, err)
 		}
 	}
-	if m, err := profile(t, pchain.V04).Decode("else", []byte{255}); err != nil || m.Kind != pchain.KindOpaque {
-		t.Errorf("others' topics in 0.4: %+v, %v", m, err)
+	for _, topic := range []string{"else", vectorAddress} {
+		if m, err := profile(t, pchain.V04).Decode(topic, []byte{255}); err != nil || m.Kind != pchain.KindOpaque {
+			t.Errorf("%s in 0.4: %+v, %v", topic, m, err)
+		}
+	}
+	if m, err := profile(t, pchain.V05).Decode(vectorAddress, []byte{255}); !errors.Is(err, pchain.ErrMalformed) {
+		t.Errorf("anything in a mailbox of 0.5: %+v, %v", m, err)
 	}
 }
 

@@ -91,7 +91,7 @@ func TestWhatIsEncodedIsDecoded(t *testing.T) {
 				t.Fatalf("%v: %s", err, diff)
 			}
 			n := rapid.IntRange(0, len(data)-1).Draw(t, "cut") // no beginning of a message is one
-			if short, err := p.Decode(topic, data[:n]); err == nil {
+			if short, err := p.Decode(topic, data[:n]); err == nil && short.Kind != KindOpaque {
 				t.Fatalf("%d of %d bytes are %+v", n, len(data), short)
 			}
 			text, err := json.Marshal(want)
