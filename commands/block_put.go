@@ -160,9 +160,6 @@ func (b *bar) show(done, all int64) {
 	}
 }
 
-// barWidth is how many characters the bar itself has.
-const barWidth = 24
-
 func (b *bar) draw(done, all int64) {
 	passed := max(time.Since(b.began).Seconds(), 0.001)
 	rate := float64(done) / passed
@@ -171,15 +168,7 @@ func (b *bar) draw(done, all int64) {
 		return
 	}
 	part := min(float64(done)/float64(all), 1)
-	full := int(part * barWidth)
-	line := make([]byte, barWidth)
-	for i := range line {
-		line[i] = '.'
-		if i < full {
-			line[i] = '#'
-		}
-	}
-	b.out.status("%s  [%s] %3.0f %%  %s of %s  %s/s  %.0f s left", b.what, line, 100*part, sizeText(uint64(done)), sizeText(uint64(all)),
+	b.out.status("%s  %s %3.0f %%  %s of %s  %s/s  %.0f s left", b.what, barText(part), 100*part, sizeText(uint64(done)), sizeText(uint64(all)),
 		sizeText(uint64(rate)), float64(all-min(done, all))/max(rate, 1))
 }
 

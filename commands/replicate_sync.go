@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"dibber/netkit/addr"
@@ -191,18 +190,11 @@ func (o *syncOptions) session(out *output, path func() string) replicate.Session
 	return cfg
 }
 
-// barWidth is how many characters the bar of progress has.
-const barWidth = 20
-
 // progressLine shows how far a session has come after some time.
 func progressLine(p replicate.Progress, passed time.Duration, path string) string {
 	done, all := uint64(p.Pulled.Entries+p.Pushed.Entries), p.Have+p.Need
 	bytes := p.Pulled.Bytes + p.Pushed.Bytes
-	filled := 0
-	if all > 0 {
-		filled = int(barWidth * min(done, all) / all)
-	}
-	line := fmt.Sprintf("[%s%s] %d of %d entries  %s  %s/s", strings.Repeat("#", filled), strings.Repeat(".", barWidth-filled), done, all,
+	line := fmt.Sprintf("%s %d of %d entries  %s  %s/s", barText(float64(done)/float64(max(all, 1))), done, all,
 		sizeText(bytes), sizeText(uint64(float64(bytes)/max(passed.Seconds(), 0.001))))
 	if path != "" {
 		line += "  " + path

@@ -117,3 +117,10 @@ func (t *text) bytes() []byte {
 	t.flush()
 	return t.buf.Bytes()
 }
+
+// barText is a bar of progress, of which part, 0 to 1, is done.
+func barText(part float64) string {
+	const width = 20
+	filled := int(min(part, 1) * width)
+	return "[" + strings.Repeat("#", filled) + strings.Repeat(".", width-filled) + "]"
+}

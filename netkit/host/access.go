@@ -70,6 +70,8 @@ type gater struct {
 	known  atomic.Pointer[[]peer.AddrInfo] // only these may come in; nil: everybody the lists admit
 	away   away
 	family Family
+	// connected says whether a connection with a peer is open, where one is enough; nil: where it is not.
+	connected atomic.Pointer[func(peer.ID) bool]
 }
 
 func newGater(cfg Config) *gater {
@@ -119,6 +121,9 @@ func (g *gater) InterceptAccept(c network.ConnMultiaddrs) bool {
 }
 
 func (g *gater) InterceptSecured(dir network.Direction, p peer.ID, c network.ConnMultiaddrs) bool {
+	if connected := g.connected.Load(); connected != nil && (*connected)(p) {
+		return false
+	}
 	if dir == network.DirOutbound {
 		return g.InterceptPeerDial(p)
 	}

@@ -80,6 +80,9 @@ type Config struct {
 	Identity crypto.PrivKey
 	// Agent is what identify tells others; empty means "dibber".
 	Agent string
+	// ProtocolVersion is what identify calls the family of protocols spoken; empty means
+	// ProtocolVersion.
+	ProtocolVersion string
 
 	// Listen are the addresses to listen on; nil means every address of the
 	// machine, on Port, for each of Transports.
@@ -98,6 +101,10 @@ type Config struct {
 	Security []Security
 	// Muxers are offered, and chosen by, in this order; nil means Yamux alone.
 	Muxers []Muxer
+	// Single refuses another connection with a peer while one is open, before it is one
+	// for the peer: there are implementations that take the end of a connection for the
+	// end of the last. Of two dials at the same moment both may come through.
+	Single bool
 	// Family restricts listening, dialling and announcing; 0 is both.
 	Family Family
 	// TLS holds the certificate of the WSS listener; nil allows dialling only.
@@ -130,6 +137,9 @@ type Config struct {
 func (c Config) withDefaults() (Config, error) {
 	if c.Agent == "" {
 		c.Agent = "dibber"
+	}
+	if c.ProtocolVersion == "" {
+		c.ProtocolVersion = ProtocolVersion
 	}
 	if c.Transports == nil {
 		c.Transports = []Transport{QUIC, TCP}

@@ -31,10 +31,16 @@ func (n *Node) Dial(ctx context.Context, p peer.ID, addrs []ma.Multiaddr) (netwo
 	n.Remember(p, addrs, peerstore.TempAddrTTL)
 	c, err := n.Network().DialPeer(ctx, p)
 	if err != nil {
+		if open := n.Conns(p); n.cfg.Single && len(open) > 0 { // the peer was quicker, and this dial was refused for it
+			return open[0], nil
+		}
 		return nil, &DialError{p, err}
 	}
 	return c, nil
 }
+
+// connected reports whether a connection with p is open.
+func (n *Node) connected(p peer.ID) bool { return len(n.Network().ConnsToPeer(p)) > 0 }
 
 // DialError is why a peer could not be dialled. It tells in one line what the
 // library tells in many.

@@ -91,6 +91,9 @@ func New(cfg Config) (*Node, error) {
 		// The library leaves behind what it was given.
 		return nil, errors.Join(fmt.Errorf("start libp2p host: %w", err), n.book.Peerstore.Close())
 	}
+	if cfg.Single {
+		n.gater.connected.Store(new(n.connected))
+	}
 	if n.changed, err = n.EventBus().Emitter(new(event.EvtAutoRelayAddrsUpdated), eventbus.Stateful); err != nil {
 		return nil, errors.Join(fmt.Errorf("address events: %w", err), n.Host.Close())
 	}
@@ -121,7 +124,7 @@ func (n *Node) options() ([]libp2p.Option, error) {
 	opts := append(transportOptions(n.cfg, &n.tracer, func(cm *quicreuse.ConnManager) { n.quic = cm }),
 		libp2p.Identity(n.cfg.Identity),
 		libp2p.UserAgent(n.cfg.Agent),
-		libp2p.ProtocolVersion(ProtocolVersion),
+		libp2p.ProtocolVersion(n.cfg.ProtocolVersion),
 		libp2p.ListenAddrs(n.cfg.Listen...),
 		libp2p.Peerstore(n.book),
 		libp2p.ConnectionGater(n.gater),
