@@ -12,6 +12,8 @@ type RelayConfig struct {
 	// Topics is how many in all; 0 means 256. Peer is how many for one peer; 0 means 32. A topic that several peers are subscribed to
 	// counts for each.
 	Topics, Peer int
+	// For says which topics are forwarded for which of the peers that are subscribed to them; nil means all.
+	For func(topic string, p peer.ID) bool
 	// Linger is for how long a topic is kept after the last one who was subscribed has gone; 0 means 30 s.
 	Linger time.Duration
 }

@@ -95,8 +95,12 @@ func (s *Service) relayNow(on map[string]*relayed, told map[string]bool, now tim
 func (s *Service) demands() (out []demand) {
 	s.table.mu.Lock()
 	for p, n := range s.table.peers {
-		if len(n.topics) > 0 && n.proto != "" {
-			out = append(out, demand{peer: p, since: n.since, topics: slices.Clone(n.topics)})
+		topics := slices.Clone(n.topics)
+		if wanted := s.cfg.Relay.For; wanted != nil {
+			topics = slices.DeleteFunc(topics, func(topic string) bool { return !wanted(topic, p) })
+		}
+		if len(topics) > 0 && n.proto != "" {
+			out = append(out, demand{peer: p, since: n.since, topics: topics})
 		}
 	}
 	s.table.mu.Unlock()

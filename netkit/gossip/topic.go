@@ -152,9 +152,14 @@ func (t *Topic) Peers() []peer.ID {
 
 // AwaitPeers waits until Peers has that many. It fails with ctx's error or ErrClosed.
 func (t *Topic) AwaitPeers(ctx context.Context, least int) error {
+	return t.Await(ctx, func(peers []peer.ID) bool { return len(peers) >= least })
+}
+
+// Await waits until the peers that Peers returns are enough. It fails as AwaitPeers does.
+func (t *Topic) Await(ctx context.Context, enough func(peers []peer.ID) bool) error {
 	for {
 		peers, changed := t.s.table.subscribers(t.h.name)
-		if len(peers) >= least {
+		if enough(peers) {
 			return nil
 		}
 		select {
