@@ -37,6 +37,7 @@ func rows() [][]string {
 		{"dial"},
 		{"replicate"},
 		{"peering"},
+		{"chain"},
 		{"serve"},
 	}
 }
