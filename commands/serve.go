@@ -58,6 +58,7 @@ type serveOptions struct {
 
 	Blocks serveBlocks
 	Pubsub servePubsubOptions
+	Chain  serveChainOptions
 
 	UseRelays    []string
 	Register     []string
@@ -88,7 +89,9 @@ Roles combine: --relay carries circuits for peers behind NATs, --rendezvous keep
 --autonat tells peers whether they can be reached, --vantage shows them how their NAT treats them, --replicate keeps the
 store of logs in step with those of connected peers, --perf lets them measure throughput, --dht takes part in the network
 of a distributed hash table, which it joins by --bootstrap, or begins, --pubsub passes on messages of the topics that peers
-are subscribed to. --use-relay, --register and --peer make the node a client of other servers as well. With --mdns, and in the namespaces where it is
+are subscribed to. --profile takes part in the network of a ParallelChain and in nothing else: it listens on TCP port 25519,
+prints what it hears, and passes on the mail of peers that cannot reach each other where their version allows that.
+--use-relay, --register and --peer make the node a client of other servers as well. With --mdns, and in the namespaces where it is
 registered, it finds peers and connects with them. It listens on port 4001, UDP and TCP, unless --listen says otherwise,
 and keeps its identity and its registrations in the state folder. dibber ctl shows what it does and changes its limits
 while it runs. SIGHUP reads the lists of --allow-* and --deny-*, the
@@ -171,10 +174,10 @@ func (o *serveOptions) config(out *output, own peer.ID, db *store.DB) (serve.Con
 		}
 	}
 	cfg.Peering, cfg.Pubsub = o.Peering.config(), o.Pubsub.config()
-	if !o.Host.NoDiscovery {
+	if !o.Host.NoDiscovery && !o.Chain.on() {
 		cfg.Punch, cfg.Natcheck = &punch.Config{}, &natcheck.ShareConfig{}
 	}
-	return cfg, nil
+	return cfg, o.Chain.role(out, &o.Host, own, &cfg)
 }
 
 // replicate opens the store that is kept in step, and its socket; nothing without the role.
@@ -209,7 +212,7 @@ func runServe(ctx context.Context, out *output, o serveOptions) (doc any, err er
 			return nil, fmt.Errorf("ready file: %w", err)
 		}
 	}
-	cfg, err := o.Host.config(out, hostDefaults{port: defaultPort, identity: identityFile})
+	cfg, err := o.hostConfig(out)
 	if err != nil {
 		return nil, err
 	}

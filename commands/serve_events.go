@@ -35,7 +35,7 @@ func serveEvents() []event {
 	for _, kind := range peeringKinds() {
 		list = append(list, event{"peer." + string(kind), peerLine{}})
 	}
-	return slices.Concat(list, pubsubEvents(), fullEvents())
+	return slices.Concat(list, pubsubEvents(), chainEvents(), fullEvents())
 }
 
 // registrationEvents are those of registrations that a command keeps.
@@ -88,6 +88,8 @@ func tellServe(out *output, e serve.Event) {
 		tellGossip(out, *e.Gossip)
 	case e.Lived != nil:
 		tellLive(out, *e.Lived)
+	case e.Chain != nil:
+		tellChain(out, *e.Chain, true)
 	case e.Found != nil:
 		out.event("peer."+string(e.Found.Kind), foundLine(*e.Found))
 	default:

@@ -20,7 +20,7 @@ func serveFlags(o *serveOptions) []cli.Flag {
 	span := func(name, usage string, dest *time.Duration) cli.Flag {
 		return &cli.DurationFlag{Name: name, Usage: usage, Destination: dest}
 	}
-	return slices.Concat(fullFlags(&o.Full), peeringFlags(&o.Peering), replicateFlags(o), blocksFlags(&o.Blocks), servePubsubFlags(&o.Pubsub), routeFlags(&o.DHT), networkFlags(&o.Sources.Network), []cli.Flag{
+	return slices.Concat(fullFlags(&o.Full), peeringFlags(&o.Peering), replicateFlags(o), blocksFlags(&o.Blocks), servePubsubFlags(&o.Pubsub), serveChainFlags(&o.Chain), routeFlags(&o.DHT), networkFlags(&o.Sources.Network), []cli.Flag{
 		adminFlag(&o.Host),
 		boolean("relay", "carry circuits for others (circuit relay v2)", &o.Relay),
 		count("relay-reservations", "hold at most `N` reservations; 0 means 1024", &o.RelayLimits.Reservations),
@@ -131,6 +131,9 @@ func (o *serveOptions) validate(e *env, args []string) error {
 		}
 	}
 	if err := o.validateFull(); err != nil {
+		return err
+	}
+	if err := o.Chain.validate(e, serveFlags(&serveOptions{})); err != nil {
 		return err
 	}
 	if err := o.needs(e); err != nil {

@@ -34,7 +34,7 @@ func fullFlags(o *fullOptions) []cli.Flag {
 // isFull reports whether the node takes roles by itself: it was given none for
 // others, and may learn and tell.
 func (o *serveOptions) isFull() bool {
-	return !o.Relay && !o.Rendezvous && !o.AutoNAT && !o.Host.NoDiscovery
+	return !o.Relay && !o.Rendezvous && !o.AutoNAT && !o.Host.NoDiscovery && !o.Chain.on()
 }
 
 // full is the configuration of what the node takes by itself; nil for a node that

@@ -8,6 +8,7 @@ import (
 
 	"dibber/netkit/addr"
 	"dibber/netkit/host"
+	"dibber/netkit/pchain"
 	"dibber/netkit/rendezvous"
 	"dibber/netkit/serve"
 
@@ -30,6 +31,9 @@ type readyDoc struct {
 	StateDir     string        `json:"state_dir"`
 	Admin        *string       `json:"admin"` // control socket
 	HTTP         *string       `json:"http"`  // web address; null: none
+	// Address is the node's own on the network of a ParallelChain, Boot how others begin with it; null elsewhere.
+	Address *pchain.Address `json:"address"`
+	Boot    *string         `json:"boot"`
 }
 
 // serveDoc is the document of serve, printed at its end.
@@ -93,6 +97,9 @@ func (r readyEvent) doc() readyDoc {
 	for _, a := range slices.Concat(r.n.Announced(), r.n.ListenAddrs()) {
 		d.Addrs = append(d.Addrs, addr.WithPeer(a, r.n.ID()).String())
 	}
+	if d.Limits.Chain != nil {
+		d.Address, d.Boot = bootOf(r.n)
+	}
 	return d
 }
 
@@ -154,7 +161,11 @@ func (d readyDoc) line() string {
 	for i, r := range d.Reveals {
 		t.field(labelOnce(i, "reveals"), "%s", r)
 	}
-	if len(d.Addrs) > 0 {
+	switch {
+	case d.Address != nil:
+		t.field("address", "%s", *d.Address)
+		t.field("try", "dibber pubsub sub --profile %s --boot %s", d.Limits.Chain.Profile, *d.Boot)
+	case len(d.Addrs) > 0:
 		t.field("try", "dibber dial %s", d.tryAddr())
 	}
 	t.field("ready", "Ctrl-C ends it")
@@ -183,6 +194,7 @@ type limitsDoc struct {
 	Blocks     *blocksLimits     `json:"blocks"`
 	DHT        *routeLimits      `json:"dht"`
 	Pubsub     *pubsubLimits     `json:"pubsub"`
+	Chain      *chainLimits      `json:"chain"`
 }
 
 // perfLimits are those of answering who measures.
@@ -291,7 +303,7 @@ func limitsOf(l serve.Limits) limitsDoc {
 	}
 	d.Peering, d.DHT = peeringLimitsOf(l.Peering), routeLimitsOf(l.DHT)
 	d.Blocks = blocksLimitsOf(l.Blocks)
-	d.Pubsub = pubsubLimitsOf(l.Pubsub)
+	d.Pubsub, d.Chain = pubsubLimitsOf(l.Pubsub), chainLimitsOf(l.Chain)
 	return d
 }
 
@@ -334,6 +346,8 @@ func roleText(role string, l limitsDoc) string {
 		return l.DHT.String()
 	case serve.RolePubsub:
 		return l.Pubsub.String()
+	case serve.RoleChain:
+		return l.Chain.String()
 	case serve.RoleReplicate:
 		return fmt.Sprintf("replicate  %d sessions at once, %d of one peer", l.Replicate.Sessions, l.Replicate.PerPeer)
 	}

@@ -91,27 +91,27 @@ func (p Profile) decode(topic string, data []byte, out *Payload) (rest []byte, e
 }
 
 func (p Payload) kind() Kind {
-	switch {
-	case p.Transaction != nil:
+	switch p.Content().(type) {
+	case *Transaction:
 		return KindTransaction
-	case p.Dropped != nil && p.Dropped.Mempool != nil:
+	case *DroppedFromMempool:
 		return KindMempoolDropped
-	case p.Dropped != nil:
+	case *DroppedFromExecutor:
 		return KindExecDropped
-	case p.Message == nil:
-		return KindOpaque
-	case p.Message.Sync != nil && p.Message.Sync.Request != nil:
-		return KindSyncRequest
-	case p.Message.Sync != nil:
-		return KindSyncResponse
-	case p.Message.Progress.Proposal != nil:
+	case *Proposal:
 		return KindProposal
-	case p.Message.Progress.Nudge != nil:
+	case *Nudge:
 		return KindNudge
-	case p.Message.Progress.Vote != nil:
+	case *Vote:
 		return KindVote
+	case *NewView:
+		return KindNewView
+	case *SyncRequest:
+		return KindSyncRequest
+	case *SyncResponse:
+		return KindSyncResponse
 	}
-	return KindNewView
+	return KindOpaque
 }
 
 // Encode writes a payload as it travels on its topic, which Decode reads. Errors wrap ErrMalformed, ErrStatus, or ErrTopic where
@@ -167,4 +167,32 @@ func (p Profile) Open(topic string, from peer.ID, data []byte) (Envelope, error)
 		e.To = &a
 	}
 	return e, nil
+}
+
+// Content is the part of a payload that its kind names: a Proposal, a Transaction and so on; nil for an opaque one.
+func (p Payload) Content() any {
+	switch {
+	case p.Transaction != nil:
+		return p.Transaction
+	case p.Dropped != nil && p.Dropped.Mempool != nil:
+		return p.Dropped.Mempool
+	case p.Dropped != nil:
+		return p.Dropped.Executor
+	case p.Message == nil:
+		return nil
+	case p.Message.Sync != nil && p.Message.Sync.Request != nil:
+		return p.Message.Sync.Request
+	case p.Message.Sync != nil:
+		return p.Message.Sync.Response
+	}
+	switch m := p.Message.Progress; {
+	case m.Proposal != nil:
+		return m.Proposal
+	case m.Nudge != nil:
+		return m.Nudge
+	case m.Vote != nil:
+		return m.Vote
+	default:
+		return m.NewView
+	}
 }

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"dibber/netkit/blocks"
+	"dibber/netkit/chain"
 	"dibber/netkit/dialback"
 	"dibber/netkit/gossip"
 	"dibber/netkit/peering"
@@ -25,6 +26,7 @@ type Limits struct {
 	Blocks     *blocks.Limits
 	DHT        *route.Limits
 	Pubsub     *gossip.Config
+	Chain      *chain.Config
 }
 
 // Limits are the limits in force.
@@ -58,6 +60,9 @@ func (s *Server) Limits() (l Limits) {
 	}
 	if s.gossip != nil {
 		l.Pubsub = new(s.gossip.Limits())
+	}
+	if s.chain != nil {
+		l.Chain = new(s.chain.Limits())
 	}
 	return l
 }

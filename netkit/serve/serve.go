@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"dibber/netkit/blocks"
+	"dibber/netkit/chain"
 	"dibber/netkit/dialback"
 	"dibber/netkit/discover"
 	"dibber/netkit/gossip"
@@ -43,6 +44,7 @@ const (
 	RoleBlocks     = "blocks"
 	RoleDHT        = "dht"
 	RolePubsub     = "pubsub"
+	RoleChain      = "chain"
 	RoleMDNS       = "mdns"
 	RoleRelayed    = "use-relay" // keeps reservations
 	RoleRegistered = "register"  // keeps registrations
@@ -73,6 +75,9 @@ type Config struct {
 	// Pubsub speaks gossip, and forwards topics that peers are subscribed to if its Relay says so; nil does not. Its On is ignored, and
 	// Peers are trusted besides those that it names.
 	Pubsub *gossip.Config
+	// Chain takes part in the network of a ParallelChain, which excludes Route and Pubsub; nil does not. It needs a node of
+	// chain.HostConfig. Its On is ignored.
+	Chain *chain.Config
 	// MDNS announces the node on the local network.
 	MDNS bool
 	// MDNSInterfaces are the networks to announce it on; nil means all.
@@ -136,6 +141,7 @@ type Event struct {
 	Routed       *route.Event               // the node's part in the network of the hash table
 	Gossip       *gossip.Event              // of topics
 	Lived        *replicate.Live            // entries that came as they were signed
+	Chain        *chain.Event               // of the network of a ParallelChain
 }
 
 // turnedAway is how long a peer that abused a role is kept out.
@@ -159,6 +165,7 @@ type Server struct {
 	provider atomic.Pointer[provider] // nil where nothing is provided
 	route    *route.Service
 	gossip   *gossip.Service
+	chain    *chain.Service
 
 	registrars []*rendezvous.Registrar // as in cfg.Registrations
 
@@ -169,6 +176,9 @@ type Server struct {
 // New starts every role of cfg on n. Roles for others are up when it returns;
 // reservations, registrations and connections come later and are told by On.
 func New(n *host.Node, cfg Config) (*Server, error) {
+	if cfg.Chain != nil && (cfg.Route != nil || cfg.Pubsub != nil) {
+		return nil, errors.New("serve: the network of a ParallelChain has a hash table and gossip of its own")
+	}
 	if cfg.Full != nil && cfg.Relay != nil {
 		return nil, errors.New("serve: a full node decides by itself whether it relays")
 	}
@@ -229,7 +239,7 @@ func (s *Server) startServers() error {
 		s.perf = perf.New(s.n, *s.cfg.Perf)
 		s.add(&s.forAll, RolePerf, s.perf.Close)
 	}
-	if err := errors.Join(s.startBlocks(), s.startPubsub()); err != nil {
+	if err := errors.Join(s.startBlocks(), s.startPubsub(), s.startChain()); err != nil {
 		return err
 	}
 	return s.startReplicate() // which may use its gossip, and ends first
