@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -53,7 +54,7 @@ func (o *chainOptions) profile() pchain.Profile {
 func allowedWith() []string {
 	return []string{
 		"profile", "boot", "kademlia", "peer", "peers", "listen", "identity", "announce", "allow-peer", "deny-peer", "allow-cidr", "deny-cidr",
-		"transport", "4", "6",
+		"transport", "muxer", "ip4", "ip6", "state-dir",
 	}
 }
 
@@ -128,7 +129,7 @@ func (o *chainOptions) config(out *output, h *hostOptions, own peer.ID, peers []
 	return cfg, nil
 }
 
-// checkChainTopic refuses a topic whose messages are handed to nobody.
+// checkTopic refuses a topic whose messages are handed to nobody.
 func (o *chainOptions) checkTopic(topic string) error {
 	p := o.profile()
 	if _, mailbox := p.Owner(topic); p.AnyTopic || mailbox || slices.Contains(p.Topics(), topic) {
@@ -176,6 +177,8 @@ type chainLine struct {
 	// SignatureOK is whether a transaction is what its signer signed; null for other messages.
 	SignatureOK *bool   `json:"signature_ok"`
 	ReceivedMS  float64 `json:"received_ms"` // since the program started
+
+	output string // what --output asks for; empty: text
 }
 
 func chainLineOf(out *output, d chain.Delivery) chainLine {
@@ -191,6 +194,9 @@ func chainLineOf(out *output, d chain.Delivery) chainLine {
 
 // line is the message for a person.
 func (l chainLine) line() string {
+	if l.output == outputB64 {
+		return base64.StdEncoding.EncodeToString(l.Data)
+	}
 	place := plainText(l.Topic)
 	if l.To != nil {
 		place = "mailbox"
@@ -219,9 +225,11 @@ type neighbourLine struct {
 	kind chain.EventKind
 }
 
-// chainEvents are those of a node of the network.
-func chainEvents() []event {
-	list := []event{{"chain.message", chainLine{}}}
+// chainEvents are those of a node of the network, that hears messages or does not.
+func chainEvents(hears bool) (list []event) {
+	if hears {
+		list = append(list, event{"chain.message", chainLine{}})
+	}
 	for _, kind := range []chain.EventKind{chain.Met, chain.Lost, chain.Failed, chain.Refused} {
 		list = append(list, event{"chain." + string(kind), neighbourLine{}})
 	}

@@ -168,6 +168,7 @@ func readLine(src *bufio.Reader, long int) (line []byte, err error) {
 type pubOptions struct {
 	Host    hostOptions
 	Sources sourceOptions
+	Chain   chainOptions
 	Gossip  gossipOptions
 	Payload payloadOptions
 	Topic   string
@@ -195,37 +196,46 @@ type pubDoc struct {
 	Members   []gossip.Member `json:"members"` // neighbours on the topic, at the end
 }
 
-func newPubsubPub(*env) spec {
+func newPubsubPub(e *env) spec {
 	o := pubOptions{Min: 1, Wait: 10 * time.Second}
+	flags := slices.Concat(payloadFlags(&o.Payload), []cli.Flag{
+		&cli.IntFlag{Name: "min", Value: o.Min, Usage: "wait until `N` neighbours are subscribed", Destination: &o.Min},
+		&cli.DurationFlag{Name: "wait", Value: o.Wait, Usage: "wait for them for `DURATION`", Destination: &o.Wait},
+	}, o.meeting().flags(), chainFlags(&o.Chain))
 	return spec{
 		name: "pub", usage: "send messages to all who subscribe to a topic", args: "<topic> <text>|-",
 		about: `The text is one message; with - each line of stdin is one, sent as it comes, without its end. Bytes are sent as they are. It
 connects with each --peer and with those found, waits up to --wait until one of them is subscribed, sends, and ends when the neighbours
-have read everything. That they pass it on is up to them.`,
+have read everything. That they pass it on is up to them.
+
+With --profile the topic is one of a ParallelChain, and each message what belongs there, encoded as borsh; what is not is refused.`,
 		examples: []string{
 			"dibber pubsub pub news 'hello' --peer /ip4/127.0.0.1/udp/4001/quic-v1/p2p/12D3KooWCw68m5CRcV8vD9iuR325oKwJHLYqTYH5mYwD6k2QV4nm",
 			"dibber pubsub pub news - --peer @home --peers @peers.txt",
 			"dibber pubsub pub news --file picture.png --rendezvous @point --namespace news --peers @peers.txt --json",
+			"dibber pubsub pub mempool --file transaction --profile pchain-0.4 --boot 6kpsY-KcUgq-9VB7Ey7F-ZVHdq6-vnuSQh7qaRRG0iw@127.0.0.1:25519",
 		},
-		flags: slices.Concat(payloadFlags(&o.Payload), []cli.Flag{
-			&cli.IntFlag{Name: "min", Value: o.Min, Usage: "wait until `N` neighbours are subscribed", Destination: &o.Min},
-			&cli.DurationFlag{Name: "wait", Value: o.Wait, Usage: "wait for them for `DURATION`", Destination: &o.Wait},
-		}, o.meeting().flags()),
-		options: &o, doc: pubDoc{}, events: append(reachingEvents(), event{"published", publishedLine{}}), timeout: time.Minute,
+		flags:   flags,
+		options: &o, doc: pubDoc{}, events: append(append(reachingEvents(), event{"published", publishedLine{}}), chainEvents(false)...), timeout: time.Minute,
 		extra: func() time.Duration {
 			if o.Payload.streams() {
 				return -1
 			}
 			return o.Wait
 		},
-		validate: o.validate,
-		run:      func(ctx context.Context, out *output) (any, error) { return o.run(ctx, out) },
+		validate: func(args []string) error { return o.validate(e, flags, args) },
+		run: func(ctx context.Context, out *output) (any, error) {
+			if o.Chain.on() {
+				return o.runChain(ctx, out)
+			}
+			return o.run(ctx, out)
+		},
 	}
 }
 
 func (o *pubOptions) meeting() meeting { return meeting{&o.Gossip, &o.Host, &o.Sources} }
 
-func (o *pubOptions) validate(args []string) error {
+func (o *pubOptions) validate(e *env, flags []cli.Flag, args []string) error {
 	if len(args) == 0 {
 		return usagef("pubsub pub needs a topic and a text")
 	}
@@ -235,6 +245,15 @@ func (o *pubOptions) validate(args []string) error {
 		return usagef("--min: %d is less than 1", o.Min)
 	case o.Wait <= 0:
 		return usagef("--wait: %s is no time", o.Wait)
+	}
+	if err := o.Chain.validateWith(e, flags, &o.Host, "file", "b64", "min", "wait"); err != nil {
+		return err
+	}
+	if o.Chain.on() {
+		if len(o.Chain.Boots)+len(o.Gossip.Peers) == 0 {
+			return usagef("pubsub pub needs somebody to talk to: --boot ADDRESS@HOST:PORT, or --peer ADDR")
+		}
+		return errors.Join(checkTopic(o.Topic), o.Chain.checkTopic(o.Topic), o.Payload.validate("pubsub pub"))
 	}
 	return errors.Join(checkTopic(o.Topic), o.Payload.validate("pubsub pub"), o.meeting().validate(), o.meeting().needPeers("pubsub pub"))
 }

@@ -9,7 +9,9 @@ import (
 
 	"dibber/netkit/addr"
 	"dibber/netkit/dial"
+	"dibber/netkit/gossip"
 	"dibber/netkit/letter"
+	"dibber/netkit/pchain"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/urfave/cli/v2"
@@ -18,6 +20,7 @@ import (
 // sendOptions are the flags and arguments of pubsub send.
 type sendOptions struct {
 	Host       hostOptions
+	Chain      chainOptions
 	Sources    sourceOptions
 	Payload    payloadOptions
 	Target     string
@@ -30,37 +33,51 @@ type sendDoc struct {
 	Path         *string  `json:"path"` // direct or relayed, of the last message; null: not connected
 	Addr         *string  `json:"addr"`
 	Sent         int      `json:"sent"`         // messages
-	Acknowledged int      `json:"acknowledged"` // of them, those that the peer said it took
-	Bytes        int      `json:"bytes"`        // of payload, acknowledged
+	Acknowledged *int     `json:"acknowledged"` // of them, those that the peer said it took; null: peers of a ParallelChain do not say
+	Bytes        int      `json:"bytes"`        // of payload: acknowledged, or sent where nobody says
+	// Address is the receiver's on the network of a ParallelChain; null elsewhere. Drained is what the neighbours did with the
+	// messages there.
+	Address *pchain.Address `json:"address"`
+	Drained *gossip.Drained `json:"drained"`
 }
 
-func newPubsubSend(*env) spec {
+func newPubsubSend(e *env) spec {
 	var o sendOptions
+	flags := slices.Concat(payloadFlags(&o.Payload), []cli.Flag{
+		maxMessageFlag("max-message", &o.MaxMessage),
+	}, sourceFlags(&o.Sources), hostFlags(&o.Host), chainFlags(&o.Chain))
 	return spec{
 		name: "send", usage: "send messages to one peer and wait until it has them", args: "<target> <text>|-",
 		about: `The other side runs dibber pubsub sub --direct. Each message is acknowledged when it was taken there, in order, and may
-go through a relay. The exit code is 0 only if all were acknowledged, 6 if the peer refused one, 124 if it did not answer in time.`,
+go through a relay. The exit code is 0 only if all were acknowledged, 6 if the peer refused one, 124 if it did not answer in time.
+
+With --profile the target is an ADDRESS of a ParallelChain, or ADDRESS@HOST:PORT, and gets the messages in its mailbox. Its peers
+acknowledge nothing: the exit code is 0 if all are on their way to it, or to a neighbour that passes its mail on.`,
 		examples: []string{
 			"dibber pubsub send /ip4/127.0.0.1/udp/4001/quic-v1/p2p/12D3KooWCw68m5CRcV8vD9iuR325oKwJHLYqTYH5mYwD6k2QV4nm 'hello'",
 			"dibber pubsub send @home - --peers @peers.txt",
 			"dibber pubsub send @home --file note.txt --peers @peers.txt --timeout 5s --json",
+			"dibber pubsub send 6kpsY-KcUgq-9VB7Ey7F-ZVHdq6-vnuSQh7qaRRG0iw@127.0.0.1:25519 --file vote --profile pchain-0.4",
 		},
-		flags: slices.Concat(payloadFlags(&o.Payload), []cli.Flag{
-			maxMessageFlag("max-message", &o.MaxMessage),
-		}, sourceFlags(&o.Sources), hostFlags(&o.Host)),
-		options: &o, doc: sendDoc{}, events: append(reachEvents(), event{"sent", letter.Result{}}), timeout: 30 * time.Second,
+		flags:   flags,
+		options: &o, doc: sendDoc{}, events: append(append(reachEvents(), event{"sent", letter.Result{}}, event{"chain.sent", chainSent{}}), chainEvents(false)...), timeout: 30 * time.Second,
 		extra: func() time.Duration {
 			if o.Payload.streams() {
 				return -1
 			}
 			return 0
 		},
-		validate: o.validate,
-		run:      func(ctx context.Context, out *output) (any, error) { return o.run(ctx, out) },
+		validate: func(args []string) error { return o.validate(e, flags, args) },
+		run: func(ctx context.Context, out *output) (any, error) {
+			if o.Chain.on() {
+				return o.runChain(ctx, out)
+			}
+			return o.run(ctx, out)
+		},
 	}
 }
 
-func (o *sendOptions) validate(args []string) error {
+func (o *sendOptions) validate(e *env, flags []cli.Flag, args []string) error {
 	if len(args) == 0 {
 		return usagef("pubsub send needs a target and a text")
 	}
@@ -70,6 +87,12 @@ func (o *sendOptions) validate(args []string) error {
 		return usagef("pubsub send takes one peer, not those of stdin")
 	case o.MaxMessage < 0 || o.MaxMessage > 0 && o.MaxMessage < minMessage:
 		return usagef("--max-message: %d is less than %d", o.MaxMessage, minMessage)
+	}
+	if err := o.Chain.validateWith(e, flags, &o.Host, "file", "b64"); err != nil {
+		return err
+	}
+	if o.Chain.on() {
+		return o.Payload.validate("pubsub send")
 	}
 	return errors.Join(o.Payload.validate("pubsub send"), o.Sources.validate(), o.Host.needTargets("pubsub send", args[:1], addr.Options{}))
 }
@@ -90,7 +113,7 @@ func (o *sendOptions) run(ctx context.Context, out *output) (doc any, err error)
 	}
 	defer closing(&err, n.Close)
 	defer o.Host.punching(n)()
-	d := sendDoc{Peer: &t.ID}
+	d := sendDoc{Peer: &t.ID, Acknowledged: new(int)}
 	if err := find.complete(ctx, n, &t); err != nil {
 		return d, err
 	}
@@ -115,7 +138,7 @@ func (o *sendOptions) run(ctx context.Context, out *output) (doc any, err error)
 		if err != nil {
 			return err
 		}
-		d.Acknowledged++
+		*d.Acknowledged++
 		d.Bytes += len(data)
 		return nil
 	})
@@ -125,7 +148,10 @@ func (o *sendOptions) run(ctx context.Context, out *output) (doc any, err error)
 func (d sendDoc) quiet() string { return "" }
 
 func (d sendDoc) renderText(t *text) {
-	if d.Sent > 0 {
-		t.line("%s", fmt.Sprintf("acknowledged %d of %d  %s  %s by %s", d.Acknowledged, d.Sent, sizeText(uint64(d.Bytes)), *d.Peer, orDash(d.Path)))
+	switch {
+	case d.Sent > 0 && d.Acknowledged == nil:
+		t.line("sent %d  %s  to %s", d.Sent, sizeText(uint64(d.Bytes)), *d.Address)
+	case d.Sent > 0:
+		t.line("%s", fmt.Sprintf("acknowledged %d of %d  %s  %s by %s", *d.Acknowledged, d.Sent, sizeText(uint64(d.Bytes)), *d.Peer, orDash(d.Path)))
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"dibber/netkit/host"
 	"dibber/netkit/letter"
 	"dibber/netkit/natcheck"
+	"dibber/netkit/pchain"
 	"dibber/netkit/peering"
 	"dibber/netkit/punch"
 	"dibber/netkit/serve"
@@ -33,6 +34,7 @@ type subOptions struct {
 	Host      hostOptions
 	Sources   sourceOptions
 	Gossip    gossipOptions
+	Chain     chainOptions
 	Topics    []string
 	Relays    []string
 	Register  bool
@@ -48,6 +50,9 @@ type subReady struct {
 	Peer   peer.ID  `json:"peer"`
 	Addrs  []string `json:"addrs"` // each ends with /p2p/PEER; circuits come with reservation.reserved
 	Topics []string `json:"topics"`
+	// Address is the node's own on the network of a ParallelChain, Boot how others begin with it; null elsewhere.
+	Address *pchain.Address `json:"address"`
+	Boot    *string         `json:"boot"`
 
 	direct bool
 }
@@ -77,33 +82,43 @@ type subDoc struct {
 	Trace    *traceDoc `json:"trace"` // null without --trace
 }
 
-func newPubsubSub(*env) spec {
+func newPubsubSub(e *env) spec {
 	o := subOptions{Output: outputText}
+	var flags []cli.Flag
 	format := choiceFlag("", "output", "print `FORMAT`: text, b64 with one message a line, or raw, the payloads as they are with nothing between them", &o.Output, outputText, outputB64, outputRaw)
 	format.Aliases = []string{"o"}
+	flags = slices.Concat([]cli.Flag{
+		&cli.BoolFlag{Name: "direct", Usage: "take messages that are sent to this node alone", Destination: &o.Direct},
+		&cli.BoolFlag{Name: "trace", Usage: "tell of every copy of a message", Destination: &o.Trace},
+		&cli.IntFlag{Name: "count", Aliases: []string{"c"}, Usage: "end after `N` messages; 0 waits until interrupted", Destination: &o.Count},
+		format,
+		listFlag("", "use-relay", "keep a reservation on `RELAY` and announce it (repeatable)", &o.Relays),
+		&cli.BoolFlag{Name: "register", Usage: "keep registered in --namespace at each --rendezvous, so that others find this node", Destination: &o.Register},
+		readyFileFlag(&o.ReadyFile),
+	}, o.meeting().flags(), chainFlags(&o.Chain))
 	return spec{
 		name: "sub", usage: "receive the messages of topics, and those for this node alone", args: "[topic]...",
 		about: `It stays connected to each --peer and to peers found, and waits for others to connect; messages come as they are and are
 passed on to others who are subscribed. As text each is a line: author, sequence number and payload, in quotes if it is no printable text. With
 --direct it also takes what dibber pubsub send brings. --trace tells of every copy: who delivered it first, how much later the others
-were, and whether it was pushed (eager) or announced and fetched (lazy).`,
+were, and whether it was pushed (eager) or announced and fetched (lazy).
+
+With --profile it hears the topics of a ParallelChain, or those named, and its own mailbox, and prints each message as what it is.`,
 		examples: []string{
 			"dibber pubsub sub news --peer @home --peers @peers.txt",
 			"dibber pubsub sub news --trace --rendezvous @point --namespace news --peers @peers.txt",
 			"dibber pubsub sub --direct --use-relay @relay --peers @peers.txt --ndjson",
+			"dibber pubsub sub --profile pchain-0.4 --boot 6kpsY-KcUgq-9VB7Ey7F-ZVHdq6-vnuSQh7qaRRG0iw@127.0.0.1:25519",
 		},
-		flags: slices.Concat([]cli.Flag{
-			&cli.BoolFlag{Name: "direct", Usage: "take messages that are sent to this node alone", Destination: &o.Direct},
-			&cli.BoolFlag{Name: "trace", Usage: "tell of every copy of a message", Destination: &o.Trace},
-			&cli.IntFlag{Name: "count", Aliases: []string{"c"}, Usage: "end after `N` messages; 0 waits until interrupted", Destination: &o.Count},
-			format,
-			listFlag("", "use-relay", "keep a reservation on `RELAY` and announce it (repeatable)", &o.Relays),
-			&cli.BoolFlag{Name: "register", Usage: "keep registered in --namespace at each --rendezvous, so that others find this node", Destination: &o.Register},
-			readyFileFlag(&o.ReadyFile),
-		}, o.meeting().flags()),
+		flags:   flags,
 		options: &o, doc: subDoc{}, events: subEvents(), longLived: func() bool { return o.Count == 0 },
-		validate: o.validate,
-		run:      func(ctx context.Context, out *output) (any, error) { return o.run(ctx, out) },
+		validate: func(args []string) error { return o.validate(e, flags, args) },
+		run: func(ctx context.Context, out *output) (any, error) {
+			if o.Chain.on() {
+				return o.runChain(ctx, out)
+			}
+			return o.run(ctx, out)
+		},
 	}
 }
 
@@ -112,20 +127,32 @@ func subEvents() []event {
 	for _, kind := range peeringKinds() {
 		list = append(list, event{"peer." + string(kind), peerLine{}})
 	}
-	return append(list, event{"punch.ended", punchLine{}})
+	return append(append(list, event{"punch.ended", punchLine{}}), chainEvents(true)...)
 }
 
 func (o *subOptions) meeting() meeting { return meeting{&o.Gossip, &o.Host, &o.Sources} }
 
-func (o *subOptions) validate(args []string) error {
+func (o *subOptions) validate(e *env, flags []cli.Flag, args []string) error {
 	o.Topics = unique(args)
+	if err := o.Chain.validateWith(e, flags, &o.Host, "count", "output", "ready-file"); err != nil {
+		return err
+	}
+	if o.Chain.on() {
+		for _, topic := range o.Topics {
+			if err := o.Chain.checkTopic(topic); err != nil {
+				return err
+			}
+		}
+	}
 	switch {
+	case o.Count < 0:
+		return usagef("--count must not be negative")
+	case o.Chain.on():
+		return nil
 	case len(args) == 0 && !o.Direct:
 		return usagef("pubsub sub needs a topic, or --direct")
 	case o.Trace && len(args) == 0:
 		return usagef("--trace is about the messages of a topic")
-	case o.Count < 0:
-		return usagef("--count must not be negative")
 	case o.Register && (len(o.Sources.Rendezvous) == 0 || o.Sources.Namespace == ""):
 		return usagef("--register needs --rendezvous and --namespace")
 	case o.Host.NoDiscovery && len(o.Relays) > 0:
@@ -322,23 +349,7 @@ func (s *subscriber) take(ctx context.Context, l letter.Letter) error {
 
 func (s *subscriber) print(data []byte, m messageLine) {
 	m.data, m.Data = data, base64.StdEncoding.EncodeToString(data)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.o.Count > 0 && s.doc.Messages >= s.o.Count {
-		return
-	}
-	s.doc.Messages++
-	s.doc.Bytes += len(data)
-	if s.raw != nil {
-		if _, err := s.raw.Write(data); err != nil {
-			s.done() // nobody reads any more
-		}
-	} else {
-		s.out.event("message", m)
-	}
-	if s.doc.Messages == s.o.Count {
-		s.done()
-	}
+	s.printed(data, func() { s.out.event("message", m) })
 }
 
 // hint is what to type on the other side.

@@ -35,7 +35,7 @@ func serveEvents() []event {
 	for _, kind := range peeringKinds() {
 		list = append(list, event{"peer." + string(kind), peerLine{}})
 	}
-	return slices.Concat(list, pubsubEvents(), chainEvents(), fullEvents())
+	return slices.Concat(list, pubsubEvents(), chainEvents(true), fullEvents())
 }
 
 // registrationEvents are those of registrations that a command keeps.
