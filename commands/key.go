@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rsa"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 
 	"dibber/netkit/addr"
 	"dibber/netkit/identity"
+	"dibber/netkit/pchain"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -25,6 +27,7 @@ type keyOptions struct {
 	Format string
 	Out    string
 	File   string
+	Public string
 }
 
 // keyDoc describes a key by what anybody may know of it.
@@ -35,18 +38,20 @@ type keyDoc struct {
 	IDs          addr.Encodings `json:"ids"`
 	IDRevealsKey bool           `json:"id_reveals_key"`
 	PublicKey    string         `json:"public_key_b64"` // libp2p's PublicKey message
-	File         *string        `json:"file"`           // where the private key was read or written; null for stdin
-	Format       *string        `json:"format"`         // the format it was written in; null if it was only read
+	// Address is the peer's on the network of a ParallelChain; null for keys that are not Ed25519.
+	Address *pchain.Address `json:"pchain_address"`
+	File    *string         `json:"file"`   // where the private key was read or written; null for stdin
+	Format  *string         `json:"format"` // the format it was written in; null if it was only read
 }
 
-func newKey(*env) spec {
+func newKey(e *env) spec {
 	var o keyOptions
 	return spec{
 		name: "key", usage: "make, show and convert the keys of peers",
 		about: `A peer is known by its key: the peer id is made of the public one, and whoever has the private one is the peer.
 Private keys are read in every format that dibber writes, and from a kubo configuration or OpenSSH.`,
 		examples:    []string{"dibber key new -o peer.key", "dibber key show peer.key", "dibber key convert peer.key --format pem"},
-		subcommands: []spec{newKeyNew(&o), newKeyShow(&o), newKeyConvert(&o)},
+		subcommands: []spec{newKeyNew(&o), newKeyShow(&o), newKeyConvert(e, &o)},
 	}
 }
 
@@ -107,17 +112,38 @@ func newKeyShow(o *keyOptions) spec {
 	}
 }
 
-func newKeyConvert(o *keyOptions) spec {
+func newKeyConvert(e *env, o *keyOptions) spec {
 	return spec{
-		name: "convert", usage: "write a private key in another format", args: "FILE|-",
+		name: "convert", usage: "write a private key in another format, or a public one in every form", args: "[FILE|-]",
+		about: `With --public nothing is written: a peer id, an address of ParallelChain or a public Ed25519 key in hex is shown in every
+form. The address is the 32 bytes of the public key in base64url, and the name of the peer's mailbox.`,
 		examples: []string{
 			"dibber key convert peer.key --format pem",
 			"dibber key convert peer.key --format hex -o aquadoggo.key",
 			"dibber key convert - --format base64 -o -",
+			"dibber key convert --public 6kpsY-KcUgq-9VB7Ey7F-ZVHdq6-vnuSQh7qaRRG0iw",
 		},
-		flags:   []cli.Flag{formatFlag(o), outFlag(o, "-")},
-		options: o, doc: keyDoc{}, validate: o.oneFile("key convert"),
+		flags: []cli.Flag{formatFlag(o), outFlag(o, "-"), &cli.StringFlag{
+			Name: "public", Usage: "show `KEY`, a peer id, an address of ParallelChain or 64 hex digits, in every form", Destination: &o.Public,
+		}},
+		options: o, doc: keyDoc{}, validate: func(args []string) error {
+			if o.Public == "" {
+				return o.oneFile("key convert")(args)
+			}
+			if len(args) > 0 || e.named("format", "output") {
+				return usagef("--public takes no file, --format or --output: nothing secret is written")
+			}
+			_, err := o.publicKey()
+			return err
+		},
 		run: func(_ context.Context, out *output) (any, error) {
+			if o.Public != "" {
+				public, err := o.publicKey()
+				if err != nil {
+					return nil, err
+				}
+				return describePublic(public, "-")
+			}
 			return writeKey(out, *o, func() (crypto.PrivKey, error) { return o.read(out) })
 		},
 	}
@@ -222,9 +248,31 @@ func secretWriter(out *output, path string) (func([]byte) error, error) {
 	}, err
 }
 
+// publicKey reads --public.
+func (o *keyOptions) publicKey() (crypto.PubKey, error) {
+	if a, err := pchain.ParseAddress(o.Public); err == nil {
+		return crypto.UnmarshalEd25519PublicKey(a[:])
+	}
+	if raw, err := hex.DecodeString(o.Public); err == nil && len(raw) == len(pchain.Address{}) {
+		return crypto.UnmarshalEd25519PublicKey(raw)
+	}
+	id, err := addr.ParseID(o.Public)
+	if err != nil {
+		return nil, usagef("--public: %q is no peer id, no address of ParallelChain and no 64 hex digits", shorten(o.Public))
+	}
+	key, ok := addr.PublicKey(id)
+	if !ok {
+		return nil, usagef("--public: %s is the hash of a key, which it does not contain", id)
+	}
+	return key, nil
+}
+
 // describeKey returns what the public half of a key tells.
 func describeKey(key crypto.PrivKey, file string) (keyDoc, error) {
-	public := key.GetPublic()
+	return describePublic(key.GetPublic(), file)
+}
+
+func describePublic(public crypto.PubKey, file string) (keyDoc, error) {
 	id, err := peer.IDFromPublicKey(public)
 	if err != nil {
 		return keyDoc{}, fmt.Errorf("make the peer id: %w", err)
@@ -239,8 +287,11 @@ func describeKey(key crypto.PrivKey, file string) (keyDoc, error) {
 	}
 	_, reveals := addr.PublicKey(id)
 	doc := keyDoc{
-		Peer: id.String(), KeyType: string(identity.TypeOf(key)), Bits: rsaBits(public), IDs: ids, IDRevealsKey: reveals,
+		Peer: id.String(), KeyType: string(identity.TypeOf(public)), Bits: rsaBits(public), IDs: ids, IDRevealsKey: reveals,
 		PublicKey: base64.StdEncoding.EncodeToString(encoded),
+	}
+	if a, err := pchain.AddressOf(id); err == nil {
+		doc.Address = &a
 	}
 	if file != "-" {
 		doc.File = &file
@@ -276,6 +327,9 @@ func (d keyDoc) renderText(t *text) {
 	t.field("multihash", "%s", d.IDs.MultihashHex)
 	t.field("multiaddr", "%s", d.IDs.Multiaddr)
 	t.field("public key", "%s", d.PublicKey)
+	if d.Address != nil {
+		t.field("pchain address", "%s", *d.Address)
+	}
 	if d.IDRevealsKey {
 		t.field("id reveals key", "yes, the peer id contains the public key")
 	} else {

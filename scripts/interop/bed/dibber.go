@@ -20,6 +20,8 @@ type Node struct {
 	*Process
 	Peer  string
 	Addrs []string // with the peer id; QUIC before TCP
+	// Address and Boot are the node's on the network of a ParallelChain; empty elsewhere.
+	Address, Boot string
 }
 
 // Addr is the address of a transport, quic-v1 or tcp.
@@ -34,13 +36,19 @@ func (n *Node) Addr(transport string) string {
 
 // Serve starts dibber serve on the address of a host and waits until it is ready.
 func (s *Scene) Serve(ctx context.Context, host int, args ...string) (*Node, error) {
+	return s.ServeAt(ctx, []string{"/ip4/" + s.IP(host) + "/udp/0/quic-v1", "/ip4/" + s.IP(host) + "/tcp/0"}, args...)
+}
+
+// ServeAt is Serve at chosen addresses.
+func (s *Scene) ServeAt(ctx context.Context, listen []string, args ...string) (*Node, error) {
 	state, err := os.MkdirTemp(s.Dir, "state-")
 	if err != nil {
 		return nil, err
 	}
-	args = append([]string{
-		"serve", "--ndjson", "--state-dir", state, "--listen", "/ip4/" + s.IP(host) + "/udp/0/quic-v1", "--listen", "/ip4/" + s.IP(host) + "/tcp/0",
-	}, args...)
+	args = append([]string{"serve", "--ndjson", "--state-dir", state}, args...)
+	for _, a := range listen {
+		args = append(args, "--listen", a)
+	}
 	p, err := s.Start(ctx, s.dibberEnv(), s.dibber(), args...)
 	if err != nil {
 		return nil, err

@@ -15,6 +15,7 @@ import (
 	"dibber/scripts/interop/js"
 	"dibber/scripts/interop/kubo"
 	"dibber/scripts/interop/negentropy"
+	"dibber/scripts/interop/pchain"
 	"dibber/scripts/interop/rust"
 	"dibber/scripts/interop/stock"
 	"dibber/scripts/interop/waku"
@@ -22,5 +23,5 @@ import (
 
 func main() {
 	// The cheap ones first.
-	os.Exit(bed.Main([]bed.Peer{stock.Peer(), negentropy.Go(), negentropy.JavaScript(), waku.Peer(), js.Peer(), kubo.Peer(), rust.Peer(), aquadoggo.Peer()}))
+	os.Exit(bed.Main([]bed.Peer{stock.Peer(), negentropy.Go(), negentropy.JavaScript(), waku.Peer(), js.Peer(), kubo.Peer(), rust.Peer(), pchain.Peer(), aquadoggo.Peer()}))
 }
