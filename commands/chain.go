@@ -13,6 +13,7 @@ import (
 	"dibber/netkit/gossip"
 	"dibber/netkit/host"
 	"dibber/netkit/pchain"
+	"dibber/netkit/route"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
@@ -270,6 +271,8 @@ func chainFailure(err error) (failure, bool) {
 	switch {
 	case errors.Is(err, chain.ErrNotEd25519):
 		return failure{Exit: exitUsage, Hint: "make another key: dibber key new -o FILE"}, true
+	case errors.Is(err, chain.ErrNotReached) && errors.Is(err, route.ErrNotFound):
+		return failure{Exit: exitNotFound, Phase: "send", Retryable: true, Hint: "name where it is: dibber pubsub send ADDRESS@HOST:PORT"}, true
 	case errors.Is(err, chain.ErrNotReached):
 		return failure{Exit: exitUnreachable, Phase: "send", Retryable: true, Hint: "name where it is: dibber pubsub send ADDRESS@HOST:PORT"}, true
 	case errors.Is(err, chain.ErrNoMailbox):

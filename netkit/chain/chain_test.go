@@ -13,6 +13,7 @@ import (
 	"dibber/netkit/gossip"
 	"dibber/netkit/host"
 	"dibber/netkit/pchain"
+	"dibber/netkit/route"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -285,4 +286,30 @@ func keyThat(w *world, is func(peer.ID) bool) crypto.PrivKey {
 	}
 	w.Fatal("no such key")
 	return nil
+}
+
+// The hash table finds peers; what else it is asked to keep, it does not.
+func TestRecordsAreRefused(t *testing.T) {
+	inAWorld(t, []string{pchain.V05}, func(w *world) {
+		one := w.full()
+		n := w.lab.Internet().Machine("other", machine()).Host(host.Config{})
+		r, err := route.New(n, route.Config{Protocol: pchain.Kademlia, Boot: []peer.AddrInfo{{ID: one.host.ID(), Addrs: one.host.Addrs()}}})
+		if err != nil {
+			w.Fatal(err)
+		}
+		defer r.Close()
+		if err := r.Join(w.Context()); err != nil {
+			w.Fatal(err)
+		}
+		key, value, err := route.Record{Name: "motd", Seq: 1, Value: []byte("hello")}.Seal(n.Peerstore().PrivKey(n.ID()))
+		if err != nil {
+			w.Fatal(err)
+		}
+		if kept, _, err := r.Put(w.Context(), key, value, nil); err == nil {
+			w.Errorf("kept: %+v", kept)
+		}
+		if info, _, err := r.FindPeer(w.Context(), one.host.ID(), nil); err != nil || len(info.Addrs) == 0 {
+			w.Errorf("found %v, %v", info, err)
+		}
+	})
 }
