@@ -52,6 +52,11 @@ func sharedFlagRows() []flagRow {
 		{groupHost, "ip4", "Host.IP4", "host_flags.txtar"},
 		{groupHost, "ip6", "Host.IP6", "host_flags.txtar"},
 
+		{groupChain, "profile", "Chain.Profile", "pchain.txtar"},
+		{groupChain, "boot", "Chain.Boots", "pchain.txtar"},
+		{groupChain, "kademlia", "Chain.Kademlia", "pchain.txtar"},
+		{groupChain, "hub", "Chain.Hub", "pchain.txtar"},
+
 		{groupSources, "rendezvous", "Sources.Rendezvous", "discover.txtar"},
 		{groupSources, "namespace", "Sources.Namespace", "discover.txtar"},
 		{groupSources, "mdns", "Sources.MDNS", "mdns.txtar"},
@@ -313,6 +318,7 @@ func commandFlagRows() []flagRow {
 		{"key new", "output", "Out", "key.txtar"},
 		{"key convert", "format", "Format", "key.txtar"},
 		{"key convert", "output", "Out", "key.txtar"},
+		{"key convert", "public", "Public", "pchain.txtar"},
 		{"psk new", "output", "Out", "key.txtar"},
 		{"config show", "origin", "Origin", "TestConfigShow"},
 	}
