@@ -26,6 +26,7 @@ type chainOptions struct {
 	Profile  string
 	Boots    []string
 	Kademlia string
+	Hub      int // of serve
 }
 
 const groupChain = "ParallelChain"

@@ -58,7 +58,7 @@ type serveOptions struct {
 
 	Blocks serveBlocks
 	Pubsub servePubsubOptions
-	Chain  serveChainOptions
+	Chain  chainOptions
 
 	UseRelays    []string
 	Register     []string

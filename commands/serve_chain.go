@@ -13,23 +13,17 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// serveChainOptions are the flags of serve about the network of a ParallelChain.
-type serveChainOptions struct {
-	chainOptions
-	Hub int
-}
-
 // defaultHub is of how many neighbours serve forwards the mail.
 const defaultHub = 256
 
-func serveChainFlags(o *serveChainOptions) []cli.Flag {
-	return append(chainFlags(&o.chainOptions), &cli.IntFlag{
+func serveChainFlags(o *chainOptions) []cli.Flag {
+	return append(chainFlags(o), &cli.IntFlag{
 		Category: groupChain, Name: "hub", Value: defaultHub, Destination: &o.Hub,
 		Usage: "pass on the mail of at most `N` neighbours, where their version lets others do that; 0 of none",
 	})
 }
 
-func (o *serveChainOptions) validate(e *env, flags []cli.Flag) error {
+func (o *chainOptions) validateServe(e *env, flags []cli.Flag) error {
 	switch {
 	case !o.on() && e.named("hub"):
 		return usagef("--hub needs --profile")
@@ -38,11 +32,11 @@ func (o *serveChainOptions) validate(e *env, flags []cli.Flag) error {
 	case o.on() && e.named("hub") && !o.profile().Hub:
 		return usagef("--hub: peers of %s take mail of neighbours alone", o.Profile)
 	}
-	return o.chainOptions.validate(e, flags, "hub", "admin", "conns", "conns-per-ip", "memory", "ready-file", "drain")
+	return o.validate(e, flags, "hub", "admin", "conns", "conns-per-ip", "memory", "ready-file", "drain")
 }
 
 // role fills in the node's part in the network.
-func (o *serveChainOptions) role(out *output, h *hostOptions, own peer.ID, roles *serve.Config) error {
+func (o *chainOptions) role(out *output, h *hostOptions, own peer.ID, roles *serve.Config) error {
 	if !o.on() {
 		return nil
 	}

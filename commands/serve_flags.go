@@ -133,7 +133,7 @@ func (o *serveOptions) validate(e *env, args []string) error {
 	if err := o.validateFull(); err != nil {
 		return err
 	}
-	if err := o.Chain.validate(e, serveFlags(&serveOptions{})); err != nil {
+	if err := o.Chain.validateServe(e, serveFlags(&serveOptions{})); err != nil {
 		return err
 	}
 	if err := o.needs(e); err != nil {
