@@ -2,6 +2,7 @@ package chain
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -10,8 +11,6 @@ import (
 
 	"dibber/netkit/gossip"
 	"dibber/netkit/pchain"
-
-	"encoding/binary"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 )

@@ -114,11 +114,13 @@ func TestMessagesByHand(t *testing.T) {
 		want []byte
 	}{
 		{
-			"sync request", pchain.Message{Sync: &pchain.Sync{Request: &pchain.SyncRequest{StartHeight: 1, Limit: 5}}},
+			"sync request",
+			pchain.Message{Sync: &pchain.Sync{Request: &pchain.SyncRequest{StartHeight: 1, Limit: 5}}},
 			unhex(t, "0100"+"0100000000000000"+"05000000"),
 		},
 		{
-			"new view", pchain.Message{Progress: &pchain.Progress{NewView: &pchain.NewView{ChainID: 1, View: 2, HighestQC: pchain.Genesis()}}},
+			"new view",
+			pchain.Message{Progress: &pchain.Progress{NewView: &pchain.NewView{ChainID: 1, View: 2, HighestQC: pchain.Genesis()}}},
 			append(unhex(t, "0003"+"0100000000000000"+"0200000000000000"), make([]byte, 53)...),
 		},
 	} {
