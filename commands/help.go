@@ -76,7 +76,7 @@ func listCommands(t *text, specs []spec) {
 
 // flagHelp lists the flags of a command under their headings, each with its default and environment variable.
 func (e *env) flagHelp(t *text, s *spec) {
-	for _, group := range []string{"", groupLookup, groupStore, groupSources, groupHost, groupOutput} {
+	for _, group := range []string{"", groupLookup, groupStore, groupChain, groupSources, groupHost, groupOutput} {
 		first := true
 		for _, f := range s.allFlags(e) {
 			if f.(cli.CategorizableFlag).GetCategory() != group {
