@@ -172,7 +172,7 @@ type chainLine struct {
 	Topic     string          `json:"topic"`
 	To        *pchain.Address `json:"to"`  // whose mailbox it came to; null: a broadcast
 	Seq       *uint64         `json:"seq"` // counted by its author; null: the node wrote to itself
-	Data      []byte          `json:"data_b64"`
+	Data      string          `json:"data_b64"`
 	Via       string          `json:"via"`       // the neighbour that delivered it first
 	Neighbour bool            `json:"neighbour"` // the author is connected; peers of 0.4 take no other's
 	Decoded   pchain.Payload  `json:"decoded"`
@@ -180,13 +180,14 @@ type chainLine struct {
 	SignatureOK *bool   `json:"signature_ok"`
 	ReceivedMS  float64 `json:"received_ms"` // since the program started
 
+	data   []byte
 	output string // what --output asks for; empty: text
 }
 
 func chainLineOf(out *output, d chain.Delivery) chainLine {
 	l := chainLine{
-		Address: d.Origin, From: d.Origin.Peer().String(), Topic: d.Topic, To: d.To, Seq: d.Seq, Data: d.Data, Via: d.Via.String(),
-		Neighbour: d.Neighbour, Decoded: d.Payload, ReceivedMS: millis(d.At.Sub(out.e.start)),
+		Address: d.Origin, From: d.Origin.Peer().String(), Topic: d.Topic, To: d.To, Seq: d.Seq, Data: base64.StdEncoding.EncodeToString(d.Data), Via: d.Via.String(),
+		Neighbour: d.Neighbour, Decoded: d.Payload, ReceivedMS: millis(d.At.Sub(out.e.start)), data: d.Data,
 	}
 	if tx := d.Payload.Transaction; tx != nil {
 		l.SignatureOK = new(tx.Verify(d.Payload.TxVersion) == nil)
@@ -197,13 +198,13 @@ func chainLineOf(out *output, d chain.Delivery) chainLine {
 // line is the message for a person.
 func (l chainLine) line() string {
 	if l.output == outputB64 {
-		return base64.StdEncoding.EncodeToString(l.Data)
+		return l.Data
 	}
 	place := plainText(l.Topic)
 	if l.To != nil {
 		place = "mailbox"
 	}
-	content := payloadText(l.Data)
+	content := payloadText(l.data)
 	if l.Decoded.Kind != pchain.KindOpaque {
 		text, err := json.Marshal(l.Decoded.Content())
 		if err != nil {

@@ -152,6 +152,7 @@ func maskRules() []maskRule {
 		{regexp.MustCompile(`\bbafz\w{61}\b`), "<cid base32>"},
 		{regexp.MustCompile(`\b002408011220[0-9a-f]{64}\b`), "<multihash>"},
 		{regexp.MustCompile(`^[0-9a-f]{64}$`), "<distance>"},
+		{regexp.MustCompile(`^[\w-]{43}$`), "<address>"},
 		{regexp.MustCompile(`^CiQIARIg[\w+/]{100,}=*$`), "<record>"},
 		{regexp.MustCompile(`\bCAESI[\w+/]{43}=?`), "<public key>"},
 		{regexp.MustCompile(`/(tcp|udp)/[1-9]\d{3,4}\b`), "/$1/<port>"},
