@@ -13,7 +13,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/libp2p/go-libp2p/core/protocol"
 	ma "github.com/multiformats/go-multiaddr"
 )
 
@@ -51,7 +50,7 @@ func (s *Service) met(e event.EvtPeerIdentificationCompleted) {
 	if known {
 		return
 	}
-	s.redials.met(e.Peer, slices.Contains(e.Protocols, protocol.ID(s.cfg.Kademlia)), e.ListenAddrs)
+	s.redials.met(e.Peer, slices.Contains(e.Protocols, s.cfg.Kademlia), e.ListenAddrs)
 	s.n.ConnManager().Protect(e.Peer, protection)
 	s.tellPeer(Met, e.Peer, nil)
 }

@@ -23,12 +23,7 @@ func drawSet(t *rapid.T, name string) []Item {
 	return out
 }
 
-// session runs a reconciliation and returns the differences and how many answers it took.
-func session(t testing.TB, a, b Set, frame int) (Diff, int) {
-	t.Helper()
-	return sessionFrom(t, a, b, frame, (*Initiator).Open)
-}
-
+// sessionFrom runs a reconciliation and returns the differences and how many answers it took.
 func sessionFrom(t testing.TB, a, b Set, frame int, open func(*Initiator) ([]byte, error)) (Diff, int) {
 	t.Helper()
 	i, err := NewInitiator(a, frame)

@@ -29,7 +29,7 @@ type checked interface{ check() error }
 func marshal(dst []byte, v any) ([]byte, error) { return appendValue(dst, reflect.ValueOf(v)) }
 
 func appendValue(dst []byte, v reflect.Value) ([]byte, error) {
-	if c, ok := v.Interface().(checked); ok {
+	if c, ok := reflect.TypeAssert[checked](v); ok {
 		if err := c.check(); err != nil {
 			return nil, err
 		}
@@ -58,25 +58,26 @@ func appendValue(dst []byte, v reflect.Value) ([]byte, error) {
 	case reflect.Array, reflect.Slice:
 		return appendItems(dst, v)
 	case reflect.Struct:
-		if _, ok := v.Interface().(enum); ok {
+		if _, ok := reflect.TypeAssert[enum](v); ok {
 			return appendVariant(dst, v)
 		}
-		for i := range v.NumField() {
+		for _, field := range v.Fields() {
 			var err error
-			if dst, err = appendValue(dst, v.Field(i)); err != nil {
+			if dst, err = appendValue(dst, field); err != nil {
 				return nil, err
 			}
 		}
 		return dst, nil
+	default:
+		return nil, fmt.Errorf("%w: no encoding of a %s", ErrMalformed, v.Type())
 	}
-	return nil, fmt.Errorf("%w: no encoding of a %s", ErrMalformed, v.Type())
 }
 
 func appendLen(dst []byte, n int) []byte { return binary.LittleEndian.AppendUint32(dst, uint32(n)) }
 
 func appendItems(dst []byte, v reflect.Value) ([]byte, error) {
 	if v.Kind() == reflect.Slice {
-		if bytes, ok := v.Interface().([]byte); ok {
+		if bytes, ok := reflect.TypeAssert[[]byte](v); ok {
 			return append(appendLen(dst, len(bytes)), bytes...), nil
 		}
 		if v.Len() > MaxItems {
@@ -140,7 +141,7 @@ func (d *decoder) value(v reflect.Value) error {
 	if err := d.raw(v); err != nil {
 		return err
 	}
-	if c, ok := v.Interface().(checked); ok {
+	if c, ok := reflect.TypeAssert[checked](v); ok {
 		return c.check()
 	}
 	return nil
@@ -183,7 +184,7 @@ func (d *decoder) raw(v reflect.Value) error {
 	case reflect.Slice:
 		return d.slice(v)
 	case reflect.Struct:
-		if _, ok := v.Interface().(enum); ok {
+		if _, ok := reflect.TypeAssert[enum](v); ok {
 			return d.variant(v)
 		}
 		for i := range v.NumField() {
@@ -192,6 +193,7 @@ func (d *decoder) raw(v reflect.Value) error {
 			}
 		}
 		return nil
+	default: // like an array of anything but bytes
 	}
 	return fmt.Errorf("%w: no encoding of a %s", ErrMalformed, v.Type())
 }
@@ -284,6 +286,7 @@ func least(t reflect.Type) int {
 			n += least(f.Type)
 		}
 		return max(n, 1)
+	default:
+		return 1
 	}
-	return 1
 }

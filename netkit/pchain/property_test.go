@@ -41,14 +41,14 @@ func draw(t *rapid.T, v reflect.Value) {
 			draw(t, v.Index(i))
 		}
 	case reflect.Struct:
-		if _, ok := v.Interface().(enum); ok {
+		if _, ok := reflect.TypeAssert[enum](v); ok {
 			field := v.Field(rapid.IntRange(0, v.NumField()-1).Draw(t, "variant"))
 			field.Set(reflect.New(field.Type().Elem()))
 			draw(t, field.Elem())
 			return
 		}
-		for i := range v.NumField() {
-			draw(t, v.Field(i))
+		for _, field := range v.Fields() {
+			draw(t, field)
 		}
 	default:
 		t.Fatalf("no %s is sent", v.Type())

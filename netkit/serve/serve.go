@@ -336,45 +336,6 @@ func (s *Server) tell(e Event) {
 	}
 }
 
-// Roles are the roles taken now, in the order of starting but for those that a full
-// node takes by itself, which come last.
-func (s *Server) Roles() []string {
-	out := slices.Clone(s.roles)
-	if s.full == nil {
-		return out
-	}
-	for _, r := range s.full.roles() {
-		if !slices.Contains(out, r) {
-			out = append(out, r)
-		}
-	}
-	return out
-}
-
-// Reachability is what a full node knows of itself; reach.Undecided for any other.
-func (s *Server) Reachability() reach.State {
-	if s.full == nil {
-		return reach.Undecided
-	}
-	return s.full.reachability()
-}
-
-// Stats counts what the rendezvous role holds; nil without it.
-func (s *Server) Stats() *rendezvous.Stats {
-	if s.point == nil {
-		return nil
-	}
-	return new(s.point.Stats())
-}
-
-// Sites are the addresses and ports of the vantage role; nil without it.
-func (s *Server) Sites() []vantage.Site {
-	if s.vantage == nil {
-		return nil
-	}
-	return s.vantage.Sites()
-}
-
 // Drain ends in order what can be ended in order, until ctx ends: what the node does
 // for itself ends at once, so that registrations are withdrawn while their servers
 // can still be told; the relay takes nothing new and waits for its circuits.
