@@ -120,7 +120,6 @@ form. The address is the 32 bytes of the public key in base64url, and the name o
 		examples: []string{
 			"dibber key convert peer.key --format pem",
 			"dibber key convert peer.key --format hex -o aquadoggo.key",
-			"dibber key convert - --format base64 -o -",
 			"dibber key convert --public 6kpsY-KcUgq-9VB7Ey7F-ZVHdq6-vnuSQh7qaRRG0iw",
 		},
 		flags: []cli.Flag{formatFlag(o), outFlag(o, "-"), &cli.StringFlag{

@@ -212,7 +212,6 @@ With --profile the topic is one of a ParallelChain, and each message what belong
 		examples: []string{
 			"dibber pubsub pub news 'hello' --peer /ip4/127.0.0.1/udp/4001/quic-v1/p2p/12D3KooWCw68m5CRcV8vD9iuR325oKwJHLYqTYH5mYwD6k2QV4nm",
 			"dibber pubsub pub news - --peer @home --peers @peers.txt",
-			"dibber pubsub pub news --file picture.png --rendezvous @point --namespace news --peers @peers.txt --json",
 			"dibber pubsub pub mempool --file transaction --profile pchain-0.4 --boot 6kpsY-KcUgq-9VB7Ey7F-ZVHdq6-vnuSQh7qaRRG0iw@127.0.0.1:25519",
 		},
 		flags:   flags,

@@ -56,7 +56,6 @@ acknowledge nothing: the exit code is 0 if all are on their way to it, or to a n
 		examples: []string{
 			"dibber pubsub send /ip4/127.0.0.1/udp/4001/quic-v1/p2p/12D3KooWCw68m5CRcV8vD9iuR325oKwJHLYqTYH5mYwD6k2QV4nm 'hello'",
 			"dibber pubsub send @home - --peers @peers.txt",
-			"dibber pubsub send @home --file note.txt --peers @peers.txt --timeout 5s --json",
 			"dibber pubsub send 6kpsY-KcUgq-9VB7Ey7F-ZVHdq6-vnuSQh7qaRRG0iw@127.0.0.1:25519 --file vote --profile pchain-0.4",
 		},
 		flags:   flags,

@@ -106,7 +106,6 @@ were, and whether it was pushed (eager) or announced and fetched (lazy).
 With --profile it hears the topics of a ParallelChain, or those named, and its own mailbox, and prints each message as what it is.`,
 		examples: []string{
 			"dibber pubsub sub news --peer @home --peers @peers.txt",
-			"dibber pubsub sub news --trace --rendezvous @point --namespace news --peers @peers.txt",
 			"dibber pubsub sub --direct --use-relay @relay --peers @peers.txt --ndjson",
 			"dibber pubsub sub --profile pchain-0.4 --boot 6kpsY-KcUgq-9VB7Ey7F-ZVHdq6-vnuSQh7qaRRG0iw@127.0.0.1:25519",
 		},

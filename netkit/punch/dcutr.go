@@ -35,6 +35,9 @@ const (
 	// nextTimeout is how long to wait for the peer's next attempt: it gives this one
 	// up at the same time, and asks again.
 	nextTimeout = 2 * time.Second
+	// lateTimeout is how long a peer waits for the run with it to end before it is given
+	// another. It is less than peers wait for an answer.
+	lateTimeout = exchangeTimeout / 2
 	// serviceName is the library's, so that its limits apply.
 	serviceName = holepunch.ServiceName
 )
@@ -175,15 +178,33 @@ func (s *Service) answer(st network.Stream) {
 		return
 	}
 	s.goRun(func() {
-		r, ok := s.beginRelayed(c, Responder)
-		if ok {
-			s.end(r, s.answerRun(r, st))
-			return
-		}
-		if r.role != Responder || !r.again(st) {
-			_ = st.ResetWithError(network.StreamRateLimited)
+		for late := time.After(lateTimeout); ; {
+			r, ok := s.beginRelayed(c, Responder)
+			if ok {
+				s.end(r, s.answerRun(r, st))
+				return
+			}
+			if r.role == Responder && r.again(st) {
+				return
+			}
+			// Of a direct connection that was lost before it was proved this end may know later than its peer.
+			if r.role != Responder || !s.awaitFailure(r, late) {
+				_ = st.ResetWithError(network.StreamRateLimited)
+				return
+			}
 		}
 	})
+}
+
+// awaitFailure waits until a run has ended, and reports whether it came to nothing.
+func (s *Service) awaitFailure(r *run, late <-chan time.Time) bool {
+	select {
+	case <-r.ended:
+		return !r.shown() && r.own().Outcome == Failed
+	case <-late:
+	case <-s.ctx.Done():
+	}
+	return false
 }
 
 // answerRun takes part in every attempt that the peer makes. Whether there will be

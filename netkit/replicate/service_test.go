@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -179,6 +180,33 @@ func TestServiceLimits(t *testing.T) {
 	}
 	if reset, ok := errors.AsType[*network.StreamError](err); !ok || reset.ErrorCode != network.StreamRateLimited {
 		t.Errorf("too many sessions: %v", err)
+	}
+}
+
+// TestConnectionClosedUnheard: when the connection that a session began on is closed before the peer said a word, another is
+// taken; and a peer that closes each of them is no reason to go on for ever.
+func TestConnectionClosedUnheard(t *testing.T) {
+	for closes, reached := range map[int]bool{maxUnheard: true, maxUnheard + 1: false} {
+		a, b := replicaOf(t), replicaOf(t)
+		write(t, b.Store, 1, 10, 100)
+		n, other := node(t), node(t)
+		s, err := New(other, b, Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = s.Close() })
+		var begun atomic.Int32
+		other.SetStreamHandler(Protocol, func(st network.Stream) {
+			if int(begun.Add(1)) <= closes {
+				_ = st.Conn().Close()
+				return
+			}
+			s.handle(st)
+		})
+		connect(t, n, other)
+		if res, err := Do(t.Context(), n, other.ID(), a, SyncConfig{}); (err == nil) != reached || reached && !res.Converged {
+			t.Errorf("closed %d times: %+v, %v", closes, res, err)
+		}
 	}
 }
 

@@ -41,6 +41,10 @@ var ErrRelayLimit = errors.New("the relay lets no more bytes through")
 // maxPasses is how many sessions one call takes at most to come to an end: each must have brought something.
 const maxPasses = 1000
 
+// maxUnheard is how many sessions may be cut before the peer has said a word. Who dials several addresses at once takes the first
+// connection that stands and gives up the others without a word; at the other end those stand too, until they are used.
+const maxUnheard = 8
+
 // Do brings a replica in step with that of a connected peer. A session that is cut goes on where it was as long as each attempt brings
 // something; one on a relayed path moves to a direct one when there is one. The result is also good, as far as it goes, when there
 // is an error.
@@ -48,6 +52,7 @@ func Do(ctx context.Context, n *host.Node, p peer.ID, r *Replica, cfg SyncConfig
 	cfg.Dialled, cfg.Peer = true, string(p)
 	total.Reconcile.Algo, total.Forks = "none", []Fork{}
 	defer n.KeepAlive(p)() // a peer that died says nothing: it is found out within seconds
+	unheard := 0
 	for range maxPasses {
 		conn, err := n.Dial(ctx, p, nil)
 		if err != nil {
@@ -61,6 +66,8 @@ func Do(ctx context.Context, n *host.Node, p peer.ID, r *Replica, cfg SyncConfig
 		moved := res.Pulled.Entries+res.Pushed.Entries > 0 || res.Pulled.Bytes > 0
 		switch {
 		case errors.Is(err, errBetter):
+		case err != nil && ctx.Err() == nil && res.RootRemote == nil && Cut(err) && unheard < maxUnheard:
+			unheard++
 		case err == nil && again(&res, cfg.SessionConfig, moved):
 		case err == nil, ctx.Err() != nil, !Cut(err), !moved:
 			return total, err
