@@ -93,7 +93,7 @@ func TestHubsPassMailOn(t *testing.T) {
 			w.Fatal("they are connected")
 		}
 		sent, err := one.SendTo(w.Context(), two.Address(), w.consensus(7))
-		w.pass(time.Second)
+		w.pass(3 * time.Second) // a message may be announced first, and fetched
 		if !one.Profile().Hub {
 			if !errors.Is(err, chain.ErrNotReached) {
 				w.Errorf("sent %+v, %v", sent, err)
@@ -123,7 +123,7 @@ func TestCloseNodesPassMailOn(t *testing.T) {
 			}, chain.Config{Await: 3 * time.Second}, middle)
 			w.pass(20 * time.Second)
 			_, err := one.SendTo(w.Context(), two.Address(), w.consensus(7))
-			w.pass(time.Second)
+			w.pass(3 * time.Second) // a message may be announced first, and fetched
 			if passes := close && one.Profile().RelaysClose; passes {
 				if err != nil {
 					w.Errorf("to one close: %v", err)

@@ -239,13 +239,22 @@ func (s *Service) awaitMailbox(ctx context.Context, name string, to peer.ID, unr
 	defer func() { _ = topic.Close() }()
 	within, cancel := context.WithTimeout(ctx, s.cfg.Await)
 	defer cancel()
-	err = topic.Await(within, func(peers []peer.ID) bool {
-		return slices.Contains(peers, to) || unreached != nil && len(peers) > 0
-	})
+	away := func() error { // a peer that lets nobody in is connected for a moment
+		if unreached == nil && len(s.n.Conns(to)) == 0 {
+			unreached = fmt.Errorf("%s closed the connection", to)
+		}
+		return unreached
+	}
+	enough := func(peers []peer.ID) bool {
+		return slices.Contains(peers, to) || s.cfg.Profile.Hub && len(peers) > 0 && away() != nil
+	}
+	err = topic.Await(within, enough)
 	switch {
 	case err == nil || ctx.Err() != nil || within.Err() == nil:
 		return err
-	case unreached != nil:
+	case enough(topic.Peers()):
+		return nil
+	case away() != nil:
 		return fmt.Errorf("%w, and no neighbour takes its mail: %w", ErrNotReached, unreached)
 	}
 	return ErrNoMailbox
