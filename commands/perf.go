@@ -46,7 +46,7 @@ func newPerf(*env) spec {
 	o := perfOptions{Dir: "both"}
 	return spec{
 		name: "perf", usage: "measure what the path to a peer carries, up and down", args: "<target>",
-		about: `Speaks /perf/1.0.0 of libp2p; the other side runs dibber serve --perf, or any libp2p node that answers it. Round trips are
+		about: `Speaks /perf/1.0.0 of libp2p; the other side runs dibber serve --perf. Round trips are
 measured first, then each way for --duration, with a line a second. An upload counts until the peer has read it all.
 Over a relay with limits it stays within nine tenths of what is left of them, and says so.`,
 		examples: []string{

@@ -106,7 +106,6 @@ func (o *pubOptions) runChain(ctx context.Context, out *output) (doc any, err er
 	}
 	defer closing(&err, ends.close)
 	d := pubDoc{Topic: o.Topic}
-	to := make(map[peer.ID]bool)
 	err = o.Payload.each(out, pchain.MaxMessage, func(data []byte) error {
 		if _, err := s.Profile().Decode(o.Topic, data); err != nil {
 			return err
@@ -119,19 +118,9 @@ func (o *pubOptions) runChain(ctx context.Context, out *output) (doc any, err er
 		if err != nil {
 			return err
 		}
-		for _, p := range r.Peers {
-			to[p] = true
-		}
-		d.Published++
-		d.Bytes += len(data)
-		d.Missed += len(r.Missed)
-		out.event("published", publishedLine{Topic: o.Topic, Seq: r.Seq, Bytes: len(data), Peers: peerNames(r.Peers), Missed: peerNames(r.Missed)})
+		d.published(out, r, len(data))
 		return nil
 	})
-	for p := range to {
-		d.Peers = append(d.Peers, p.String())
-	}
-	slices.Sort(d.Peers)
 	d.Members = s.Gossip().Mesh(o.Topic).Members
 	if d.Published > 0 {
 		within, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)

@@ -14,7 +14,6 @@ import (
 
 	"dibber/netkit/gossip"
 
-	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/urfave/cli/v2"
 )
 
@@ -196,6 +195,16 @@ type pubDoc struct {
 	Members   []gossip.Member `json:"members"` // neighbours on the topic, at the end
 }
 
+// published adds a message of so many bytes to the document, and tells of it.
+func (d *pubDoc) published(out *output, r gossip.Receipt, size int) {
+	to := peerNames(r.Peers)
+	d.Peers = slices.Compact(slices.Sorted(slices.Values(append(d.Peers, to...))))
+	d.Published++
+	d.Bytes += size
+	d.Missed += len(r.Missed)
+	out.event("published", publishedLine{Topic: d.Topic, Seq: r.Seq, Bytes: size, Peers: to, Missed: peerNames(r.Missed)})
+}
+
 func newPubsubPub(e *env) spec {
 	o := pubOptions{Min: 1, Wait: 10 * time.Second}
 	flags := slices.Concat(payloadFlags(&o.Payload), []cli.Flag{
@@ -274,7 +283,6 @@ func (o *pubOptions) run(ctx context.Context, out *output) (doc any, err error) 
 	if err != nil {
 		return d, err
 	}
-	to := make(map[peer.ID]bool)
 	err = o.Payload.each(out, g.MaxPayload(o.Topic), func(data []byte) error {
 		out.status("waiting for subscribers of %s", o.Topic)
 		if err := g.awaitSubscribers(ctx, topic, o.Min, o.Wait); err != nil {
@@ -284,19 +292,9 @@ func (o *pubOptions) run(ctx context.Context, out *output) (doc any, err error) 
 		if err != nil {
 			return err
 		}
-		for _, p := range r.Peers {
-			to[p] = true
-		}
-		d.Published++
-		d.Bytes += len(data)
-		d.Missed += len(r.Missed)
-		out.event("published", publishedLine{Topic: o.Topic, Seq: r.Seq, Bytes: len(data), Peers: peerNames(r.Peers), Missed: peerNames(r.Missed)})
+		d.published(out, r, len(data))
 		return nil
 	})
-	for p := range to {
-		d.Peers = append(d.Peers, p.String())
-	}
-	slices.Sort(d.Peers)
 	d.Members = g.Mesh(o.Topic).Members
 	if d.Published > 0 {
 		out.status("waiting until it is read")

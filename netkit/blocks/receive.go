@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"dibber/netkit/host"
+
 	"github.com/ipfs/boxo/bitswap/message"
 	pool "github.com/libp2p/go-buffer-pool"
 	"github.com/libp2p/go-libp2p/core/network"
@@ -81,14 +83,8 @@ func pause(ctx context.Context, d time.Duration) error {
 	if d <= 0 {
 		return nil
 	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	host.Pause(ctx, d)
+	return ctx.Err()
 }
 
 // received is a message and the memory that is reserved for it.

@@ -29,8 +29,7 @@ const (
 	exchangePeers      = 1024
 )
 
-// WithDefaults is the configuration with every zero replaced by what it means.
-func (c ServerConfig) WithDefaults() ServerConfig {
+func (c ServerConfig) withDefaults() ServerConfig {
 	if c.Streams == 0 {
 		c.Streams = 8
 	}
@@ -63,7 +62,7 @@ type Server struct {
 func New(n *host.Node, cfg ServerConfig) *Server {
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Server{
-		n: n, cfg: cfg.WithDefaults(), sent: noise(), ctx: ctx, cancel: cancel, perPeer: make(map[peer.ID]int),
+		n: n, cfg: cfg.withDefaults(), sent: noise(), ctx: ctx, cancel: cancel, perPeer: make(map[peer.ID]int),
 		limiter: wire.NewLimiter[peer.ID](exchangesPerSecond, exchangeBurst, exchangePeers),
 	}
 	n.SetStreamHandler(Protocol, func(st network.Stream) {
