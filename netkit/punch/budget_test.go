@@ -75,9 +75,9 @@ func TestCallersNameOthers(t *testing.T) {
 		if len(got) == 0 || len(dialled) > most {
 			t.Errorf("%d packets to %d ports, %d dials are allowed", len(got), len(dialled), most)
 		}
-		t.Logf("%d packets, %d ports; not dialled: %v", len(got), len(dialled), reasons)
 		mu.Lock()
 		defer mu.Unlock()
+		t.Logf("%d packets, %d ports; not dialled: %v", len(got), len(dialled), reasons)
 		if reasons[DroppedSpent] == 0 {
 			t.Errorf("no report says what was not dialled for the budget's sake: %v", reasons)
 		}
