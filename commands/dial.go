@@ -211,7 +211,7 @@ func severalFailed(of int, failed []error) error {
 		return fmt.Errorf("all %d targets failed; the first: %w", of, failed[0])
 	}
 	return &failure{
-		Exit: exitPartial, Retryable: true,
+		Exit: exitPartial, Retryable: true, Hint: classify(failed[0], nil).Hint,
 		Err: fmt.Errorf("%d of %d targets failed; the first: %w", len(failed), of, failed[0]),
 	}
 }

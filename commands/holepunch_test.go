@@ -26,6 +26,9 @@ func TestPunchHints(t *testing.T) {
 		hint         string
 	}{
 		{"DCUtR alone", punch.ReasonAttemptsEnded, view(nil, "/ip4/17.0.0.2/tcp/4001"), nil, true, "serve --vantage"},
+		{"too soon", punch.ReasonAttemptsEnded, punch.View{
+			Outcome: punch.Failed, Reason: new(punch.ReasonAttemptsEnded), Timeline: []punch.Step{{Event: "offer.limited"}},
+		}, nil, true, "--every"},
 		{"same NAT", punch.ReasonAttemptsEnded, view(nil, "/ip4/17.0.0.1/tcp/4002"), nil, true, "local network"},
 		{"impossible", punch.ReasonAttemptsEnded, view(&punch.Plan{Method: nat.MethodNone}, "/ip4/17.0.0.2/tcp/4001"), punch.ErrImpossible, false, "open port"},
 		{"unexpected", punch.ReasonAttemptsEnded, view(&punch.Plan{Method: nat.MethodTogether}, "/ip4/17.0.0.2/tcp/4001"), nil, true, "firewall"},

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"dibber/netkit/nat"
 	"dibber/netkit/punch"
 )
 
@@ -84,7 +85,15 @@ func punchSentence(r punch.Report) string {
 		}
 		return fmt.Sprintf("%s  direct via %s, %s after %s", r.Peer, *r.Addr, millisText(r.DirectMS), after)
 	}
-	return fmt.Sprintf("%s  not direct: %s", r.Peer, strings.ReplaceAll(*r.Reason, "-", " "))
+	return fmt.Sprintf("%s  not direct: %s", r.Peer, punchReason(r.View))
+}
+
+// punchReason is why a punch failed, in a few words. An end that only did less than it can says nothing of the NATs.
+func punchReason(v punch.View) string {
+	if v.Cause(nat.Outlook{Direct: nat.Unknown}) == punch.CauseLimited {
+		return "only DCUtR was tried, as one side does more just once a minute with the same peer"
+	}
+	return strings.ReplaceAll(*v.Reason, "-", " ")
 }
 
 // renderSteps lists the steps of both ends.

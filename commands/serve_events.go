@@ -295,7 +295,7 @@ type punchLine struct{ punch.Report }
 
 func (l punchLine) line() string {
 	if l.Outcome == punch.Failed {
-		return fmt.Sprintf("punch failed  %s stays relayed: %s", l.Peer, strings.ReplaceAll(*l.Reason, "-", " "))
+		return fmt.Sprintf("punch failed  %s stays relayed: %s", l.Peer, punchReason(l.View))
 	}
 	if l.Outcome == punch.AlreadyDirect {
 		return fmt.Sprintf("punch not needed  %s is connected directly", l.Peer)

@@ -89,6 +89,9 @@ func (n *Node) DialAddr(ctx context.Context, p peer.ID, a ma.Multiaddr) (transpo
 	return t.Dial(ctx, a, p)
 }
 
+// CanDial reports whether the host has a transport for an address.
+func (n *Node) CanDial(a ma.Multiaddr) bool { return n.swarm().TransportForDialing(a) != nil }
+
 // gated is why a peer may not be dialled at an address; nil if it may.
 func (n *Node) gated(p peer.ID, a ma.Multiaddr) error {
 	if !n.gater.InterceptPeerDial(p) || !n.gater.InterceptAddrDial(p, a) {

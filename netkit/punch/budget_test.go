@@ -84,6 +84,20 @@ func TestCallersNameOthers(t *testing.T) {
 	})
 }
 
+// TestOwnTransports: addresses of a transport that this host does not use are not dialled, and the report says so.
+func TestOwnTransports(t *testing.T) {
+	natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
+		n := lab.Internet().Machine("quic", natlab.MachineConfig{}).Host(host.Config{Transports: []host.Transport{host.QUIC}})
+		s := New(n, Config{})
+		defer s.Close()
+		udp, tcp := ma.StringCast("/ip4/17.0.0.1/udp/4001/quic-v1"), ma.StringCast("/ip4/17.0.0.1/tcp/4001")
+		use, dropped := s.dialable([]ma.Multiaddr{tcp, udp})
+		if len(use) != 1 || !use[0].Equal(udp) || len(dropped) != 1 || dropped[0].Reason != DroppedTransport || dropped[0].Addr != tcp.String() {
+			t.Errorf("dialled %v, not dialled %v", use, dropped)
+		}
+	})
+}
+
 // TestFewIPs: of the addresses that DCUtR names those at the first few IPs are dialled.
 func TestFewIPs(t *testing.T) {
 	var addrs []ma.Multiaddr

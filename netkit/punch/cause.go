@@ -19,6 +19,7 @@ const (
 	CauseNATs        Cause = "nats"         // the two NATs, as was to be expected of them
 	CauseSameNAT     Cause = "same-nat"     // both ends have one outside address, whose router does not send packets back in
 	CauseChanged     Cause = "nat-changed"  // a NAT was another at the punch than at the natcheck
+	CauseLimited     Cause = "limited"      // one end does more than DCUtR with a peer only now and then (Config.Every), and went by DCUtR alone
 	CauseNoExchange  Cause = "no-exchange"  // the ends did not tell each other their NATs, and went by DCUtR alone
 	CauseUnexplained Cause = "unexplained"  // it was to be expected that it succeeds
 	CauseUnforeseen  Cause = "not-foreseen" // the natchecks are not enough to say
@@ -38,6 +39,8 @@ func (v View) Cause(x nat.Outlook) Cause {
 		return CauseNATs
 	case v.changed(x):
 		return CauseChanged
+	case v.Plan == nil && v.limited():
+		return CauseLimited
 	case v.Plan == nil:
 		return CauseNoExchange
 	case x.Direct == nat.Unknown:
@@ -45,6 +48,14 @@ func (v View) Cause(x nat.Outlook) Cause {
 	default:
 		return CauseUnexplained
 	}
+}
+
+// stepLimited is the step of an end that does no more than DCUtR, since it did so lately.
+const stepLimited = "offer.limited"
+
+// limited reports whether one end did no more than DCUtR because it had done so lately.
+func (v View) limited() bool {
+	return slices.ContainsFunc(v.Timeline, func(s Step) bool { return s.Event == stepLimited })
 }
 
 // sameNAT reports whether both ends were dialled at one public address.

@@ -30,6 +30,7 @@ func TestCauses(t *testing.T) {
 		{"as foreseen", failed(punch.ReasonAttemptsEnded, hard, hard, true), between(nat.No, hard, hard), punch.CauseNATs},
 		{"another network", failed(punch.ReasonAttemptsEnded, hard, hard, true), between(nat.Yes, easy, hard), punch.CauseChanged},
 		{"by DCUtR alone", failed(punch.ReasonAttemptsEnded, "", "", false), between(nat.Yes, easy, hard), punch.CauseNoExchange},
+		{"too soon", limited(failed(punch.ReasonAttemptsEnded, "", "", false)), between(nat.Yes, easy, hard), punch.CauseLimited},
 		{"seen from the other end", failed(punch.ReasonAttemptsEnded, hard, easy, true), between(nat.Yes, easy, hard), punch.CauseUnexplained},
 		{"behind one NAT", sameNAT(failed(punch.ReasonAttemptsEnded, hard, hard, true)), between(nat.No, hard, hard), punch.CauseSameNAT},
 		{"little known", failed(punch.ReasonAttemptsEnded, hard, easy, true), between(nat.Unknown, easy, hard), punch.CauseUnforeseen},
@@ -38,6 +39,12 @@ func TestCauses(t *testing.T) {
 			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
 		}
 	}
+}
+
+// limited is a view of two ends of which one did no more than DCUtR.
+func limited(v punch.View) punch.View {
+	v.Timeline = []punch.Step{{Side: punch.Initiator, Event: "offer.limited"}}
+	return v
 }
 
 // sameNAT is a view of two ends at one address.

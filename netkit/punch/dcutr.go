@@ -142,7 +142,7 @@ func (s *Service) exchangeOnce(ctx context.Context, r *run, own []ma.Multiaddr) 
 		return 0, s.refused(ctx, r.relayed, err)
 	}
 	rtt := time.Since(sent)
-	if err := r.connectCame(remote, dropped); err != nil {
+	if err := s.connectCame(r, remote, dropped); err != nil {
 		_ = st.Reset()
 		return 0, err
 	}
@@ -263,7 +263,7 @@ func (s *Service) answerExchange(r *run, st network.Stream) (own []ma.Multiaddr,
 	if id != "" {
 		r.named(id)
 	}
-	if err := r.connectCame(remote, dropped); err != nil {
+	if err := s.connectCame(r, remote, dropped); err != nil {
 		return nil, 0, err
 	}
 	if own, err = s.own(r); err != nil {
@@ -283,10 +283,23 @@ func (s *Service) answerExchange(r *run, st network.Stream) (own []ma.Multiaddr,
 }
 
 // connectCame notes the addresses that the peer's CONNECT named.
-func (r *run) connectCame(remote []ma.Multiaddr, dropped []Dropped) error {
+func (s *Service) connectCame(r *run, remote []ma.Multiaddr, dropped []Dropped) error {
 	r.tell(Step{Event: "connect.received", Addrs: texts(remote)})
+	remote, without := s.dialable(remote)
 	remote, many := few(remote)
-	return r.took(remote, append(dropped, many...))
+	return r.took(remote, slices.Concat(dropped, without, many))
+}
+
+// dialable sorts addresses by whether this host has the transport for them.
+func (s *Service) dialable(addrs []ma.Multiaddr) (use []ma.Multiaddr, dropped []Dropped) {
+	for _, a := range addrs {
+		if s.n.CanDial(a) {
+			use = append(use, a)
+		} else {
+			dropped = append(dropped, Dropped{Addr: a.String(), Reason: DroppedTransport})
+		}
+	}
+	return use, dropped
 }
 
 // reserve accounts for the memory of a stream.

@@ -134,6 +134,7 @@ func (s *Service) takeOffer(_ context.Context, req wire.Request) ([]byte, error)
 	p, known, err := s.makeAnswer(r, &x)
 	acts := err == nil && known && p.Method != nat.MethodNone
 	if acts && !s.offers.Allow(from, came) {
+		r.tell(Step{Event: stepLimited})
 		acts, x.sent.paths = false, nil // which leaves DCUtR to the peer
 	}
 	var signed []byte

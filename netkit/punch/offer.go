@@ -51,7 +51,7 @@ func (s *Service) offer(r *run) error {
 		return errPlain
 	}
 	if !s.offers.Allow(r.peer, time.Now()) {
-		r.tell(Step{Event: "offer.limited"})
+		r.tell(Step{Event: stepLimited})
 		return errPlain
 	}
 	if err := s.makeOffer(ctx, r, &x); err != nil {
@@ -265,9 +265,10 @@ func (s *Service) carry(r *run, x *exchanged, p pairing) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errPlain, err)
 	}
-	remote, dropped := seenThere(x.got.addrs, at)
+	remote, without := s.dialable(x.got.addrs)
+	remote, dropped := seenThere(remote, at)
 	r.probed = len(dropped) == 0 // else DCUtR has more to dial
-	if err := r.took(remote, append(x.got.dropped, dropped...)); err != nil {
+	if err := r.took(remote, slices.Concat(x.got.dropped, without, dropped)); err != nil {
 		return err
 	}
 	switch p.Method {
