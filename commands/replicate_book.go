@@ -28,6 +28,8 @@ type logbook interface {
 	payload(ctx context.Context, hash bamboo.Hash, w io.Writer) error
 	stats(ctx context.Context) (statsDoc, error)
 	forks(ctx context.Context) (forksDoc, error)
+	// verify reads all of it; on is told of entries read so far, as far as they can be known.
+	verify(ctx context.Context, on func(entries int)) (verifyDoc, error)
 }
 
 // entryQuery says which entries of a log are read.
@@ -220,6 +222,11 @@ func (b *ownBook) stats(context.Context) (doc statsDoc, err error) {
 		})
 	})
 	return doc, err
+}
+
+func (b *ownBook) verify(ctx context.Context, on func(int)) (verifyDoc, error) {
+	report, err := b.s.Verify(ctx, logstore.VerifyConfig{On: on})
+	return verifyDoc{report}, err
 }
 
 func (b *ownBook) forks(context.Context) (doc forksDoc, err error) {

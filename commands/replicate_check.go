@@ -17,27 +17,41 @@ func newReplicateVerify(e *env) spec {
 	return spec{
 		name: "verify", usage: "read the whole store and compare it with its hashes, links and signatures",
 		about: `What follows from the entries is compared with them as well. --repair puts it in order; entries that cannot be proven any
-more are taken out, with all after them in their log, so that peers can give them again.`,
+more are taken out, with all after them in their log, and so are payloads that are something else: the next sync with a peer who
+has them brings them back. Without it a store that replicate run or serve has open is verified by that process.`,
 		examples: []string{"dibber replicate verify", "dibber replicate verify --repair", "dibber replicate verify --json"},
 		flags: append([]cli.Flag{
 			&cli.BoolFlag{Name: "repair", Usage: "put in order what can be put in order", Destination: &o.Repair},
 		}, storeFlags(&o.Store)...),
 		options: &o, doc: verifyDoc{},
 		run: func(ctx context.Context, out *output) (any, error) {
-			var doc any
-			err := o.Store.with(ctx, e, func(s *logstore.Store) error {
-				report, err := s.Verify(ctx, logstore.VerifyConfig{
-					Repair: o.Repair, On: func(entries int) { out.status("%d entries", entries) },
+			var doc verifyDoc
+			on := func(entries int) { out.status("%d entries", entries) }
+			if !o.Repair {
+				err := o.Store.book(ctx, out, func(b logbook) (err error) {
+					doc, err = b.verify(ctx, on)
+					return err
 				})
-				doc = verifyDoc{report}
-				if err == nil && report.Found > 0 && !report.Repaired {
-					err = &failure{Exit: exitIdentity, Code: "damaged", Err: fmt.Errorf("problems found: %d", report.Found), Hint: "dibber replicate verify --repair"}
-				}
+				return doc.judge(err)
+			}
+			err := o.Store.with(ctx, e, func(s *logstore.Store) (err error) {
+				doc.VerifyReport, err = s.Verify(ctx, logstore.VerifyConfig{Repair: true, On: on})
 				return err
 			})
-			return doc, err
+			return doc.judge(err)
 		},
 	}
+}
+
+// judge returns the document of a verification that came to its end, and fails if problems were left.
+func (d verifyDoc) judge(err error) (any, error) {
+	switch {
+	case d.Problems == nil: // it did not begin
+		return nil, err
+	case err == nil && d.Found > 0 && !d.Repaired:
+		err = &failure{Exit: exitIdentity, Code: "damaged", Err: fmt.Errorf("problems found: %d", d.Found), Hint: "dibber replicate verify --repair"}
+	}
+	return d, err
 }
 
 // verifyDoc is what was found in a store.

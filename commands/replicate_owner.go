@@ -44,6 +44,7 @@ func (b *ownBook) verbs(dir string) []control.Verb {
 		verb("GET /logs", func(ctx context.Context, _ control.Call) (any, error) { return b.logs(ctx) }),
 		verb("POST /logs", func(ctx context.Context, c control.Call) (any, error) { return b.create(ctx, c.Value("name")) }, "name"),
 		verb("GET /stats", func(ctx context.Context, _ control.Call) (any, error) { return b.stats(ctx) }),
+		verb("GET /verification", func(ctx context.Context, _ control.Call) (any, error) { return b.verify(ctx, nil) }),
 		verb("GET /forks", func(ctx context.Context, _ control.Call) (any, error) { return b.forks(ctx) }),
 		{Pattern: "POST /entries", Query: []string{"log", "lines"}, Stream: b.streamAppend},
 		{Pattern: "GET /entries", Query: []string{"log", "from", "to", "last", "follow"}, Stream: b.streamEntries},

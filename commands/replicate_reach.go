@@ -70,7 +70,7 @@ func openStore(ctx context.Context, cfg logstore.Config) (*logstore.Store, error
 	if far != nil {
 		return nil, &failure{
 			Code: "locked", Phase: "open", Err: &store.LockedError{Dir: cfg.Dir, PID: far.pid},
-			Hint: "end that process first; replicate log, stats and forks go through it",
+			Hint: "end that process first; replicate log, stats, forks and verify go through it",
 		}
 	}
 	return s, err
@@ -117,6 +117,10 @@ func (b *farBook) stats(ctx context.Context) (doc statsDoc, err error) {
 
 func (b *farBook) forks(ctx context.Context) (doc forksDoc, err error) {
 	return doc, b.ask(ctx, http.MethodGet, "/forks", &doc)
+}
+
+func (b *farBook) verify(ctx context.Context, _ func(int)) (doc verifyDoc, err error) {
+	return doc, b.ask(ctx, http.MethodGet, "/verification", &doc)
 }
 
 func (b *farBook) append(ctx context.Context, name string, src io.Reader) (appendDoc, error) {

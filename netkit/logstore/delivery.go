@@ -38,12 +38,6 @@ func (s *Store) heldPart(hash bamboo.Hash, size uint64) uint64 {
 	return min(uint64(info.Size()), size-1) / groupSize * groupSize
 }
 
-// ReceivePayload receives one payload as [Delivery.Receive] does. It is on disk when ReceivePayload returns.
-func (s *Store) ReceivePayload(hash bamboo.Hash, size uint64, r io.Reader) error {
-	d := s.Deliver()
-	return errors.Join(d.Receive(hash, size, r), d.Settle())
-}
-
 // Delivery receives payloads that are files one after the other and puts them on disk together: each is synced while the next come,
 // and none counts before all are there.
 type Delivery struct {

@@ -3,7 +3,9 @@ package logstore
 import (
 	"bytes"
 	"crypto/ed25519"
+	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"time"
 
@@ -205,4 +207,10 @@ func position(t T, v *View, want *negentropy.Vector, at int) {
 			t.Fatalf("bound %v is at %d, want %d: %v", b, got, first, err)
 		}
 	}
+}
+
+// ReceivePayload receives one payload as [Delivery.Receive] does. It is on disk when ReceivePayload returns.
+func (s *Store) ReceivePayload(hash bamboo.Hash, size uint64, r io.Reader) error {
+	d := s.Deliver()
+	return errors.Join(d.Receive(hash, size, r), d.Settle())
 }

@@ -233,46 +233,75 @@ func (c *check) sumUp(now *View) (all blocks, err error) {
 	return all, errors.Join(err, cut())
 }
 
-// mend makes the tree of a payload again; a file that is something else is removed, so that it can be received again.
-func (s *Store) mend(hash bamboo.Hash) error {
+// mend makes the tree of a payload again; a file that is something else is removed, so that it can be received again. It reports
+// whether the payload is there then.
+func (s *Store) mend(hash bamboo.Hash) (there bool, err error) {
 	l := &landed{path: s.file(hash), hash: hash}
 	info, err := s.fs.Stat(l.path)
 	if errors.Is(err, iofs.ErrNotExist) {
-		return nil
+		return false, nil
 	}
 	if err == nil {
 		l.f, err = s.fs.Open(l.path)
 	}
 	if err != nil {
-		return fmt.Errorf("mend payload %s: %w", hash, err)
+		return false, fmt.Errorf("mend payload %s: %w", hash, err)
 	}
 	if info.Size() <= treeless {
 		err = l.compare(uint64(info.Size()))
 	} else if err = s.plantTree(l, uint64(info.Size())); err == nil {
 		err = l.tree.Sync()
 	}
-	if errors.Is(err, bamboo.ErrPayload) {
-		err = s.discard(l)
-	} else {
+	if there = !errors.Is(err, bamboo.ErrPayload); there {
 		err = errors.Join(err, l.close())
+	} else {
+		err = s.discard(l)
 	}
 	if err = errors.Join(err, s.settle(s.fs.PathDir(l.path))); err != nil {
-		return fmt.Errorf("mend payload %s: %w", hash, err)
+		return there, fmt.Errorf("mend payload %s: %w", hash, err)
 	}
-	return nil
+	return there, nil
 }
 
-// MissingPayloads calls fn for every payload that entries name and whose file is not there, until it returns an error, which
-// MissingPayloads returns. [Store.ReceivePayload] puts them back.
+// MissingPayloads calls fn for every payload that entries name and that a repair ([Store.Verify]) found not to be there, nor received
+// since, until fn returns an error, which MissingPayloads returns. A [Delivery] puts them back.
 func (v *View) MissingPayloads(fn func(hash bamboo.Hash, size uint64) error) error {
-	return v.scan([]byte{rowFile}, []byte{rowFile + 1}, func(key, value []byte) error {
+	return v.lacks(func(hash bamboo.Hash, size uint64, there bool) error {
+		if there {
+			return nil
+		}
+		return fn(hash, size)
+	})
+}
+
+// Lacks reports whether there are any.
+func (v *View) Lacks() (bool, error) {
+	any := false
+	err := v.MissingPayloads(func(bamboo.Hash, uint64) error {
+		any = true
+		return errStop
+	})
+	return any, err
+}
+
+func (v *View) lacks(fn func(hash bamboo.Hash, size uint64, there bool) error) error {
+	return v.scan([]byte{rowLack}, []byte{rowLack + 1}, func(key, value []byte) error {
 		if len(key) != 1+len(bamboo.Hash{}) || len(value) != 8 {
 			return &CorruptError{What: fmt.Sprintf("file %x", key), Cause: errRow}
 		}
 		hash, size := bamboo.Hash(key[1:]), binary.BigEndian.Uint64(value)
-		if v.store.hasFile(hash, size) {
+		return fn(hash, size, v.store.hasFile(hash, size))
+	})
+}
+
+// Restored notes that payloads which were missing are there again, as far as they are.
+func (s *Store) Restored() error {
+	return s.do(func(w *work) error {
+		return w.base.lacks(func(hash bamboo.Hash, _ uint64, there bool) error {
+			if there {
+				return w.batch.Delete(row(rowLack, hash[:]), nil)
+			}
 			return nil
-		}
-		return fn(hash, size)
+		})
 	})
 }

@@ -21,6 +21,7 @@ import (
 //	p  peer                      cursor
 //	f  author log seq            both entries of a fork
 //	o  payload hash              size of the file
+//	q  payload hash              size of a file that Verify found not to be there
 //
 // Numbers in keys are big-endian, so that the order of keys is theirs.
 const (
@@ -34,6 +35,7 @@ const (
 	rowPeer    = 'p'
 	rowFork    = 'f'
 	rowFile    = 'o'
+	rowLack    = 'q'
 )
 
 // InlineMax is the size in bytes up to which a payload is kept in the database; a larger one is a file.

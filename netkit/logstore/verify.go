@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/cockroachdb/pebble/v2"
+
 	"dibber/netkit/bamboo"
 )
 
@@ -349,9 +351,13 @@ func (c *check) forks() error {
 	})
 }
 
-// files reads every file of a payload.
+// files reads every file of a payload. A repair notes which of them are not there, or not any more.
 func (c *check) files() error {
-	return c.v.scan([]byte{rowFile}, []byte{rowFile + 1}, func(key, _ []byte) error {
+	err := c.change(func(b *pebble.Batch) error { return b.DeleteRange([]byte{rowLack}, []byte{rowLack + 1}, nil) })
+	if err != nil {
+		return err
+	}
+	return c.v.scan([]byte{rowFile}, []byte{rowFile + 1}, func(key, value []byte) error {
 		if len(key) != 1+len(bamboo.Hash{}) {
 			c.report.found("file %x: %v", key, errRow)
 			return c.drop(bytes.Clone(key))
@@ -369,6 +375,10 @@ func (c *check) files() error {
 		if !c.cfg.Repair {
 			return nil
 		}
-		return c.s.mend(hash)
+		there, err := c.s.mend(hash)
+		if err != nil || there {
+			return err
+		}
+		return c.set(row(rowLack, hash[:]), bytes.Clone(value))
 	})
 }

@@ -27,6 +27,7 @@
 //	negentropy = 18 ‖ message                                    of protocol V1, over the heads of logs
 //	ask       = 19 ‖ hashes of heads that negentropy found
 //	refusal   = 20 ‖ reason                                      instead of hello
+//	seek      = 21 ‖ hash ‖ size ‖ first byte                    as get, for a file that no run has named
 //
 // Numbers are uvarints. Within a run the author, the number of the log and of the entry, both links and the hash of a payload that
 // comes along follow from what is known, and are left out.
@@ -39,6 +40,12 @@
 //
 // A head names the last entry, so a log of which two sides hold different entries under one number is found. Where is found by
 // asking for the ids of entries in between. Both entries with their signatures are the proof; it is kept and passed on.
+//
+// # Files that were lost
+//
+// A side that has entries whose files are gone says so by a flag of its hello. If the other says by another that it sends any file
+// that it is asked for, the session goes on though the roots are equal, and asks for them first, for some thousands at most. Who does
+// not have such a file either says so, and nothing is broken. Sides that do not know these flags leave them out and ignore them.
 //
 // # Live
 //

@@ -3,7 +3,9 @@ package replicate
 import (
 	"errors"
 	"io"
+	"slices"
 
+	"dibber/netkit/bamboo"
 	"dibber/netkit/logstore"
 )
 
@@ -31,7 +33,49 @@ func (t *taker) file(frame []byte) error {
 // receive gets the files that entries name, as far as they are not here, and returns when they are on disk. Nobody else receives them
 // until release.
 func (t *taker) receive(records []logstore.Record) (release func(), err error) {
-	wants := filesOf(records)
+	return t.deliver(filesOf(records), func(d *logstore.Delivery, w fileWant) error {
+		src, err := t.arrive(d, w)
+		if err != nil && src.refused {
+			return broken("it does not have a file that it named")
+		}
+		return err
+	})
+}
+
+// refill gets files that are missing of entries that are here, as far as the other side has them.
+func (t *taker) refill() error {
+	var wants []fileWant
+	err := t.s.view.MissingPayloads(func(hash bamboo.Hash, size uint64) error {
+		if wants = append(wants, fileWant{hash: hash, size: size, sought: true}); len(wants) < maxSought {
+			return nil
+		}
+		return errFound
+	})
+	if err != nil && !errors.Is(err, errFound) {
+		return err
+	}
+	for some := range slices.Chunk(wants, soughtAtOnce) {
+		release, err := t.deliver(some, func(d *logstore.Delivery, w fileWant) error {
+			src, err := t.arrive(d, w)
+			switch {
+			case err == nil, src.refused:
+				return nil
+			case errors.Is(err, bamboo.ErrPayload): // theirs is damaged too
+				_, err = io.Copy(io.Discard, src)
+			}
+			return err
+		})
+		release()
+		if err != nil {
+			return err
+		}
+	}
+	return t.s.replica.Store.Restored()
+}
+
+// deliver asks for those files that are not here, has each stored as it comes, and returns when they are on disk. Nobody else receives
+// them until release.
+func (t *taker) deliver(wants []fileWant, store func(*logstore.Delivery, fileWant) error) (release func(), err error) {
 	var releases []func()
 	release = func() {
 		for _, fn := range releases {
@@ -59,7 +103,7 @@ func (t *taker) receive(records []logstore.Record) (release func(), err error) {
 		asked = append(asked, w)
 	}
 	for _, w := range asked {
-		if err := t.arrive(d, w); err != nil {
+		if err := store(d, w); err != nil {
 			return release, err
 		}
 	}
@@ -67,19 +111,16 @@ func (t *taker) receive(records []logstore.Record) (release func(), err error) {
 }
 
 // arrive stores one file as it comes.
-func (t *taker) arrive(d *logstore.Delivery, w fileWant) error {
+func (t *taker) arrive(d *logstore.Delivery, w fileWant) (*fileReader, error) {
 	src := &fileReader{t: t}
 	err := d.Receive(w.hash, w.size, src)
 	if err == nil {
 		_, err = io.Copy(io.Discard, src)
 	}
-	if err != nil && src.refused {
-		return broken("it does not have a file that it named")
-	}
 	if err == nil {
 		t.s.tally(func(p *Progress) { p.Pulled.add(0, w.size-w.from) })
 	}
-	return err
+	return src, err
 }
 
 // fileReader reads one file out of the frames that come.

@@ -34,6 +34,7 @@ const (
 	kindNegentropy
 	kindAsk
 	kindRefusal
+	kindSeek
 )
 
 const (
@@ -46,6 +47,9 @@ const (
 	maxListed = 1 << 16
 	// maxProbe is how many ids one probe asks for.
 	maxProbe = 64
+	// maxSought is how many files one session asks for that no run of it has named, soughtAtOnce how many before they are put on disk.
+	maxSought    = 1 << 14
+	soughtAtOnce = 1 << 10
 )
 
 // ErrProtocol means that the other side said something that the protocol does not allow.
@@ -76,6 +80,8 @@ const (
 	flagTakes   = 1 << iota // wants what it lacks
 	flagGives               // sends what the other lacks
 	flagCompare             // only the roots
+	flagFiles               // sends any file that it is asked for
+	flagLacks               // files are missing of entries that it has
 )
 
 func (h *hello) encode() []byte {
@@ -311,16 +317,21 @@ func decodeFin(body []byte) (fin, error) {
 type fileWant struct {
 	hash       bamboo.Hash
 	size, from uint64
+	sought     bool // no run has named it
 }
 
 func (f *fileWant) encode() []byte {
-	out := append([]byte{byte(kindGet)}, f.hash[:]...)
+	k := kindGet
+	if f.sought {
+		k = kindSeek
+	}
+	out := append([]byte{byte(k)}, f.hash[:]...)
 	return binary.AppendUvarint(binary.AppendUvarint(out, f.size), f.from)
 }
 
-func decodeFileWant(body []byte) (fileWant, error) {
+func decodeFileWant(k kind, body []byte) (fileWant, error) {
 	d := decoder{rest: body}
-	f := fileWant{hash: d.hash(), size: d.number(), from: d.number()}
+	f := fileWant{hash: d.hash(), size: d.number(), from: d.number(), sought: k == kindSeek}
 	if d.err == nil && f.from >= f.size {
 		d.fail("nothing of the file is asked for")
 	}

@@ -21,6 +21,7 @@ func FuzzDecoders(f *testing.F) {
 	for _, seed := range [][]byte{
 		h.encode(), encodeHeads([]head{{height: 3, bytes: 5}}, isLast), encodeWants([]want{{1, 2, 3, run[0].ID}, {0, 1, 1, [32]byte{}}}, true),
 		encodeRun(1, run), encodeProof(run[0].Raw, run[1].Raw), (&fin{complete: true, taken: 7}).encode(), (&fileWant{size: 2, from: 1}).encode(),
+		(&fileWant{size: 1 << 20, sought: true}).encode(),
 		encodeSkip(1, skipLimit), encodeAsk(nil, true),
 	} {
 		f.Add(seed)
@@ -52,8 +53,8 @@ func FuzzDecoders(f *testing.F) {
 		case kindFin:
 			fin, err := decodeFin(body)
 			again(err, fin.encode)
-		case kindGet:
-			w, err := decodeFileWant(body)
+		case kindGet, kindSeek:
+			w, err := decodeFileWant(kind(frame[0]), body)
 			again(err, w.encode)
 		case kindProof:
 			a, b, err := decodeProof(body)

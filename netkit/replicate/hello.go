@@ -76,13 +76,20 @@ func (s *session) describe() (hello, error) {
 	case s.cfg.Compare:
 		h.flags = flagCompare
 	case !s.cfg.List:
-		h.flags = flagTakes | flagGives
+		h.flags = flagTakes | flagGives | flagFiles
 	}
 	if s.cfg.NoPull {
 		h.flags &^= flagTakes
 	}
 	if s.cfg.NoPush {
 		h.flags &^= flagGives
+	}
+	lacks, err := s.view.Lacks()
+	if err != nil {
+		return h, err
+	}
+	if lacks {
+		h.flags |= flagLacks
 	}
 	sum, err := s.view.Sum(0, s.view.Len())
 	if err != nil {
@@ -148,9 +155,19 @@ func (s *session) choose() Algo {
 	}
 }
 
-// equal reports whether there is nothing to do.
+// equal reports whether both sides have the same entries.
 func (s *session) equal() bool {
 	return s.own.root == s.theirs.root
+}
+
+// atOnce reports whether the session ends with the hellos.
+func (s *session) atOnce() bool {
+	return (s.own.flags|s.theirs.flags)&flagCompare != 0 || s.equal() && !s.own.seeks(&s.theirs) && !s.theirs.seeks(&s.own)
+}
+
+// seeks reports whether this side asks the other for files that are missing of its own entries.
+func (h *hello) seeks(of *hello) bool {
+	return h.flags&flagTakes != 0 && h.flags&flagLacks != 0 && of.flags&flagGives != 0 && of.flags&flagFiles != 0
 }
 
 // remember keeps how far this side has come with the other.

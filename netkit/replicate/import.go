@@ -215,7 +215,7 @@ func (i *importer) file(want fileWant) error {
 	if kind(frame[0]) != kindGet {
 		return fmt.Errorf("%w: a file is missing", ErrBundle)
 	}
-	got, err := decodeFileWant(frame[1:])
+	got, err := decodeFileWant(kindGet, frame[1:])
 	if err != nil {
 		return err
 	}

@@ -91,7 +91,7 @@ func (s *session) result() Result {
 	switch {
 	case s.theirs.window == 0: // no hello came
 		return r
-	case s.equal(), (s.own.flags|s.theirs.flags)&flagCompare != 0:
+	case s.atOnce():
 		r.Ended, r.Complete = s.err == nil, s.equal()
 	default:
 		r.Reconcile.Algo = s.algo.String()

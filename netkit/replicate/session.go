@@ -140,8 +140,8 @@ func (s *session) run() error {
 	if err := s.greet(); err != nil {
 		return err
 	}
-	if compare := (s.own.flags|s.theirs.flags)&flagCompare != 0; compare || s.equal() {
-		if !compare {
+	if s.atOnce() {
+		if s.equal() {
 			if err := s.remember(true); err != nil {
 				return err
 			}
@@ -249,8 +249,8 @@ func (s *session) take(frame []byte) error {
 		return s.out.stored(body)
 	case kindFileRoom:
 		return s.out.grant(&s.out.fileRoom, fileWindow, body)
-	case kindGet:
-		f, err := decodeFileWant(body)
+	case kindGet, kindSeek:
+		f, err := decodeFileWant(k, body)
 		if err != nil {
 			return err
 		}

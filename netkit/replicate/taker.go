@@ -115,6 +115,11 @@ func (t *taker) release() {
 
 // run stores until the taker is closed.
 func (t *taker) run() error {
+	if t.s.own.seeks(&t.s.theirs) {
+		if err := t.refill(); err != nil {
+			return err
+		}
+	}
 	for {
 		t.mu.Lock()
 		for len(t.queue) == 0 && !t.closed {

@@ -43,6 +43,7 @@ type writer struct {
 	sent     bool
 	files    []fileWant
 	offered  map[bamboo.Hash]struct{} // files named in runs that were sent
+	sought   int                      // files that were asked for without that
 	unknown  []parcel                 // sent, and not known to be on the other side's disk
 	payload  uint64                   // bytes of it that were sent
 	closed   bool
@@ -339,14 +340,20 @@ func (w *writer) grant(room *int64, most uint64, body []byte) error {
 	return nil
 }
 
-// get notes that a file is asked for, which must have been named and not been asked for before.
+// get notes that a file is asked for, which must have been named and not been asked for before, or be one of not too many.
 func (w *writer) get(f fileWant) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if _, ok := w.offered[f.hash]; !ok {
-		return broken("it asks for a file that was not named")
+	if f.sought {
+		if w.sought++; w.sought > maxSought || !w.s.theirs.seeks(&w.s.own) {
+			return broken("it asks for files without end")
+		}
+	} else {
+		if _, ok := w.offered[f.hash]; !ok {
+			return broken("it asks for a file that was not named")
+		}
+		delete(w.offered, f.hash)
 	}
-	delete(w.offered, f.hash)
 	w.files = append(w.files, f)
 	w.changed.Signal()
 	return nil
