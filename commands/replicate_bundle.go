@@ -71,7 +71,7 @@ func (o *exportOptions) export(ctx context.Context, out *output, e *env) (doc an
 		return nil, err
 	}
 	var dst io.Writer
-	finish := func(error) error { return nil }
+	finish := func(failed error) error { return failed }
 	if o.File == "-" {
 		if dst, err = out.stdout(); err != nil {
 			return nil, err
@@ -84,7 +84,7 @@ func (o *exportOptions) export(ctx context.Context, out *output, e *env) (doc an
 		report, err = replicate.NewReplica(s, replicate.Rules{}).Export(ctx, dst, authors)
 		return err
 	})
-	if err = errors.Join(err, finish(err)); err != nil {
+	if err = finish(err); err != nil {
 		return nil, fmt.Errorf("export: %w", err)
 	}
 	return exportDoc{Logs: report.Logs, Entries: report.Entries, Bytes: report.Bytes}, nil
