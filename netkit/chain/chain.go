@@ -11,6 +11,7 @@
 package chain
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -123,10 +124,10 @@ func (c Config) withDefaults() Config {
 	if c.Profile.Name == "" {
 		c.Profile, _ = pchain.ProfileOf(pchain.V04)
 	}
-	setDefault(&c.Kademlia, pchain.Kademlia)
-	setDefault(&c.Walk, DefaultWalk)
-	setDefault(&c.Kept, DefaultKept)
-	setDefault(&c.Await, DefaultAwait)
+	c.Kademlia = cmp.Or(c.Kademlia, pchain.Kademlia)
+	c.Walk = cmp.Or(c.Walk, DefaultWalk)
+	c.Kept = cmp.Or(c.Kept, DefaultKept)
+	c.Await = cmp.Or(c.Await, DefaultAwait)
 	if c.Topics == nil {
 		c.Topics = c.Profile.Topics()
 	}
@@ -134,13 +135,6 @@ func (c Config) withDefaults() Config {
 		c.On = func(Event) {}
 	}
 	return c
-}
-
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }
 
 // Service is a node's part in the network, until Close.

@@ -9,6 +9,7 @@
 package discover
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -108,22 +109,15 @@ type Config struct {
 
 // withDefaults fills in what is zero.
 func (c Config) withDefaults() Config {
-	setDefault(&c.Interval, DefaultInterval)
-	setDefault(&c.Timeout, DefaultTimeout)
-	setDefault(&c.ProbeTimeout, DefaultProbeTimeout)
-	setDefault(&c.ProbeParallel, DefaultProbeParallel)
-	setDefault(&c.ProbeMax, DefaultProbeMax)
+	c.Interval = cmp.Or(c.Interval, DefaultInterval)
+	c.Timeout = cmp.Or(c.Timeout, DefaultTimeout)
+	c.ProbeTimeout = cmp.Or(c.ProbeTimeout, DefaultProbeTimeout)
+	c.ProbeParallel = cmp.Or(c.ProbeParallel, DefaultProbeParallel)
+	c.ProbeMax = cmp.Or(c.ProbeMax, DefaultProbeMax)
 	if c.On == nil {
 		c.On = func(Event) {}
 	}
 	return c
-}
-
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }
 
 // window is how long to collect; zero ends when every source has answered.

@@ -1,6 +1,7 @@
 package gossip
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -19,9 +20,9 @@ type RelayConfig struct {
 }
 
 func (c RelayConfig) withDefaults() RelayConfig {
-	setDefault(&c.Topics, 256)
-	setDefault(&c.Peer, 32)
-	setDefault(&c.Linger, 30*time.Second)
+	c.Topics = cmp.Or(c.Topics, 256)
+	c.Peer = cmp.Or(c.Peer, 32)
+	c.Linger = cmp.Or(c.Linger, 30*time.Second)
 	return c
 }
 

@@ -11,6 +11,7 @@
 package gossip
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -127,14 +128,14 @@ type Config struct {
 }
 
 func (c Config) withDefaults() Config {
-	setDefault(&c.MaxMessage, DefaultMaxMessage)
-	setDefault(&c.Heartbeat, DefaultHeartbeat)
-	setDefault(&c.Seen, DefaultSeen)
-	setDefault(&c.Replay, DefaultReplay)
-	setDefault(&c.Rate, DefaultRate)
-	setDefault(&c.Burst, DefaultBurst)
-	setDefault(&c.PeerTopics, DefaultTopics)
-	setDefault(&c.PeerRate, DefaultPeerRate)
+	c.MaxMessage = cmp.Or(c.MaxMessage, DefaultMaxMessage)
+	c.Heartbeat = cmp.Or(c.Heartbeat, DefaultHeartbeat)
+	c.Seen = cmp.Or(c.Seen, DefaultSeen)
+	c.Replay = cmp.Or(c.Replay, DefaultReplay)
+	c.Rate = cmp.Or(c.Rate, DefaultRate)
+	c.Burst = cmp.Or(c.Burst, DefaultBurst)
+	c.PeerTopics = cmp.Or(c.PeerTopics, DefaultTopics)
+	c.PeerRate = cmp.Or(c.PeerRate, DefaultPeerRate)
 	if c.MessageID == nil {
 		c.MessageID = func(_ string, from peer.ID, seqno, _ []byte) string { return string(from) + string(seqno) }
 	}
@@ -145,13 +146,6 @@ func (c Config) withDefaults() Config {
 		c.Relay = new(c.Relay.withDefaults())
 	}
 	return c
-}
-
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }
 
 // Service speaks gossip on a node, until Close.

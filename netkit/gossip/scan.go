@@ -2,7 +2,8 @@ package gossip
 
 import (
 	"errors"
-	"fmt"
+
+	"dibber/netkit/wire"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -37,14 +38,14 @@ type parts struct {
 
 // scan counts the parts of a frame without taking memory for them. It fails for what is no frame, or has too many.
 func scan(frame []byte) (p parts, err error) {
-	err = fields(frame, func(n protowire.Number, value []byte) error {
-		switch n {
+	err = wire.Fields(frame, func(f wire.Field) error {
+		switch f.Num {
 		case fieldSubscription:
 			p.subscriptions++
 		case fieldMessage:
 			p.messages++
 		case fieldControl:
-			return p.control(value)
+			return p.control(f.Bytes)
 		default: // costs no more than its bytes
 		}
 		return p.within()
@@ -60,16 +61,16 @@ func (p *parts) within() error {
 }
 
 func (p *parts) control(body []byte) error {
-	return fields(body, func(n protowire.Number, value []byte) error {
+	return wire.Fields(body, func(f wire.Field) error {
 		p.entries++
-		switch n {
+		switch f.Num {
 		case fieldIHave:
-			return p.named(value, 2)
+			return p.named(f.Bytes, 2)
 		case fieldIWant, fieldIDontWant:
-			return p.named(value, 1)
+			return p.named(f.Bytes, 1)
 		case fieldPrune:
-			return fields(value, func(n protowire.Number, _ []byte) error {
-				if n == fieldPrunedPeers {
+			return wire.Fields(f.Bytes, func(f wire.Field) error {
+				if f.Num == fieldPrunedPeers {
 					p.entries++
 				}
 				return p.within()
@@ -82,35 +83,10 @@ func (p *parts) control(body []byte) error {
 
 // named counts the ids in a list of them.
 func (p *parts) named(body []byte, field protowire.Number) error {
-	return fields(body, func(n protowire.Number, _ []byte) error {
-		if n == field {
+	return wire.Fields(body, func(f wire.Field) error {
+		if f.Num == field {
 			p.ids++
 		}
 		return p.within()
 	})
-}
-
-// fields calls f for each field of a protobuf message; value is nil for those that are no bytes.
-func fields(body []byte, f func(n protowire.Number, value []byte) error) error {
-	for len(body) > 0 {
-		n, kind, size := protowire.ConsumeTag(body)
-		if size < 0 {
-			return fmt.Errorf("frame of gossip: %w", protowire.ParseError(size))
-		}
-		body = body[size:]
-		var value []byte
-		if kind == protowire.BytesType {
-			value, size = protowire.ConsumeBytes(body)
-		} else {
-			size = protowire.ConsumeFieldValue(n, kind, body)
-		}
-		if size < 0 {
-			return fmt.Errorf("frame of gossip: %w", protowire.ParseError(size))
-		}
-		body = body[size:]
-		if err := f(n, value); err != nil {
-			return err
-		}
-	}
-	return nil
 }

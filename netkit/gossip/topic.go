@@ -1,6 +1,7 @@
 package gossip
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -244,7 +245,7 @@ type Subscription struct {
 
 // Subscribe announces that the node wants the messages of the topic, its own included, and takes them until Cancel.
 func (t *Topic) Subscribe(cfg SubscribeConfig) (*Subscription, error) {
-	setDefault(&cfg.Buffer, 1024)
+	cfg.Buffer = cmp.Or(cfg.Buffer, 1024)
 	lost := t.s.table.losses(t.h.name)
 	sub, err := t.h.t.Subscribe(pubsub.WithBufferSize(cfg.Buffer))
 	if err != nil {

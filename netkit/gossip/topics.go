@@ -70,25 +70,25 @@ func (a answer) encode() []byte {
 
 func decodeAnswer(body []byte) (answer, error) {
 	a := answer{held: make(map[string]int)}
-	err := values(body, func(n protowire.Number, number uint64, value []byte) error {
-		switch n {
+	err := wire.Fields(body, func(f wire.Field) error {
+		switch f.Num {
 		case 1:
-			a.subscribed = number != 0
+			a.subscribed = f.Number != 0
 		case 2:
 			if len(a.records) == maxRecords {
 				return fmt.Errorf("%w: more than %d records", errAnswer, maxRecords)
 			}
-			a.records = append(a.records, value)
+			a.records = append(a.records, f.Bytes)
 		case 3:
-			a.private = number != 0
+			a.private = f.Number != 0
 		case 4:
 			topic, hops := "", uint64(0)
-			err := values(value, func(n protowire.Number, number uint64, value []byte) error {
-				switch n {
+			err := wire.Fields(f.Bytes, func(f wire.Field) error {
+				switch f.Num {
 				case 1:
-					topic = string(value)
+					topic = string(f.Bytes)
 				case 2:
-					hops = number
+					hops = f.Number
 				default: // of a later version
 				}
 				return nil
@@ -101,36 +101,10 @@ func decodeAnswer(body []byte) (answer, error) {
 		}
 		return nil
 	})
-	return a, err
-}
-
-// values is fields with numbers as well.
-func values(body []byte, f func(n protowire.Number, number uint64, value []byte) error) error {
-	for len(body) > 0 {
-		n, kind, size := protowire.ConsumeTag(body)
-		if size < 0 {
-			return fmt.Errorf("%w: %w", errAnswer, protowire.ParseError(size))
-		}
-		body = body[size:]
-		var number uint64
-		var value []byte
-		switch kind {
-		case protowire.VarintType:
-			number, size = protowire.ConsumeVarint(body)
-		case protowire.BytesType:
-			value, size = protowire.ConsumeBytes(body)
-		default:
-			size = protowire.ConsumeFieldValue(n, kind, body)
-		}
-		if size < 0 {
-			return fmt.Errorf("%w: %w", errAnswer, protowire.ParseError(size))
-		}
-		body = body[size:]
-		if err := f(n, number, value); err != nil {
-			return err
-		}
+	if errors.Is(err, wire.ErrBadMessage) {
+		err = fmt.Errorf("%w: %w", errAnswer, err)
 	}
-	return nil
+	return a, err
 }
 
 // answerTopics begins to answer.
@@ -139,9 +113,9 @@ func (s *Service) answerTopics() (stop func()) {
 		Name: "dibber/topics", MaxRequest: maxQuestion, MaxReply: maxAnswer, Rate: 2, Burst: 20,
 	}, func(_ context.Context, req wire.Request) ([]byte, error) {
 		topic, asked := "", false
-		err := values(req.Body, func(n protowire.Number, _ uint64, value []byte) error {
-			if n == 1 {
-				topic, asked = string(value), true
+		err := wire.Fields(req.Body, func(f wire.Field) error {
+			if f.Num == 1 {
+				topic, asked = string(f.Bytes), true
 			}
 			return nil
 		})

@@ -12,6 +12,7 @@ import (
 	"dibber/netkit/nat"
 	"dibber/netkit/relay"
 	"dibber/netkit/vantage"
+	"dibber/netkit/wire"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -159,23 +160,23 @@ func word[T any](words []T, n uint64) T { return words[min(n, uint64(len(words))
 // UnmarshalRecord implements record.Record.
 func (r *introRecord) UnmarshalRecord(data []byte) error {
 	var addrs [][]byte
-	err := fields(data, func(num protowire.Number, n uint64, b []byte) error {
-		switch num {
+	err := wire.Fields(data, func(f wire.Field) error {
+		switch f.Num {
 		case 1:
-			r.run = b
+			r.run = f.Bytes
 		case 2:
-			r.nonce = b
+			r.nonce = f.Bytes
 		case 3:
-			r.replyTo = b
+			r.replyTo = f.Bytes
 		case 4:
-			r.to = peer.ID(b)
+			r.to = peer.ID(f.Bytes)
 		case 5:
 			if len(addrs) > 4*maxAddrs {
 				return fmt.Errorf("%w: more than %d addresses", errProtocol, 4*maxAddrs)
 			}
-			addrs = append(addrs, b)
+			addrs = append(addrs, f.Bytes)
 		case 6:
-			p, err := readPath(b)
+			p, err := readPath(f.Bytes)
 			if err != nil {
 				return err
 			}
@@ -183,15 +184,15 @@ func (r *introRecord) UnmarshalRecord(data []byte) error {
 				return fmt.Errorf("%w: more than %d paths", errProtocol, maxPaths)
 			}
 		case 7:
-			if r.attested = append(r.attested, b); len(r.attested) > maxPaths {
+			if r.attested = append(r.attested, f.Bytes); len(r.attested) > maxPaths {
 				return fmt.Errorf("%w: more than %d attestations", errProtocol, maxPaths)
 			}
 		case 8:
-			r.held = milliseconds(n, exchangeTimeout)
+			r.held = milliseconds(f.Number, exchangeTimeout)
 		case 9:
-			r.rtt = milliseconds(n, maxRTT)
+			r.rtt = milliseconds(f.Number, maxRTT)
 		case 10:
-			r.paced = n != 0
+			r.paced = f.Number != 0
 		default: // of a later version
 		}
 		return nil
@@ -209,24 +210,24 @@ func milliseconds(n uint64, most time.Duration) time.Duration {
 }
 
 func readPath(data []byte) (p path, err error) {
-	err = fields(data, func(num protowire.Number, n uint64, b []byte) error {
-		switch num {
+	err = wire.Fields(data, func(f wire.Field) error {
+		switch f.Num {
 		case 1:
-			if err := p.observed.UnmarshalBinary(b); err != nil {
-				return fmt.Errorf("%w: endpoint of %d bytes", errProtocol, len(b))
+			if err := p.observed.UnmarshalBinary(f.Bytes); err != nil {
+				return fmt.Errorf("%w: endpoint of %d bytes", errProtocol, len(f.Bytes))
 			}
 		case 2:
-			p.kind.NAT = n != 0
+			p.kind.NAT = f.Number != 0
 		case 3:
-			p.kind.Mapping = word(mappings(), n)
+			p.kind.Mapping = word(mappings(), f.Number)
 		case 4:
-			p.kind.Filtering = word(filterings(), n)
+			p.kind.Filtering = word(filterings(), f.Number)
 		case 5:
-			p.kind.Pattern = word(patterns(), n)
+			p.kind.Pattern = word(patterns(), f.Number)
 		case 6:
-			p.next = uint16(min(n, 1<<16-1))
+			p.next = uint16(min(f.Number, 1<<16-1))
 		case 7:
-			p.assumed = n != 0
+			p.assumed = f.Number != 0
 		default: // of a later version
 		}
 		return nil
@@ -235,35 +236,6 @@ func readPath(data []byte) (p path, err error) {
 		err = fmt.Errorf("%w: path without endpoint, mapping or filtering", errProtocol)
 	}
 	return p, err
-}
-
-// fields calls visit for each field of a message that is a number or bytes.
-func fields(data []byte, visit func(num protowire.Number, n uint64, b []byte) error) error {
-	for len(data) > 0 {
-		num, kind, n := protowire.ConsumeTag(data)
-		if n < 0 {
-			return errProtocol
-		}
-		data = data[n:]
-		var number uint64
-		var b []byte
-		switch kind {
-		case protowire.VarintType:
-			number, n = protowire.ConsumeVarint(data)
-		case protowire.BytesType:
-			b, n = protowire.ConsumeBytes(data)
-		default:
-			n = protowire.ConsumeFieldValue(num, kind, data)
-		}
-		if n < 0 {
-			return errProtocol
-		}
-		data = data[n:]
-		if err := visit(num, number, b); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // sign makes the message that goes over the wire.

@@ -94,25 +94,17 @@ func readConnect(frames *wire.Reader) (addrs []ma.Multiaddr, dropped []Dropped, 
 }
 
 // runOf finds the id of the run among fields that DCUtR does not know.
-func runOf(fields []byte) string {
-	for len(fields) > 0 {
-		num, kind, n := protowire.ConsumeTag(fields)
-		if n < 0 {
-			return ""
+func runOf(fields []byte) (run string) {
+	err := wire.Fields(fields, func(f wire.Field) error {
+		if f.Num == runField && len(f.Bytes) == runBytes {
+			run = hex.EncodeToString(f.Bytes)
 		}
-		fields = fields[n:]
-		if num == runField && kind == protowire.BytesType {
-			if raw, n := protowire.ConsumeBytes(fields); n >= 0 && len(raw) == runBytes {
-				return hex.EncodeToString(raw)
-			}
-			return ""
-		}
-		if n = protowire.ConsumeFieldValue(num, kind, fields); n < 0 {
-			return ""
-		}
-		fields = fields[n:]
+		return nil
+	})
+	if err != nil {
+		return ""
 	}
-	return ""
+	return run
 }
 
 // chosen sorts the addresses a peer offers into those to dial, in its order, and those not to.

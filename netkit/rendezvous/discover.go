@@ -2,6 +2,7 @@ package rendezvous
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -149,7 +150,7 @@ func readEntry(ns string, m *registerMessage) (Entry, error) {
 // asked for again.
 func DiscoverAll(ctx context.Context, h host.Host, server peer.AddrInfo, req DiscoverRequest) (Page, error) {
 	limit := req.Max
-	setDefault(&limit, maxCollected)
+	limit = cmp.Or(limit, maxCollected)
 	all := newMerge(req.Cookie)
 	barren := 0
 	for restarted := false; len(all.page.Entries) < limit && barren < maxBarren; {

@@ -1,6 +1,7 @@
 package rendezvous
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -154,9 +155,9 @@ func NewFollower(h host.Host, cfg FollowerConfig) (*Follower, error) {
 	if cfg.Server.ID == "" || cfg.Server.ID == h.ID() {
 		return nil, errors.New("follower: server must be another peer")
 	}
-	setDefault(&cfg.Interval, 10*time.Second)
-	setDefault(&cfg.Timeout, 30*time.Second)
-	setDefault(&cfg.Max, maxCollected)
+	cfg.Interval = cmp.Or(cfg.Interval, 10*time.Second)
+	cfg.Timeout = cmp.Or(cfg.Timeout, 30*time.Second)
+	cfg.Max = cmp.Or(cfg.Max, maxCollected)
 	if cfg.On == nil {
 		cfg.On = func(FollowerEvent) {}
 	}

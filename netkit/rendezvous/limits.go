@@ -1,6 +1,7 @@
 package rendezvous
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -99,29 +100,29 @@ const pageBytes = 900 << 10
 
 // WithDefaults fills in what is not set, and tells which limit makes no sense.
 func (l Limits) WithDefaults() (Limits, error) {
-	setDefault(&l.MinTTL, 2*time.Hour)
-	setDefault(&l.MaxTTL, 72*time.Hour)
-	setDefault(&l.DefaultTTL, min(max(2*time.Hour, l.MinTTL), l.MaxTTL))
-	setDefault(&l.PerPeer, 1000)
-	setDefault(&l.Total, 100_000)
+	l.MinTTL = cmp.Or(l.MinTTL, 2*time.Hour)
+	l.MaxTTL = cmp.Or(l.MaxTTL, 72*time.Hour)
+	l.DefaultTTL = cmp.Or(l.DefaultTTL, min(max(2*time.Hour, l.MinTTL), l.MaxTTL))
+	l.PerPeer = cmp.Or(l.PerPeer, 1000)
+	l.Total = cmp.Or(l.Total, 100_000)
 	l.PeerRegister.setDefault(20, 100)
 	l.PeerDiscover.setDefault(20, 100)
 	l.PrefixRegister.setDefault(400, 2000)
 	l.PrefixDiscover.setDefault(400, 2000)
-	setDefault(&l.PageDefault, 100)
-	setDefault(&l.PageMax, 1000)
-	setDefault(&l.RecordBytes, 2048)
-	setDefault(&l.RecordAddrs, 32)
-	setDefault(&l.Watchers, 1024)
-	setDefault(&l.PeerWatchers, 8)
-	setDefault(&l.WatchQueue, 256)
+	l.PageDefault = cmp.Or(l.PageDefault, 100)
+	l.PageMax = cmp.Or(l.PageMax, 1000)
+	l.RecordBytes = cmp.Or(l.RecordBytes, 2048)
+	l.RecordAddrs = cmp.Or(l.RecordAddrs, 32)
+	l.Watchers = cmp.Or(l.Watchers, 1024)
+	l.PeerWatchers = cmp.Or(l.PeerWatchers, 8)
+	l.WatchQueue = cmp.Or(l.WatchQueue, 256)
 	l.PageDefault = min(l.PageDefault, l.PageMax)
 	return l, l.check()
 }
 
 func (r *Rate) setDefault(perSecond float64, burst int) {
-	setDefault(&r.PerSecond, perSecond)
-	setDefault(&r.Burst, burst)
+	r.PerSecond = cmp.Or(r.PerSecond, perSecond)
+	r.Burst = cmp.Or(r.Burst, burst)
 }
 
 // check tells which limit makes no sense.
@@ -151,11 +152,4 @@ func (l Limits) check() error {
 		return fmt.Errorf("rendezvous limits: records of %d bytes do not fit a request", l.RecordBytes)
 	}
 	return nil
-}
-
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }

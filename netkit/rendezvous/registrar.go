@@ -1,6 +1,7 @@
 package rendezvous
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -133,9 +134,9 @@ func NewRegistrar(h host.Host, cfg RegistrarConfig) (*Registrar, error) {
 	if cfg.Server.ID == "" || cfg.Server.ID == h.ID() {
 		return nil, errors.New("registrar: server must be another peer")
 	}
-	setDefault(&cfg.Debounce, 30*time.Second)
-	setDefault(&cfg.Timeout, retry.Attempt)
-	setDefault(&cfg.CloseTimeout, 3*time.Second)
+	cfg.Debounce = cmp.Or(cfg.Debounce, 30*time.Second)
+	cfg.Timeout = cmp.Or(cfg.Timeout, retry.Attempt)
+	cfg.CloseTimeout = cmp.Or(cfg.CloseTimeout, 3*time.Second)
 	if cfg.Addrs == nil {
 		cfg.Addrs = h.Addrs
 	}

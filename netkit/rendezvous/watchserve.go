@@ -1,6 +1,7 @@
 package rendezvous
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -89,7 +90,7 @@ func (ws *watchService) handle(st network.Stream) {
 // and is no error.
 func (ws *watchService) serve(st network.Stream) error {
 	timeout := ws.s.cfg.Timeout
-	setDefault(&timeout, defaultTimeout)
+	timeout = cmp.Or(timeout, defaultTimeout)
 	if err := st.SetDeadline(time.Now().Add(timeout)); err != nil {
 		return err
 	}

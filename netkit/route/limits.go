@@ -1,6 +1,9 @@
 package route
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // Limits bound what others can make a server do and keep. Zero fields take the default named.
 type Limits struct {
@@ -18,16 +21,16 @@ type Limits struct {
 }
 
 func (l Limits) withDefaults() Limits {
-	setDefault(&l.Records, 100_000)
-	setDefault(&l.RecordsPerAuthor, 1_000)
-	setDefault(&l.Providers, 1_000_000)
-	setDefault(&l.ProvidersPerPeer, 50_000)
-	setDefault(&l.RecordBytes, 8<<10)
-	setDefault(&l.MessageBytes, 64<<10)
-	setDefault(&l.PerPeer, 100)
-	setDefault(&l.PerPrefix, 1_000)
-	setDefault(&l.Streams, 1_024)
-	setDefault(&l.StreamsPerPeer, 64)
-	setDefault(&l.Idle, time.Minute)
+	l.Records = cmp.Or(l.Records, 100_000)
+	l.RecordsPerAuthor = cmp.Or(l.RecordsPerAuthor, 1_000)
+	l.Providers = cmp.Or(l.Providers, 1_000_000)
+	l.ProvidersPerPeer = cmp.Or(l.ProvidersPerPeer, 50_000)
+	l.RecordBytes = cmp.Or(l.RecordBytes, 8<<10)
+	l.MessageBytes = cmp.Or(l.MessageBytes, 64<<10)
+	l.PerPeer = cmp.Or(l.PerPeer, 100)
+	l.PerPrefix = cmp.Or(l.PerPrefix, 1_000)
+	l.Streams = cmp.Or(l.Streams, 1_024)
+	l.StreamsPerPeer = cmp.Or(l.StreamsPerPeer, 64)
+	l.Idle = cmp.Or(l.Idle, time.Minute)
 	return l
 }

@@ -1,6 +1,7 @@
 package route
 
 import (
+	"cmp"
 	"context"
 	"net/netip"
 	"sync"
@@ -40,7 +41,7 @@ const (
 // node, then on random walks. It stays connected to those that it returns, which are fewer than Wanted.Count where there
 // were not more. The error is that of the last walk, if nobody was found.
 func (s *Service) Offering(ctx context.Context, w Wanted) ([]peer.AddrInfo, error) {
-	setDefault(&w.Walks, defaultOfferWalks)
+	w.Walks = cmp.Or(w.Walks, defaultOfferWalks)
 	m := &meeter{s: s, w: w, met: map[peer.ID]struct{}{s.n.ID(): {}}, networks: make(map[netip.Prefix]struct{})}
 	var err error
 	for i := 0; i <= w.Walks && ctx.Err() == nil && !m.enough(); i++ {

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"dibber/netkit/addr"
+	"dibber/netkit/wire"
 
 	"github.com/ipfs/boxo/ipns"
 	libp2precord "github.com/libp2p/go-libp2p-record"
@@ -110,33 +111,19 @@ func (p *payload) MarshalRecord() ([]byte, error) {
 // UnmarshalRecord implements record.Record.
 func (p *payload) UnmarshalRecord(b []byte) error {
 	*p = payload{}
-	for len(b) > 0 {
-		num, typ, n := protowire.ConsumeTag(b)
-		if n < 0 {
-			return protowire.ParseError(n)
-		}
-		b = b[n:]
+	return wire.Fields(b, func(f wire.Field) error {
 		switch {
-		case typ == protowire.BytesType && (num == 1 || num == 4):
-			var v []byte
-			if v, n = protowire.ConsumeBytes(b); n >= 0 && num == 1 {
-				p.key = string(v)
-			} else if n >= 0 {
-				p.value = bytes.Clone(v)
-			}
-		case typ == protowire.VarintType && num == 2:
-			p.seq, n = protowire.ConsumeVarint(b)
-		case typ == protowire.VarintType && num == 3:
-			p.expires, n = protowire.ConsumeVarint(b)
-		default:
-			n = protowire.ConsumeFieldValue(num, typ, b)
+		case f.Type == protowire.BytesType && f.Num == 1:
+			p.key = string(f.Bytes)
+		case f.Type == protowire.BytesType && f.Num == 4:
+			p.value = bytes.Clone(f.Bytes)
+		case f.Type == protowire.VarintType && f.Num == 2:
+			p.seq = f.Number
+		case f.Type == protowire.VarintType && f.Num == 3:
+			p.expires = f.Number
 		}
-		if n < 0 {
-			return protowire.ParseError(n)
-		}
-		b = b[n:]
-	}
-	return nil
+		return nil
+	})
 }
 
 // Seal signs a record, whose author is the owner of the key, and returns its key and bytes.

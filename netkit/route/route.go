@@ -8,6 +8,7 @@
 package route
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -95,25 +96,18 @@ type Config struct {
 
 // withDefaults fills in what is zero.
 func (c Config) withDefaults() Config {
-	setDefault(&c.Prefix, DefaultPrefix)
-	setDefault(&c.Mode, Client)
-	setDefault(&c.Replication, DefaultReplication)
-	setDefault(&c.Concurrency, DefaultConcurrency)
-	setDefault(&c.Walk, DefaultWalk)
-	setDefault(&c.Timeout, DefaultTimeout)
-	setDefault(&c.Protocol, ProtocolOf(c.Prefix))
+	c.Prefix = cmp.Or(c.Prefix, DefaultPrefix)
+	c.Mode = cmp.Or(c.Mode, Client)
+	c.Replication = cmp.Or(c.Replication, DefaultReplication)
+	c.Concurrency = cmp.Or(c.Concurrency, DefaultConcurrency)
+	c.Walk = cmp.Or(c.Walk, DefaultWalk)
+	c.Timeout = cmp.Or(c.Timeout, DefaultTimeout)
+	c.Protocol = cmp.Or(c.Protocol, ProtocolOf(c.Prefix))
 	if c.On == nil {
 		c.On = func(Event) {}
 	}
 	c.Limits = c.Limits.withDefaults()
 	return c
-}
-
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }
 
 // ErrMode means that a Config names a mode that there is not.

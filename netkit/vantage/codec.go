@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/netip"
 
+	"dibber/netkit/wire"
+
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
@@ -208,32 +210,13 @@ type value struct {
 	data []byte
 }
 
-// walk calls visit for each field of a message that has a number or bytes.
+// walk calls visit for each field of a message.
 func walk(data []byte, visit func(num protowire.Number, v value) error) error {
-	for len(data) > 0 {
-		num, typ, n := protowire.ConsumeTag(data)
-		if n < 0 {
-			return errMalformed
-		}
-		data = data[n:]
-		v := value{typ: typ}
-		switch typ {
-		case protowire.VarintType:
-			v.num, n = protowire.ConsumeVarint(data)
-		case protowire.BytesType:
-			v.data, n = protowire.ConsumeBytes(data)
-		default:
-			n = protowire.ConsumeFieldValue(num, typ, data)
-		}
-		if n < 0 {
-			return errMalformed
-		}
-		data = data[n:]
-		if err := visit(num, v); err != nil {
-			return err
-		}
+	err := wire.Fields(data, func(f wire.Field) error { return visit(f.Num, value{f.Type, f.Number, f.Bytes}) })
+	if errors.Is(err, wire.ErrBadMessage) {
+		return errMalformed
 	}
-	return nil
+	return err
 }
 
 func (v value) uint() (uint64, error) {

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"container/list"
 	"context"
 	"errors"
@@ -76,21 +77,14 @@ const (
 )
 
 func (c ServiceConfig) withDefaults() ServiceConfig {
-	setDefault(&c.MaxRequest, 4096)
-	setDefault(&c.MaxReply, 1<<20)
-	setDefault(&c.Timeout, 10*time.Second)
-	setDefault(&c.MaxStreams, 512)
-	setDefault(&c.Rate, 20)
-	setDefault(&c.Burst, 100)
-	setDefault(&c.RatePeers, 4096)
+	c.MaxRequest = cmp.Or(c.MaxRequest, 4096)
+	c.MaxReply = cmp.Or(c.MaxReply, 1<<20)
+	c.Timeout = cmp.Or(c.Timeout, 10*time.Second)
+	c.MaxStreams = cmp.Or(c.MaxStreams, 512)
+	c.Rate = cmp.Or(c.Rate, 20)
+	c.Burst = cmp.Or(c.Burst, 100)
+	c.RatePeers = cmp.Or(c.RatePeers, 4096)
 	return c
-}
-
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }
 
 var (
