@@ -73,7 +73,8 @@ func newLedger(order func(n int) []int) *ledger {
 }
 
 // setAddrs replaces the addresses. When they change, all are due: the network is
-// another one.
+// another one. That one peer alone sees another address says nothing of the network:
+// behind a symmetric NAT every peer does, and all would be due for ever.
 func (l *ledger) setAddrs(now time.Time, list []candidate) []Event {
 	var events []Event
 	var kept []*address
@@ -81,8 +82,8 @@ func (l *ledger) setAddrs(now time.Time, list []candidate) []Event {
 	for _, c := range list {
 		a := l.find(c.addr)
 		if a == nil {
-			changed = true
-			a = &address{verdict: Unknown, voices: make(map[peer.ID]bool)}
+			changed = changed || len(c.observers) != 1
+			a = &address{verdict: Unknown, voices: make(map[peer.ID]bool), every: firstRound}
 		}
 		a.candidate = c
 		kept = append(kept, a)
@@ -91,7 +92,7 @@ func (l *ledger) setAddrs(now time.Time, list []candidate) []Event {
 		if slices.Contains(kept, a) {
 			continue
 		}
-		changed = true
+		changed = changed || len(a.observers) != 1
 		if a.verdict != Unknown {
 			events = append(events, Event{Address: &AddressEvent{Addr: a.addr, Was: a.verdict, Is: Unknown, Asked: len(a.voices), Cause: CauseGone}})
 		}

@@ -1,6 +1,7 @@
 package route
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -287,3 +288,11 @@ func distance(p peer.ID, target kb.ID) (xor string, common int) {
 
 // ms is d in milliseconds with microsecond precision.
 func ms(d time.Duration) float64 { return math.Round(float64(d)/float64(time.Microsecond)) / 1000 }
+
+// CompareDistance is negative if the key of a is closer than that of b to the key of target, positive if it is farther.
+func CompareDistance(target, a, b peer.ID) int {
+	to := kb.ConvertPeerID(target)
+	x, _ := distance(a, to)
+	y, _ := distance(b, to)
+	return cmp.Compare(x, y)
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"slices"
 	"time"
 
 	"dibber/netkit/route"
@@ -35,8 +36,8 @@ type search struct {
 // findsRelays reports whether relays are looked for in the network of the hash table.
 func (f *full) findsRelays() bool { return f.route != nil && f.cfg.FindRelays }
 
-// misplaced is a relay that is held and not among those near the node's key, for which there is another one; nil for none.
-// The caller is the goroutine of the full node.
+// misplaced is of the relays that are held and not among those found near the node's key the one that is farthest from it; nil
+// for none. The caller is the goroutine of the full node.
 func (f *full) misplaced() *peer.ID {
 	if !f.findsRelays() {
 		return nil
@@ -46,22 +47,29 @@ func (f *full) misplaced() *peer.ID {
 	if f.search.short || len(f.search.found) == 0 {
 		return nil
 	}
+	var far *peer.ID
 	for p := range f.seeker.held {
-		if _, near := f.search.found[p]; !near {
-			return &p
+		if _, near := f.search.found[p]; !near && (far == nil || f.byDistance(p, *far) > 0) {
+			far = &p
 		}
 	}
-	return nil
+	return far
 }
 
-// moveNear replaces one relay that is not near the node's key by one that is, which holds a reservation before the other is
-// given up.
+// byDistance orders peers by how far they are from the node's key.
+func (f *full) byDistance(a, b peer.ID) int { return route.CompareDistance(f.n.ID(), a, b) }
+
+// moveNear replaces one relay that is not near the node's key by one that is nearer, which holds a reservation before the other
+// is given up. Each search finds some by chance: were it enough not to be among them, nodes would move for ever, and leave at each
+// relay a reservation that it keeps until the time is over.
 func (f *full) moveNear(want int, pool []peer.ID) {
 	p := f.misplaced()
-	switch {
-	case p == nil:
-	case len(f.seeker.held) <= want && len(pool) > 0:
-		f.hold(pool[0])
+	if p == nil {
+		return
+	}
+	switch nearer := slices.IndexFunc(pool, func(q peer.ID) bool { return f.byDistance(q, *p) < 0 }); {
+	case len(f.seeker.held) <= want && nearer >= 0:
+		f.hold(pool[nearer])
 	case len(f.seeker.held) > want:
 		for q, h := range f.seeker.held {
 			if q != *p && !h.got.Load() {
