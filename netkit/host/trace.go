@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"math/rand/v2"
 	"net"
 	"slices"
 	"sync"
@@ -130,7 +131,7 @@ func (d *dialTracer) update(p peer.ID, at ma.Multiaddr, f func(*Attempt)) {
 func (d *dialTracer) rank(addrs []ma.Multiaddr) []network.AddrDelay {
 	relayed, direct := ma.FilterAddrs(addrs, addr.IsRelayed), ma.FilterAddrs(addrs, isDirect)
 	ranked := swarm.DefaultDialRanker(direct)
-	for _, r := range swarm.DefaultDialRanker(relayed) {
+	for _, r := range rankRelayed(relayed, rand.Shuffle) {
 		if len(direct) > 0 {
 			r.Delay += swarm.RelayDelay
 		}
@@ -148,6 +149,32 @@ func (d *dialTracer) rank(addrs []ma.Multiaddr) []network.AddrDelay {
 			}
 		}
 		t.mu.Unlock()
+	}
+	return ranked
+}
+
+// nextRelay is how much later than the first the second relay of a peer is tried, and the others than the second: as the swarm does
+// with one address after another.
+const nextRelay = swarm.PublicQUICDelay
+
+// rankRelayed orders the addresses through each relay as the swarm does, and the relays at random. The swarm alone would put that
+// with the lowest port first, or the one that the peer names first, which then carries all of its circuits.
+func rankRelayed(addrs []ma.Multiaddr, shuffle func(n int, swap func(i, j int))) (ranked []network.AddrDelay) {
+	through := make(map[peer.ID][]ma.Multiaddr)
+	var relays []peer.ID
+	for _, a := range addrs {
+		r, _ := addr.RelayOf(a) // one that names none is a relay of its own
+		if through[r.ID] == nil {
+			relays = append(relays, r.ID)
+		}
+		through[r.ID] = append(through[r.ID], a)
+	}
+	shuffle(len(relays), func(i, j int) { relays[i], relays[j] = relays[j], relays[i] })
+	for i, r := range relays {
+		for _, d := range swarm.DefaultDialRanker(through[r]) {
+			d.Delay += time.Duration(min(i, 2)) * nextRelay
+			ranked = append(ranked, d)
+		}
 	}
 	return ranked
 }
