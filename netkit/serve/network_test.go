@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -252,34 +253,36 @@ func (c *crowd) look(after string) look {
 
 // meetings is how many others a private host tries to reach at a checkpoint: so many that chance alone gives no relay four times
 // its part of the circuits.
-const meetings = 5
+const meetings = 4
 
-// meeting is how many of them try at once.
-const meeting = 10
+// meeting is how many of them try at once, and rest how long the network has then to close connections that are beyond its limit:
+// a relay that has no room for one more cannot connect anybody.
+func (c *crowd) meeting() int { return max(10, c.size/8) }
+
+const rest = 10 * time.Second
 
 // meet has private hosts reach others by their peer ids alone.
 func (c *crowd) meet(out *look) {
 	shut := slices.DeleteFunc(slices.Clone(c.all), func(m member) bool { return m.public })
-	var mu sync.Mutex // guards out
-	var all sync.WaitGroup
-	slots := make(chan struct{}, meeting)
-	for range meetings * len(shut) {
-		from, to := shut[c.rng.IntN(len(shut))], shut[c.rng.IntN(len(shut))]
-		if from.ID() == to.ID() {
-			continue
-		}
-		out.Looked++
-		slots <- struct{}{}
-		all.Go(func() {
-			defer func() { <-slots }()
-			if c.reaches(from, to) {
-				mu.Lock()
-				defer mu.Unlock()
-				out.Found++
+	var met atomic.Int64
+	for left := meetings * len(shut); left > 0; left -= c.meeting() {
+		var all sync.WaitGroup
+		for range min(left, c.meeting()) {
+			from, to := shut[c.rng.IntN(len(shut))], shut[c.rng.IntN(len(shut))]
+			if from.ID() == to.ID() {
+				continue
 			}
-		})
+			out.Looked++
+			all.Go(func() {
+				if c.reaches(from, to) {
+					met.Add(1)
+				}
+			})
+		}
+		all.Wait()
+		time.Sleep(rest)
 	}
-	all.Wait()
+	out.Found = int(met.Load())
 }
 
 // reaches has one host look for another one and connect with it for a moment.
@@ -329,9 +332,8 @@ func TestNetworkForms(t *testing.T) {
 			c.add(len(c.all)%2 == 0)
 			time.Sleep(time.Second)
 		}
-		var looks []look
 		c.wait(c.patience())
-		looks = append(looks, c.look("start"))
+		c.judge(c.look("start"))
 
 		for range c.size * 3 / 10 {
 			c.leave(c.all[3+c.rng.IntN(len(c.all)-3)])
@@ -339,24 +341,21 @@ func TestNetworkForms(t *testing.T) {
 		c.leave(c.boot[0])
 		c.boot = c.boot[1:]
 		c.wait(c.patience() / 2)
-		looks = append(looks, c.look("churn"))
+		c.judge(c.look("churn"))
 
 		for len(c.all) < c.size {
 			c.add(len(c.all)%2 == 0)
 			time.Sleep(time.Second)
 		}
 		c.wait(c.patience())
-		looks = append(looks, c.look("return"))
-		for _, l := range looks {
-			c.judge(l)
-		}
+		c.judge(c.look("return"))
 	})
 }
 
 // patience is how long the network is left alone before a checkpoint, of virtual time.
 func (c *crowd) patience() time.Duration {
 	if c.findsOut() {
-		return 6 * time.Minute
+		return 5 * time.Minute
 	}
 	return 4 * time.Minute
 }

@@ -187,6 +187,11 @@ func (s *Scene) Discover(ctx context.Context, point, namespace string) ([]Found,
 	return doc.Peers, nil
 }
 
+// Begin starts any other command of dibber, which talks in events.
+func (s *Scene) Begin(ctx context.Context, args ...string) (*Process, error) {
+	return s.Start(ctx, s.dibberEnv(), s.dibber(), append(args, "--ndjson")...)
+}
+
 // Dibber runs any other command of dibber to its end and decodes the document it prints.
 func (s *Scene) Dibber(ctx context.Context, into any, args ...string) error {
 	return s.run(ctx, into, args)

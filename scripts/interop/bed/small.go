@@ -20,6 +20,10 @@ import (
 //	                         once there is a direct connection beside a relayed one
 //	IP register POINT NS     keeps a registration: "registered PEER"
 //	IP discover POINT NS     "found PEER" for each, then "done"
+//	IP hear TOPIC            is subscribed: "listening ADDR", then "heard BASE64" for each message
+//	IP say ADDR TOPIC BASE64 connects, waits until that peer is subscribed and publishes: "says PEER", its own id
+//	IP table                 a server of the hash table of LANPrefix: "listening ADDR", then "joined" when somebody is in its table
+//	IP find ADDR PEER        looks for a peer in it, beginning with ADDR: "found PEER ADDRESS"
 //
 // Limits that there are not, or that the implementation does not tell, are 0.
 type Small struct {

@@ -1,4 +1,4 @@
-// Package js is a relay and a relay client made of js-libp2p.
+// Package js is a peer made of js-libp2p: a relay, a relay client, and one that gossips and takes part in a hash table.
 package js
 
 import (
@@ -21,6 +21,6 @@ func Peer() bed.Peer {
 		Build: func(ctx context.Context, b *bed.Builder) error {
 			return b.NPM(ctx, "peer.mjs", "poly.mjs")
 		},
-		Features: slices.Concat(g.Basics(), g.AtOurRelay(), g.TheirRelay()),
+		Features: slices.Concat(g.Basics(), g.AtOurRelay(), g.TheirRelay(), g.Gossip(), g.Table()),
 	}
 }

@@ -332,12 +332,9 @@ func throughIts(ctx context.Context, s *bed.Scene) (string, error) {
 	return "", errors.New("not from ours")
 }
 
-// privatePrefix is that of the hash table in which kubo takes part with private addresses.
-const privatePrefix = "/ipfs/lan"
-
 // tabled starts a node of ours with which the network of a hash table begins, and a kubo that joins it.
 func tabled(ctx context.Context, s *bed.Scene) (boot *bed.Node, k *daemon, err error) {
-	if boot, err = s.Serve(ctx, 1, "--dht", "--dht-prefix", privatePrefix, "--autonat"); err != nil {
+	if boot, err = s.Serve(ctx, 1, "--dht", "--dht-prefix", bed.LANPrefix, "--autonat"); err != nil {
 		return nil, nil, err
 	}
 	if k, err = start(ctx, s, role{table: true}); err != nil {
@@ -362,7 +359,7 @@ func weFind(ctx context.Context, s *bed.Scene) (string, error) {
 	if _, err := k.post(ctx, "routing/provide", url.Values{"arg": {name}}, nil, ""); err != nil {
 		return "", err
 	}
-	g, err := get(ctx, s, name, data, "--dht", "--dht-prefix", privatePrefix, "--bootstrap", boot.Addr("quic-v1"))
+	g, err := get(ctx, s, name, data, "--dht", "--dht-prefix", bed.LANPrefix, "--bootstrap", boot.Addr("quic-v1"))
 	if err != nil {
 		return "", err
 	}
@@ -378,7 +375,7 @@ func itFinds(ctx context.Context, s *bed.Scene) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	ours, name, err := serving(ctx, s, path, "--dht", "--dht-prefix", privatePrefix, "--bootstrap", boot.Addr("quic-v1"))
+	ours, name, err := serving(ctx, s, path, "--dht", "--dht-prefix", bed.LANPrefix, "--bootstrap", boot.Addr("quic-v1"))
 	if err != nil {
 		return "", err
 	}

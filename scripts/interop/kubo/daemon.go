@@ -62,6 +62,7 @@ func (r role) private(ip string) map[string]any {
 		"Internal": map[string]any{"Libp2pForceReachability": reachability, "Bitswap": map[string]any{"BroadcastControl": map[string]any{"Enable": false}}},
 		"Ipns":     map[string]any{"DelegatedPublishers": []string{}},
 		"Plugins":  map[string]any{"Plugins": map[string]any{"telemetry": map[string]any{"Config": map[string]any{"Mode": "off"}}}},
+		"Pubsub":   map[string]any{"Enabled": true},
 		"Routing":  map[string]any{"Type": routing, "DelegatedRouters": []string{}},
 		"Swarm": map[string]any{
 			"AddrFilters": []string{}, "DisableNatPortMap": true, "EnableHolePunching": r.relay != "", "ResourceMgr": map[string]any{"Enabled": false},

@@ -1,9 +1,11 @@
-// Package kubo runs kubo, the IPFS node, as a relay, as a relay client and as a peer that exchanges blocks.
+// Package kubo runs kubo, the IPFS node, as a relay, as a relay client, and as a peer that exchanges blocks, gossips and takes part in
+// a hash table.
 package kubo
 
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"dibber/scripts/interop/bed"
@@ -17,7 +19,7 @@ func Peer() bed.Peer {
 		Build: func(ctx context.Context, b *bed.Builder) error {
 			return b.Go(ctx, b.Source, "github.com/ipfs/kubo/cmd/ipfs", "ipfs")
 		},
-		Features: append([]bed.Feature{
+		Features: slices.Concat([]bed.Feature{
 			{Name: "we dial, identify, ping it: quic-v1", Run: dialled("quic-v1")},
 			{Name: "we dial, identify, ping it: tcp", Run: dialled("tcp")},
 			{Name: "reserves at our relay, is dialled through it", Run: reserves},
@@ -26,7 +28,7 @@ func Peer() bed.Peer {
 			{Name: "punches through to us from our relay", Run: punches, Public: true},
 			{Name: "we reserve at its relay, are dialled through it", Run: serves},
 			{Name: "its relay refuses us: no reservation", Run: refuses},
-		}, blockFeatures()...),
+		}, blockFeatures(), messageFeatures()),
 	}
 }
 
