@@ -2,6 +2,7 @@ package gossip
 
 import (
 	"container/list"
+	"crypto/sha256"
 	"encoding/binary"
 	"time"
 
@@ -32,24 +33,30 @@ const (
 	tracedMost = 1 << 14
 )
 
-// arrivals tells first copies from later ones. It is used by the library's loop alone.
+// arrivals tells first copies from later ones. It is used by the library's loop alone. Ids are kept as their hashes: what a copy says
+// of itself is not checked yet, and may be as long as a frame.
 type arrivals struct {
 	s      *Service
-	seen   map[string]*list.Element
-	wanted map[string]*list.Element
+	seen   map[idHash]*list.Element
+	wanted map[idHash]*list.Element
 	order  *list.List // of seen and wanted, the oldest first
 }
 
+// idHash stands for the id of a message.
+type idHash [sha256.Size]byte
+
+func hashOf(id string) idHash { return sha256.Sum256([]byte(id)) }
+
 // arrival is a message that came, or that was asked for.
 type arrival struct {
-	id   string
+	id   idHash
 	at   time.Time
 	want bool
 	by   map[peer.ID]bool // asked, or nil
 }
 
 func newArrivals(s *Service) *arrivals {
-	return &arrivals{s: s, seen: make(map[string]*list.Element), wanted: make(map[string]*list.Element), order: list.New()}
+	return &arrivals{s: s, seen: make(map[idHash]*list.Element), wanted: make(map[idHash]*list.Element), order: list.New()}
 }
 
 // expire forgets what is old, or too much.
@@ -72,7 +79,8 @@ func (a *arrivals) expire(now time.Time) {
 func (a *arrivals) sent(rpc *pubsub.RPC, to peer.ID, now time.Time) {
 	a.expire(now)
 	for _, want := range rpc.GetControl().GetIwant() {
-		for _, id := range want.GetMessageIDs() {
+		for _, wanted := range want.GetMessageIDs() {
+			id := hashOf(wanted)
 			e := a.wanted[id]
 			if e == nil {
 				e = a.order.PushBack(&arrival{id: id, at: now, want: true, by: make(map[peer.ID]bool)})
@@ -82,7 +90,11 @@ func (a *arrivals) sent(rpc *pubsub.RPC, to peer.ID, now time.Time) {
 		}
 	}
 	for _, m := range rpc.GetPublish() { // one of this node's own comes back as a copy, never as the first
-		if id := a.s.cfg.MessageID(m.GetTopic(), peer.ID(m.GetFrom()), m.GetSeqno(), m.GetData()); peer.ID(m.GetFrom()) == a.s.n.ID() && a.seen[id] == nil {
+		if peer.ID(m.GetFrom()) != a.s.n.ID() {
+			continue
+		}
+		id := hashOf(a.s.cfg.MessageID(m.GetTopic(), peer.ID(m.GetFrom()), m.GetSeqno(), m.GetData()))
+		if a.seen[id] == nil {
 			a.seen[id] = a.order.PushBack(&arrival{id: id, at: now})
 		}
 	}
@@ -99,14 +111,15 @@ func (a *arrivals) received(rpc *pubsub.RPC, now time.Time) {
 		if len(m.GetSeqno()) == seqnoLen {
 			c.Seq = new(binary.BigEndian.Uint64(m.GetSeqno()))
 		}
-		if e := a.wanted[c.ID]; e != nil && e.Value.(*arrival).by[c.Via] {
+		id := hashOf(c.ID)
+		if e := a.wanted[id]; e != nil && e.Value.(*arrival).by[c.Via] {
 			c.How = Lazy
 		}
-		if e := a.seen[c.ID]; e != nil {
+		if e := a.seen[id]; e != nil {
 			c.Delay = now.Sub(e.Value.(*arrival).at)
 		} else {
 			c.First = true
-			a.seen[c.ID] = a.order.PushBack(&arrival{id: c.ID, at: now})
+			a.seen[id] = a.order.PushBack(&arrival{id: id, at: now})
 		}
 		a.s.cfg.On(Event{Kind: Copied, Topic: m.GetTopic(), Peer: c.Via, Copy: &c})
 	}

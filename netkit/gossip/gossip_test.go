@@ -238,3 +238,16 @@ func TestAwaitPeersWhoCanBeReached(t *testing.T) {
 		}
 	})
 }
+
+// What is queued for a peer after its stream has ended is never written: nobody waits for it.
+func TestQueueOfAPeerThatIsGone(t *testing.T) {
+	bubble(t, func(l lab) {
+		n := l.node("a", Config{})
+		l.settle(1)
+		n.streams.queued("gone", 1)
+		tracer{n.Service}.OnClosedOutboundStream("gone")
+		if left := n.streams.backlog(); left > 0 || len(n.streams.waiting) > 0 {
+			l.Errorf("waits for %d messages to %d peers", left, len(n.streams.waiting))
+		}
+	})
+}

@@ -85,6 +85,7 @@ func (t *streams) leave(g *guarded) {
 func (t *streams) NewStream(ctx context.Context, p peer.ID, protos ...protocol.ID) (network.Stream, error) {
 	st, err := t.Node.NewStream(ctx, p, protos...)
 	if err != nil {
+		t.gone(p)
 		return nil, err
 	}
 	out := &sender{Stream: st, t: t, p: p, ended: make(chan struct{})}
@@ -99,12 +100,19 @@ func (t *streams) NewStream(ctx context.Context, p peer.ID, protos ...protocol.I
 }
 
 // queued notes messages in the queue of a peer.
-func (t *streams) queued(p peer.ID, messages int) { t.count(p, messages) }
-
-func (t *streams) count(p peer.ID, messages int) {
+func (t *streams) queued(p peer.ID, messages int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.waiting[p] += messages // a queue may have some before its stream is open
+}
+
+// gone forgets the queue of a peer to which there is no stream: what came into it after the end of the stream is never written.
+func (t *streams) gone(p peer.ID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.out[p] == nil {
+		delete(t.waiting, p)
+	}
 }
 
 // sender is the stream by which the library speaks to a peer.
@@ -123,9 +131,11 @@ func (s *sender) Write(frame []byte) (int, error) {
 	n, err := s.Stream.Write(frame)
 	if err == nil {
 		if messages := messagesIn(frame); messages > 0 {
-			s.t.count(s.p, -messages)
 			s.t.mu.Lock()
 			s.sent = true
+			if s.t.out[s.p] == s {
+				s.t.waiting[s.p] -= messages
+			}
 			s.t.mu.Unlock()
 		}
 	}

@@ -188,6 +188,13 @@ func (t *table) expect(id string) {
 	t.pending[id] = &outcome{begun: make(chan struct{})}
 }
 
+// unexpect forgets a message that is not published after all.
+func (t *table) unexpect(id string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.pending, id)
+}
+
 // publishing is told when the library begins to send a message of this node.
 func (t *table) publishing(id string) {
 	t.mu.Lock()

@@ -210,6 +210,7 @@ func (t *Topic) Publish(ctx context.Context, data []byte) (Receipt, error) {
 		err = errors.New("the network has seen a message of this name before")
 	}
 	if err != nil {
+		t.s.table.unexpect(r.ID)
 		return Receipt{}, fmt.Errorf("publish on %q: %w", t.h.name, closedError(err))
 	}
 	if r.Peers, r.Missed, err = t.s.table.outcome(ctx, t.s, r.ID); err != nil {

@@ -49,6 +49,7 @@ func (t tracer) OnNewOutboundStream(p peer.ID, proto protocol.ID) {
 
 // OnClosedOutboundStream notes its end.
 func (t tracer) OnClosedOutboundStream(p peer.ID) {
+	t.s.streams.gone(p)
 	table := t.s.table
 	table.mu.Lock()
 	if n := table.peers[p]; n != nil {

@@ -178,9 +178,10 @@ type Service struct {
 	cfg  ListenConfig
 	wire *wire.Service
 
-	mu    sync.Mutex // guards following
-	known map[name]bool
-	order []name // the oldest first
+	mu     sync.Mutex // guards following
+	known  map[name]bool
+	order  []name        // the oldest first
+	taking map[name]bool // under way
 }
 
 // name is what a letter is known by.
@@ -201,7 +202,7 @@ func Listen(n *host.Node, cfg ListenConfig) *Service {
 	if cfg.Max == 0 {
 		cfg.Max = DefaultMax
 	}
-	s := &Service{n: n, cfg: cfg, known: make(map[name]bool)}
+	s := &Service{n: n, cfg: cfg, known: make(map[name]bool), taking: make(map[name]bool)}
 	s.wire = wire.NewService(wire.ServiceConfig{
 		Name: "dibber/send", MaxRequest: idLen + cfg.Max, MaxReply: maxReply, MaxStreams: atOnce,
 		Timeout: 30 * time.Second, Rate: cfg.Rate, Burst: cfg.Burst,
@@ -221,9 +222,12 @@ func (s *Service) answer(ctx context.Context, req wire.Request) ([]byte, error) 
 		return nil, errors.New("letter without a name")
 	}
 	n := name{from: req.Peer, id: [idLen]byte(req.Body)}
-	if s.seen(n) {
+	if known, taking := s.begin(n); known {
 		return []byte{taken}, nil
+	} else if taking {
+		return append([]byte{busy}, "the same letter is being taken"...), nil
 	}
+	defer s.ended(n)
 	err := s.cfg.Take(ctx, Letter{From: req.Peer, Path: addr.Path(req.Conn.RemoteMultiaddr()), Data: req.Body[idLen:], At: time.Now()})
 	if err == nil {
 		s.note(n)
@@ -239,18 +243,26 @@ func (s *Service) answer(ctx context.Context, req wire.Request) ([]byte, error) 
 	return append([]byte{code}, reason[:min(len(reason), maxReply-1)]...), nil
 }
 
-func (s *Service) seen(n name) bool {
+// begin notes that a letter is being taken, unless it was taken or is under way.
+func (s *Service) begin(n name) (known, taking bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.known[n]
+	known, taking = s.known[n], s.taking[n]
+	if !known && !taking {
+		s.taking[n] = true
+	}
+	return known, taking
+}
+
+func (s *Service) ended(n name) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.taking, n)
 }
 
 func (s *Service) note(n name) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.known[n] {
-		return
-	}
 	if len(s.order) >= remembered {
 		delete(s.known, s.order[0])
 		s.order = s.order[1:]

@@ -145,3 +145,38 @@ func TestALetterThatComesTwice(t *testing.T) {
 		}
 	})
 }
+
+// A letter that is sent again while it is being taken is not taken twice: who sent it is to try again.
+func TestALetterThatComesTwiceAtOnce(t *testing.T) {
+	pair(t, func(t *testing.T, a, b *host.Node) {
+		release := make(chan struct{})
+		took := 0
+		listen(t, b, letter.ListenConfig{Take: func(context.Context, letter.Letter) error {
+			took++
+			<-release
+			return nil
+		}})
+		send := func() []byte {
+			st, err := a.OpenStream(t.Context(), a.Conns(b.ID())[0], letter.Protocol)
+			if err != nil {
+				t.Error(err)
+				return nil
+			}
+			reply, err := wire.Exchange(t.Context(), st, []byte("0123456789abcdefone"), 100)
+			if err != nil {
+				t.Error(err)
+			}
+			return reply
+		}
+		first := make(chan []byte, 1)
+		go func() { first <- send() }()
+		time.Sleep(time.Second)
+		if reply := send(); len(reply) == 0 || reply[0] != 2 {
+			t.Errorf("answer %q while it is being taken", reply)
+		}
+		close(release)
+		if reply := <-first; !bytes.Equal(reply, []byte{0}) || took != 1 {
+			t.Errorf("answer %q, taken %d times", reply, took)
+		}
+	})
+}
