@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 
 	"dibber/netkit/addr"
 	"dibber/netkit/chain"
@@ -128,6 +130,58 @@ func (o *pubOptions) runChain(ctx context.Context, out *output) (doc any, err er
 		d.Drained = new(s.Gossip().Drain(within))
 	}
 	return d, err
+}
+
+// needPeers refuses a command that would wait for nobody.
+func (o *chainOptions) needPeers(command string, peers []string) error {
+	if len(o.Boots)+len(peers) > 0 {
+		return nil
+	}
+	return usagef("%s needs somebody to talk to: --boot ADDRESS@HOST:PORT, or --peer ADDR", command)
+}
+
+// lookEvery is how often the peers of a ParallelChain are counted by a command that waits for some.
+const lookEvery = 100 * time.Millisecond
+
+// runChain is pubsub peers on the network of a ParallelChain.
+func (o *pubsubPeersOptions) runChain(ctx context.Context, out *output) (doc any, err error) {
+	n, s, ends, err := o.Chain.open(out, &o.Host, o.Gossip.Peers, func(c *chain.Config) { c.Topics = []string{} })
+	if err != nil {
+		return nil, err
+	}
+	defer closing(&err, ends.close)
+	changed := make(chan struct{})
+	var looking sync.WaitGroup
+	defer looking.Wait()
+	looks, done := context.WithCancel(ctx)
+	defer done()
+	looking.Go(func() {
+		tick := time.NewTicker(lookEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+			case <-looks.Done():
+				return
+			}
+			select {
+			case changed <- struct{}{}:
+			case <-looks.Done():
+				return
+			}
+		}
+	})
+	return o.listen(ctx, &gossiper{Service: s.Gossip(), n: n, out: out}, changed)
+}
+
+// runChain is pubsub mesh on the network of a ParallelChain.
+func (o *meshOptions) runChain(ctx context.Context, out *output) (doc any, err error) {
+	n, s, ends, err := o.Chain.open(out, &o.Host, o.Gossip.Peers, func(c *chain.Config) { c.Topics = o.Topics })
+	if err != nil {
+		return nil, err
+	}
+	defer closing(&err, ends.close)
+	return o.attend(ctx, &gossiper{Service: s.Gossip(), n: n, out: out})
 }
 
 // awaitChain waits for subscribers, and says what was missing.

@@ -19,6 +19,7 @@ type meshOptions struct {
 	Host    hostOptions
 	Sources sourceOptions
 	Gossip  gossipOptions
+	Chain   chainOptions
 	Topics  []string
 	For     time.Duration
 	Watch   bool
@@ -38,24 +39,27 @@ type memberLine struct {
 	kind gossip.EventKind
 }
 
-func newPubsubMesh(*env) spec {
+func newPubsubMesh(e *env) spec {
 	o := meshOptions{For: 5 * time.Second}
+	flags := slices.Concat([]cli.Flag{
+		&cli.DurationFlag{Name: "for", Value: o.For, Usage: "take part for `DURATION`", Destination: &o.For},
+		&cli.BoolFlag{Name: "watch", Usage: "take part until interrupted, and tell of each change", Destination: &o.Watch},
+	}, o.meeting().flags(), chainFlags(&o.Chain))
 	return spec{
 		name: "mesh", usage: "show with whom messages of a topic are exchanged, with scores and why", args: "<topic>...",
 		about: `It connects with each --peer and with those found, subscribes, and shows after --for who is in the mesh (messages go both
 ways at once), who is outside (subscribed, and told which messages there are), and what each is trusted with. The score of a peer is
 made of what was observed of it; below -20 nothing is announced to it, below -40 it gets no message of this node, below -80 nothing of
-it is read. --watch tells of each change until interrupted.`,
+it is read. --watch tells of each change until interrupted.
+
+With --profile the topics are those of a ParallelChain.`,
 		examples: []string{
 			"dibber pubsub mesh news --peer /ip4/127.0.0.1/udp/4001/quic-v1/p2p/12D3KooWCw68m5CRcV8vD9iuR325oKwJHLYqTYH5mYwD6k2QV4nm",
 			"dibber pubsub mesh news --peer @home --peers @peers.txt --for 30s --json",
 			"dibber pubsub mesh news chat --mdns --watch",
 		},
-		flags: slices.Concat([]cli.Flag{
-			&cli.DurationFlag{Name: "for", Value: o.For, Usage: "take part for `DURATION`", Destination: &o.For},
-			&cli.BoolFlag{Name: "watch", Usage: "take part until interrupted, and tell of each change", Destination: &o.Watch},
-		}, o.meeting().flags()),
-		options: &o, doc: meshDoc{}, events: slices.Concat(reachingEvents(), meshEvents()), timeout: 30 * time.Second,
+		flags:   flags,
+		options: &o, doc: meshDoc{}, events: slices.Concat(reachingEvents(), meshEvents(), chainEvents(false)), timeout: 30 * time.Second,
 		extra: func() time.Duration {
 			if o.Watch {
 				return -1
@@ -63,14 +67,19 @@ it is read. --watch tells of each change until interrupted.`,
 			return o.For
 		},
 		longLived: func() bool { return o.Watch },
-		validate:  o.validate,
-		run:       func(ctx context.Context, out *output) (any, error) { return o.run(ctx, out) },
+		validate:  func(args []string) error { return o.validate(e, flags, args) },
+		run: func(ctx context.Context, out *output) (any, error) {
+			if o.Chain.on() {
+				return o.runChain(ctx, out)
+			}
+			return o.run(ctx, out)
+		},
 	}
 }
 
 func (o *meshOptions) meeting() meeting { return meeting{&o.Gossip, &o.Host, &o.Sources} }
 
-func (o *meshOptions) validate(args []string) error {
+func (o *meshOptions) validate(e *env, flags []cli.Flag, args []string) error {
 	o.Topics = unique(args)
 	switch {
 	case len(args) == 0:
@@ -82,6 +91,17 @@ func (o *meshOptions) validate(args []string) error {
 		if err := checkTopic(topic); err != nil {
 			return err
 		}
+	}
+	if err := o.Chain.validateWith(e, flags, &o.Host, "for"); err != nil {
+		return err
+	}
+	if o.Chain.on() {
+		for _, topic := range o.Topics {
+			if err := o.Chain.checkTopic(topic); err != nil {
+				return err
+			}
+		}
+		return o.Chain.needPeers("pubsub mesh", o.Gossip.Peers)
 	}
 	return errors.Join(o.meeting().validate(), o.meeting().needPeers("pubsub mesh"))
 }
@@ -106,9 +126,16 @@ func (o *meshOptions) run(ctx context.Context, out *output) (doc any, err error)
 	if err := g.reach(ctx, o.meeting()); err != nil {
 		return o.doc(g), err
 	}
-	out.status("taking part for %s", o.For)
+	return o.attend(ctx, g)
+}
+
+// attend takes part for as long as it is to.
+func (o *meshOptions) attend(ctx context.Context, g *gossiper) (doc any, err error) {
 	var over <-chan time.Time
-	if !o.Watch {
+	if o.Watch {
+		g.out.status("taking part until interrupted")
+	} else {
+		g.out.status("taking part for %s", o.For)
 		timer := time.NewTimer(o.For)
 		defer timer.Stop()
 		over = timer.C

@@ -19,6 +19,7 @@ type pubsubPeersOptions struct {
 	Host    hostOptions
 	Sources sourceOptions
 	Gossip  gossipOptions
+	Chain   chainOptions
 	Topic   string // empty: all
 	For     time.Duration
 	Min     int
@@ -38,32 +39,38 @@ type pubsubPeersDoc struct {
 	Peers []pubsubPeer `json:"peers"`
 }
 
-func newPubsubPeers(*env) spec {
+func newPubsubPeers(e *env) spec {
 	o := pubsubPeersOptions{For: 2 * time.Second}
+	flags := slices.Concat([]cli.Flag{
+		&cli.DurationFlag{Name: "for", Value: o.For, Usage: "listen for `DURATION`", Destination: &o.For},
+		&cli.IntFlag{Name: "min", Usage: "end once `N` peers are known, exit 9 if there are fewer", Destination: &o.Min},
+	}, o.meeting().flags(), chainFlags(&o.Chain))
 	return spec{
 		name: "peers", usage: "list peers that speak gossip, and what they are subscribed to", args: "[topic]",
 		about: `It connects with each --peer and with those found, listens for --for to what they say they are subscribed to, and ends. It is
 subscribed to nothing itself. With a topic only those are listed that are subscribed to it. What a running dibber serve --pubsub has is
-shown by dibber ctl topics.`,
+shown by dibber ctl topics. With --profile they are the peers of a ParallelChain.`,
 		examples: []string{
 			"dibber pubsub peers --peer /ip4/127.0.0.1/udp/4001/quic-v1/p2p/12D3KooWCw68m5CRcV8vD9iuR325oKwJHLYqTYH5mYwD6k2QV4nm",
 			"dibber pubsub peers news --mdns --for 5s",
 			"dibber pubsub peers news --peer @home --peers @peers.txt --min 1 --json",
 		},
-		flags: slices.Concat([]cli.Flag{
-			&cli.DurationFlag{Name: "for", Value: o.For, Usage: "listen for `DURATION`", Destination: &o.For},
-			&cli.IntFlag{Name: "min", Usage: "end once `N` peers are known, exit 9 if there are fewer", Destination: &o.Min},
-		}, o.meeting().flags()),
-		options: &o, doc: pubsubPeersDoc{}, events: append(reachingEvents(), subscriptionEvents()...), timeout: 30 * time.Second,
+		flags:   flags,
+		options: &o, doc: pubsubPeersDoc{}, events: slices.Concat(reachingEvents(), subscriptionEvents(), chainEvents(false)), timeout: 30 * time.Second,
 		extra:    func() time.Duration { return o.For },
-		validate: o.validate,
-		run:      func(ctx context.Context, out *output) (any, error) { return o.run(ctx, out) },
+		validate: func(args []string) error { return o.validate(e, flags, args) },
+		run: func(ctx context.Context, out *output) (any, error) {
+			if o.Chain.on() {
+				return o.runChain(ctx, out)
+			}
+			return o.run(ctx, out)
+		},
 	}
 }
 
 func (o *pubsubPeersOptions) meeting() meeting { return meeting{&o.Gossip, &o.Host, &o.Sources} }
 
-func (o *pubsubPeersOptions) validate(args []string) error {
+func (o *pubsubPeersOptions) validate(e *env, flags []cli.Flag, args []string) error {
 	switch {
 	case len(args) > 1:
 		return usagef("pubsub peers takes one topic, but got %d", len(args))
@@ -76,6 +83,12 @@ func (o *pubsubPeersOptions) validate(args []string) error {
 		if err := checkTopic(o.Topic); err != nil {
 			return err
 		}
+	}
+	if err := o.Chain.validateWith(e, flags, &o.Host, "for", "min"); err != nil {
+		return err
+	}
+	if o.Chain.on() {
+		return o.Chain.needPeers("pubsub peers", o.Gossip.Peers)
 	}
 	return errors.Join(o.meeting().validate(), o.meeting().needPeers("pubsub peers"))
 }
@@ -96,7 +109,12 @@ func (o *pubsubPeersOptions) run(ctx context.Context, out *output) (doc any, err
 	if err := g.reach(ctx, o.meeting()); err != nil {
 		return o.doc(g), err
 	}
-	out.status("listening to what peers are subscribed to")
+	return o.listen(ctx, g, changed)
+}
+
+// listen waits for what peers say, of which changed tells.
+func (o *pubsubPeersOptions) listen(ctx context.Context, g *gossiper, changed <-chan struct{}) (doc any, err error) {
+	g.out.status("listening to what peers are subscribed to")
 	over := time.NewTimer(o.For)
 	defer over.Stop()
 	for waiting := true; waiting && (o.Min == 0 || o.doc(g).Count < o.Min); {

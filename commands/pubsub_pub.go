@@ -261,10 +261,7 @@ func (o *pubOptions) validate(e *env, flags []cli.Flag, args []string) error {
 		return err
 	}
 	if o.Chain.on() {
-		if len(o.Chain.Boots)+len(o.Gossip.Peers) == 0 {
-			return usagef("pubsub pub needs somebody to talk to: --boot ADDRESS@HOST:PORT, or --peer ADDR")
-		}
-		return errors.Join(checkTopic(o.Topic), o.Chain.checkTopic(o.Topic), o.Payload.validate("pubsub pub"))
+		return errors.Join(checkTopic(o.Topic), o.Chain.needPeers("pubsub pub", o.Gossip.Peers), o.Chain.checkTopic(o.Topic), o.Payload.validate("pubsub pub"))
 	}
 	return errors.Join(checkTopic(o.Topic), o.Payload.validate("pubsub pub"), o.meeting().validate(), o.meeting().needPeers("pubsub pub"))
 }

@@ -1,6 +1,7 @@
 package serve_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -257,7 +258,12 @@ const meetings = 4
 
 // meeting is how many of them try at once, and rest how long the network has then to close connections that are beyond its limit:
 // a relay that has no room for one more cannot connect anybody.
-func (c *crowd) meeting() int { return max(10, c.size/8) }
+func (c *crowd) meeting() int {
+	if c.findsOut() {
+		return c.size
+	}
+	return 10
+}
 
 const rest = 10 * time.Second
 
@@ -287,9 +293,11 @@ func (c *crowd) meet(out *look) {
 
 // reaches has one host look for another one and connect with it for a moment.
 func (c *crowd) reaches(from, to member) bool {
-	found, _, err := from.s.Route().FindPeer(c.t.Context(), to.ID(), nil)
+	ctx, cancel := context.WithTimeout(c.t.Context(), 20*time.Second)
+	defer cancel()
+	found, _, err := from.s.Route().FindPeer(ctx, to.ID(), nil)
 	if err == nil {
-		_, err = from.Dial(c.t.Context(), to.ID(), found.Addrs)
+		_, err = from.Dial(ctx, to.ID(), found.Addrs)
 	}
 	if err != nil {
 		return false
@@ -330,9 +338,9 @@ func TestNetworkForms(t *testing.T) {
 		}
 		for len(c.all) < c.size {
 			c.add(len(c.all)%2 == 0)
-			time.Sleep(time.Second)
+			time.Sleep(40 * time.Second / time.Duration(c.size))
 		}
-		c.wait(c.patience())
+		c.wait(patience)
 		c.judge(c.look("start"))
 
 		for range c.size * 3 / 10 {
@@ -340,25 +348,20 @@ func TestNetworkForms(t *testing.T) {
 		}
 		c.leave(c.boot[0])
 		c.boot = c.boot[1:]
-		c.wait(c.patience() / 2)
+		c.wait(patience / 2)
 		c.judge(c.look("churn"))
 
 		for len(c.all) < c.size {
 			c.add(len(c.all)%2 == 0)
-			time.Sleep(time.Second)
+			time.Sleep(40 * time.Second / time.Duration(c.size))
 		}
-		c.wait(c.patience())
+		c.wait(patience)
 		c.judge(c.look("return"))
 	})
 }
 
 // patience is how long the network is left alone before a checkpoint, of virtual time.
-func (c *crowd) patience() time.Duration {
-	if c.findsOut() {
-		return 5 * time.Minute
-	}
-	return 4 * time.Minute
-}
+const patience = 4 * time.Minute
 
 // judge holds the limits: the network is whole, nobody has more connections than allowed or knows everybody, lookups take no
 // more hops than the logarithm of the number of servers, private hosts are reached, and no public host carries more than four
