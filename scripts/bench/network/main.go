@@ -1,11 +1,11 @@
 // Command network lets 200 hosts that know three boot nodes and nobody else form a network in virtual time: half of them public,
-// with room for a quarter of the others each; then 30 % of them and a boot node leave at once, and others come. It is the test of
+// each with room for 25 connections; then 30 % of them and a boot node leave at once, and others come. It is the test of
 // netkit/serve that go test does with 40.
 //
 //	go run ./scripts/bench/network [-hosts N]
 //
-// It prints each checkpoint as a line of JSON, tells on standard error how far it is, and exits 1 if a limit was missed: the network in parts, a lookup with more hops
-// than the logarithm of the servers, a public host that carries more than four times its part.
+// It prints each checkpoint as a line of JSON, tells on standard error how far it is, and exits 1 if a limit was missed: the network
+// in parts, a lookup with more hops than the logarithm of the servers, a public host that carries more than four times its part.
 package main
 
 import (
@@ -40,7 +40,7 @@ func main() {
 
 func run(ctx context.Context, hosts int) error {
 	cmd := exec.CommandContext(ctx, "go", "test", "./netkit/serve", "-run", "^TestNetworkForms$", "-count=1", "-v", "-timeout", "60m")
-	// There is little garbage to find among so many hosts: to look for it less often is a sixth of the time.
+	// So many hosts keep much alive that is looked through each time that garbage is looked for.
 	cmd.Env = append([]string{"GOGC=400"}, append(os.Environ(), "DIBBER_NETWORK_HOSTS="+strconv.Itoa(hosts))...)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
