@@ -39,7 +39,7 @@ func TestDocumentsOfPubsub(t *testing.T) {
 		listed = succeeds(t, "pubsub", "peers", "--peer", at, "--min", "1", "--listen", tcp)
 	}
 	pin("pubsub.peers", listed)
-	mesh := (session{}).run(t.Context(), "pubsub", "mesh", "news", "--peer", own, "--for", "300ms", "--listen", tcp, "--ndjson")
+	mesh := (session{}).run(t.Context(), "pubsub", "mesh", "news", "--peer", own, "--for", "1s", "--listen", tcp, "--ndjson")
 	documentsFit(t, mesh.stdout)
 	pin("pubsub.mesh", lastDocument(mesh.stdout))
 	pin("ctl.topics", succeeds(t, "ctl", "topics", "--admin", filepath.Join(dir, "control.sock")))
