@@ -390,9 +390,7 @@ func (c *crowd) judge(l look) {
 	}
 	for what, s := range map[string]spread{"reservations": l.Reservations, "dial-backs": l.DialBacks, "circuits": l.Circuits} {
 		most := 4 * s.Mean
-		if what == "circuits" {
-			// Who carries them is drawn: those of a relay with twice its part of the reservations are now and then twice as many again
-			// where a mean of three or four is all there is.
+		if what == "circuits" { // drawn twice, relays and peers: of three or four the busiest has five times its part by chance
 			most = 4 * max(s.Mean, 5)
 		}
 		if s.Max > most {
