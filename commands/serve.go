@@ -3,9 +3,6 @@ package commands
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -68,6 +65,8 @@ type serveOptions struct {
 	Peers        []string
 
 	Peering peeringOptions
+
+	HTTP httpOptions
 
 	Limits    host.Limits
 	ReadyFile string
@@ -198,6 +197,22 @@ func (o *serveOptions) replicate(ctx context.Context, out *output, open *closers
 	return &serve.Replicate{Replica: r, Config: replicate.Config{Every: o.SyncInterval}}, nil
 }
 
+// startHost starts the host, and reports whether everybody may connect.
+func (o *serveOptions) startHost(out *output, web dashboard) (n *host.Node, everybody bool, err error) {
+	cfg, err := o.hostConfig(out)
+	if err != nil {
+		return nil, false, err
+	}
+	cfg.Limits, cfg.EachAddress, cfg.Metrics = o.Limits, o.Vantage, web.registerer()
+	if n, err = host.New(cfg); err != nil {
+		return nil, false, err
+	}
+	if len(n.ListenAddrs()) == 0 {
+		return nil, false, errors.Join(usagef("nothing to listen on: wss needs --tls-cert and --tls-key, other transports a --listen of their own"), n.Close())
+	}
+	return n, cfg.Access.Open() && !cfg.KnownOnly, nil
+}
+
 func runServe(ctx context.Context, out *output, o serveOptions) (doc any, err error) {
 	var open closers
 	defer func() { err = errors.Join(err, open.close()) }()
@@ -207,24 +222,19 @@ func runServe(ctx context.Context, out *output, o serveOptions) (doc any, err er
 		return nil, err
 	}
 	open.add(lock.Close)
-	if o.ReadyFile != "" { // one left by an earlier run would tell a lie
-		if err := os.Remove(o.ReadyFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("ready file: %w", err)
-		}
+	if err := forgetReady(o.ReadyFile); err != nil {
+		return nil, err
 	}
-	cfg, err := o.hostConfig(out)
+	web, err := o.HTTP.open(ctx)
 	if err != nil {
 		return nil, err
 	}
-	cfg.Limits, cfg.EachAddress = o.Limits, o.Vantage
-	n, err := host.New(cfg)
+	open.add(web.close) // ended by drain, but for a start that fails
+	n, everybody, err := o.startHost(out, web)
 	if err != nil {
 		return nil, err
 	}
 	open.add(n.Close)
-	if len(n.ListenAddrs()) == 0 {
-		return nil, usagef("nothing to listen on: wss needs --tls-cert and --tls-key, other transports a --listen of their own")
-	}
 	var db *store.DB
 	if o.Rendezvous {
 		if db, err = store.Open(filepath.Join(dir, "registry"), store.Config{}); err != nil {
@@ -248,17 +258,21 @@ func runServe(ctx context.Context, out *output, o serveOptions) (doc any, err er
 		return nil, err
 	}
 	open.add(closeRoute)
-	roles.On = func(e serve.Event) { tellServe(out, e) }
+	roles.On = func(e serve.Event) {
+		web.note(e)
+		tellServe(out, e)
+	}
 	s, err := serve.New(n, roles)
 	if err != nil {
 		return nil, err
 	}
-	op := &operator{out: out, n: n, s: s, limits: &liveLimits{s: s, o: o}, dir: dir, blocks: served, drains: make(chan time.Duration, 1)}
+	op := &operator{out: out, n: n, s: s, limits: &liveLimits{s: s, o: o}, dir: dir, blocks: served, drains: make(chan time.Duration, 1), web: web}
 	if err := op.open(ctx, o.Host.Admin); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	if err := announceReady(out, readyEvent{o: o, n: n, s: s, open: cfg.Access.Open() && !cfg.KnownOnly, dir: dir, admin: op.socket.Socket()}.doc(), o.ReadyFile); err != nil {
-		return nil, errors.Join(err, op.socket.Close(), s.Close())
+	web.attach(n, s)
+	if err := announceReady(out, readyEvent{o: o, n: n, s: s, open: everybody, dir: dir, admin: op.socket.Socket(), http: web.url()}.doc(), o.ReadyFile); err != nil {
+		return nil, errors.Join(err, op.socket.Close(), web.close(), s.Close())
 	}
 	stop := reloadOnHangup(out, n, op.limits)
 	most := op.await(ctx, o.Drain)

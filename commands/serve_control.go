@@ -27,6 +27,7 @@ type operator struct {
 	limits *liveLimits
 	dir    string
 	blocks *servedStore // nil without one
+	web    dashboard
 
 	socket   *control.Service
 	drains   chan time.Duration // how long to drain; told once
@@ -48,6 +49,7 @@ func (op *operator) await(ctx context.Context, most time.Duration) time.Duration
 	case most = <-op.drains:
 	}
 	op.draining.Store(true)
+	op.web.drain()
 	return most
 }
 

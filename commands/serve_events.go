@@ -26,7 +26,7 @@ func serveEvents() []event {
 	}
 	for _, kind := range []relay.EventKind{
 		relay.EventReservationOpened, relay.EventReservationRenewed, relay.EventReservationExpired, relay.EventReservationClosed,
-		relay.EventReservationRefused, relay.EventCircuitOpened, relay.EventCircuitClosed, relay.EventCircuitRefused, relay.EventRefused,
+		relay.EventReservationRefused, relay.EventCircuitOpened, relay.EventCircuitClosed, relay.EventCircuitRefused, relay.EventOfferCarried, relay.EventRefused,
 	} {
 		list = append(list, event{"relay." + string(kind), relayedLine{}})
 	}
@@ -241,6 +241,7 @@ type relayedLine struct {
 	Sent        *int64     `json:"sent"`        // bytes carried from peer, of a circuit that closed
 	Received    *int64     `json:"received"`
 	AgeMS       *float64   `json:"age_ms"`
+	TookMS      *float64   `json:"took_ms"` // until a circuit was open, or an offer answered
 }
 
 func relayedOf(e relay.Event) relayedLine {
@@ -256,6 +257,9 @@ func relayedOf(e relay.Event) relayedLine {
 	}
 	if e.Circuit != 0 {
 		l.Circuit = &e.Circuit
+	}
+	if e.Took > 0 {
+		l.TookMS = new(millis(e.Took))
 	}
 	if e.Kind == relay.EventCircuitClosed {
 		l.Sent, l.Received, l.AgeMS = &e.Sent, &e.Received, new(millis(e.Age))

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -39,6 +40,17 @@ func announceReady(out *output, ready readyDoc, file string) error {
 	out.event("ready", ready)
 	if ready.Open && ready.Limits.Relay != nil {
 		out.warn("the relay is open to everyone; restrict it with --allow-peer or --allow-cidr")
+	}
+	return nil
+}
+
+// forgetReady removes what an earlier run has left at the place of the ready file: it would tell a lie.
+func forgetReady(file string) error {
+	if file == "" {
+		return nil
+	}
+	if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("ready file: %w", err)
 	}
 	return nil
 }
@@ -137,7 +149,7 @@ func drain(told context.Context, op *operator, most time.Duration) (bool, error)
 		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 			err = nil // circuits that lasted longer are cut: that is what the time is for
 		}
-		ended <- errors.Join(err, op.socket.Close(), op.s.Close())
+		ended <- errors.Join(err, op.socket.Close(), op.web.close(), op.s.Close())
 	}()
 	select {
 	case err := <-ended:

@@ -87,12 +87,14 @@ type readyEvent struct {
 	dir  string
 	// admin is the control socket.
 	admin string
+	// http is the address of the dashboard; nil without one.
+	http *string
 }
 
 func (r readyEvent) doc() readyDoc {
 	d := readyDoc{
 		Peer: r.n.ID(), Roles: r.s.Roles(), Pending: r.o.pending(), Reachability: stateWord(r.s.Reachability()), Limits: limitsOf(r.s.Limits()), Vantage: vantageOf(r.s), Open: r.open,
-		Reveals: r.reveals(), StateDir: r.dir, Admin: &r.admin,
+		Reveals: r.reveals(), StateDir: r.dir, Admin: &r.admin, HTTP: r.http,
 	}
 	for _, a := range slices.Concat(r.n.Announced(), r.n.ListenAddrs()) {
 		d.Addrs = append(d.Addrs, addr.WithPeer(a, r.n.ID()).String())
@@ -139,6 +141,9 @@ func (d readyDoc) line() string {
 	t.field("peer id", "%s", d.Peer)
 	t.field("state", "%s", d.StateDir)
 	t.field("control", "%s", *d.Admin)
+	if d.HTTP != nil {
+		t.field("dashboard", "%s", *d.HTTP)
+	}
 	for i, a := range d.Addrs {
 		t.field(labelOnce(i, "listening"), "%s", a)
 	}

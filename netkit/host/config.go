@@ -11,6 +11,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 	madns "github.com/multiformats/go-multiaddr-dns"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Transport names one way of carrying a libp2p connection.
@@ -123,6 +124,9 @@ type Config struct {
 	KnownOnly bool
 	// Known are peers whose addresses are kept for good.
 	Known []peer.AddrInfo
+
+	// Metrics is where libp2p registers what it counts; nil counts nothing.
+	Metrics prometheus.Registerer
 
 	// Limits bound connections, streams and memory; the zero value scales with
 	// the machine.

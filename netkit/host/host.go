@@ -113,7 +113,7 @@ func New(cfg Config) (*Node, error) {
 
 // options turns the Config into libp2p's options.
 func (n *Node) options() ([]libp2p.Option, error) {
-	rm, err := n.cfg.Limits.resourceManager()
+	rm, err := n.cfg.Limits.resourceManager(n.cfg.Metrics != nil)
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +132,7 @@ func (n *Node) options() ([]libp2p.Option, error) {
 		libp2p.ResourceManager(rm),
 		libp2p.SwarmOpts(swarm.WithDialRanker(n.tracer.rank)),
 		libp2p.AddrsFactory(n.advertised),
-		libp2p.DisableMetrics(),
+		n.cfg.metrics(),
 		// The relay transport is added by hand, timed; see circuitOption.
 		libp2p.DisableRelay(),
 		circuitOption(&n.tracer, n.adoption),
@@ -148,6 +148,14 @@ func (n *Node) options() ([]libp2p.Option, error) {
 		opts = append(opts, libp2p.MultiaddrResolver(swarm.ResolverFromMaDNS{Resolver: n.cfg.Resolver}))
 	}
 	return opts, nil
+}
+
+// metrics is the option for what libp2p counts.
+func (c Config) metrics() libp2p.Option {
+	if c.Metrics == nil {
+		return libp2p.DisableMetrics()
+	}
+	return libp2p.PrometheusRegisterer(c.Metrics)
 }
 
 // SetAccess replaces the allow and deny lists. Connections that the new lists
@@ -201,7 +209,7 @@ func (n *Node) Dialer() (corehost.Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dialer peerstore: %w", err)
 	}
-	rm, err := n.cfg.Limits.resourceManager()
+	rm, err := n.cfg.Limits.resourceManager(false)
 	if err != nil {
 		return nil, err
 	}

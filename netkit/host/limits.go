@@ -56,8 +56,9 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// resourceManager builds libp2p's resource manager for l.
-func (l Limits) resourceManager() (network.ResourceManager, error) {
+// resourceManager builds libp2p's resource manager for l. Counting for metrics costs it
+// something at each stream.
+func (l Limits) resourceManager(counted bool) (network.ResourceManager, error) {
 	base := rcmgr.DefaultLimits
 	libp2p.SetDefaultServiceLimits(&base)
 	streams := rcmgr.LimitVal(l.Conns * 16)
@@ -83,9 +84,7 @@ func (l Limits) resourceManager() (network.ResourceManager, error) {
 		System: open, Transient: open, PeerDefault: perPeer,
 		Protocol: protocols, ProtocolPeer: map[protocol.ID]rcmgr.ResourceLimits{proto.ProtoIDv2Hop: perPeer, proto.ProtoIDv2Stop: perPeer},
 	}
-	rm, err := rcmgr.NewResourceManager(
-		rcmgr.NewFixedLimiter(cfg.Build(base.Scale(l.Memory, l.Conns))),
-		rcmgr.WithMetricsDisabled(),
+	opts := []rcmgr.Option{
 		rcmgr.WithLimitPerSubnet(
 			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 32, ConnCount: l.ConnsPerIP}},
 			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 56, ConnCount: l.ConnsPerIP}, {PrefixLength: 48, ConnCount: 8 * l.ConnsPerIP}},
@@ -95,7 +94,11 @@ func (l Limits) resourceManager() (network.ResourceManager, error) {
 			[]rcmgr.NetworkPrefixLimit{{Network: netip.MustParsePrefix("::1/128"), ConnCount: math.MaxInt}},
 		),
 		rcmgr.WithConnRateLimiters(l.newConnLimiter()),
-	)
+	}
+	if !counted {
+		opts = append(opts, rcmgr.WithMetricsDisabled())
+	}
+	rm, err := rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(cfg.Build(base.Scale(l.Memory, l.Conns))), opts...)
 	if err != nil {
 		return nil, fmt.Errorf("resource manager: %w", err)
 	}

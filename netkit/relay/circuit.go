@@ -20,6 +20,7 @@ type circuit struct {
 	cancel   context.CancelFunc
 	span     network.ResourceScopeSpan // of the buffers
 	id       uint64
+	asked    time.Time
 	opened   time.Time
 	deadline time.Time // zero without a limit
 	there    flow      // source to destination
@@ -127,7 +128,7 @@ func (c *circuit) end(why Reason) {
 
 // run carries the circuit's traffic until it ends, and says farewell.
 func (c *circuit) run() {
-	c.s.emit(Event{Kind: EventCircuitOpened, Peer: c.source(), Destination: c.destination(), Circuit: c.id})
+	c.s.emit(Event{Kind: EventCircuitOpened, Peer: c.source(), Destination: c.destination(), Circuit: c.id, Took: c.opened.Sub(c.asked)})
 	var back sync.WaitGroup
 	back.Go(func() { c.carry(&c.back) })
 	c.carry(&c.there)

@@ -65,7 +65,7 @@ func (s *Server) join(st network.Stream, dst peer.ID) (*circuit, Reason) {
 	if why != "" {
 		return nil, why
 	}
-	c := &circuit{s: s, limits: limits}
+	c := &circuit{s: s, limits: limits, asked: time.Now()}
 	c.ctx, c.cancel = context.WithCancel(s.ctx)
 	if why := c.open(st, dst); why != "" {
 		c.abandon(src, dst)

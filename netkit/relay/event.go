@@ -31,6 +31,9 @@ const (
 	// EventCircuitRefused is a request to connect that was answered with another
 	// status than OK.
 	EventCircuitRefused EventKind = "circuit.refused"
+	// EventOfferCarried is a message about how to connect that was carried to
+	// Destination, and its answer back; see [IntroProtocol].
+	EventOfferCarried EventKind = "offer.carried"
 	// EventRefused is a request that was neither.
 	EventRefused EventKind = "refused"
 )
@@ -55,6 +58,8 @@ type Event struct {
 	// and to it.
 	Sent     int64 `json:"sent,omitempty"`
 	Received int64 `json:"received,omitempty"`
+	// Took is how long a circuit took to open, or an offer to be answered.
+	Took time.Duration `json:"-"`
 	// Age is how long a closed circuit lasted.
 	Age time.Duration `json:"-"`
 }

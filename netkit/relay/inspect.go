@@ -170,6 +170,7 @@ func (s Stats) Plus(other Stats) Stats {
 	s.Reserved += other.Reserved
 	s.Renewed += other.Renewed
 	s.Opened += other.Opened
+	s.Offers += other.Offers
 	s.Bytes += other.Bytes
 	s.Refused, s.Closed = sum(s.Refused, other.Refused), sum(s.Closed, other.Closed)
 	return s
@@ -197,6 +198,8 @@ type Stats struct {
 	Reserved uint64 `json:"reserved"`
 	Renewed  uint64 `json:"renewed"`
 	Opened   uint64 `json:"opened"`
+	// Offers counts messages about how to connect that were carried and answered.
+	Offers uint64 `json:"offers"`
 	// Bytes is how much was carried since the start, both ways together.
 	Bytes int64 `json:"bytes"`
 	// Refused counts refusals by their reason, since the start.

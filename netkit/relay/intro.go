@@ -119,6 +119,7 @@ func (s *Server) introService() *wire.Service {
 func (s *Server) introduce(ctx context.Context, req wire.Request) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, introTimeout)
 	defer cancel()
+	began := time.Now()
 	r := refusal{kind: EventRefused, peer: req.Peer}
 	var answer []byte
 	dst, message, err := readIntro(req.Body, protowire.BytesType)
@@ -140,6 +141,11 @@ func (s *Server) introduce(ctx context.Context, req wire.Request) ([]byte, error
 		s.stats.Refused[r.why]++
 		s.mu.Unlock()
 		s.emit(Event{Kind: r.kind, Peer: r.peer, Destination: r.dst, Reason: r.why, Status: status})
+	} else {
+		s.mu.Lock()
+		s.stats.Offers++
+		s.mu.Unlock()
+		s.emit(Event{Kind: EventOfferCarried, Peer: r.peer, Destination: r.dst, Took: time.Since(began)})
 	}
 	reply := protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), uint64(status))
 	return protowire.AppendBytes(protowire.AppendTag(reply, 2, protowire.BytesType), answer), nil

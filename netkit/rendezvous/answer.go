@@ -33,7 +33,7 @@ func (c choice) wanted() wanted {
 }
 
 func (s *Server) discover(ctx context.Context, req wire.Request, m *discoverMessage) []byte {
-	ns := *orEmpty(m.ns)
+	ns, began := *orEmpty(m.ns), time.Now()
 	after, why := s.checkDiscover(req.Peer, ns, m.cookie)
 	if why != nil {
 		return s.refuse(req.Peer, typeDiscover, ns, why)
@@ -45,7 +45,7 @@ func (s *Server) discover(ctx context.Context, req wire.Request, m *discoverMess
 	reply.more = ns == "" && len(found) == 0 && last > after
 	reply.encoded = appendEntries(nil, fieldDiscoverRegistrations, found, records, now)
 	s.counters.count(typeDiscover, StatusOK)
-	s.emit(Event{Kind: EventDiscover, Peer: req.Peer, Namespace: ns, Count: len(found)})
+	s.emit(Event{Kind: EventDiscover, Peer: req.Peer, Namespace: ns, Count: len(found), Took: time.Since(began)})
 	return message{kind: new(typeDiscoverResponse), discoverResponse: &reply}.encode()
 }
 

@@ -39,6 +39,9 @@ type Event struct {
 	TTL time.Duration `json:"-"`
 	// Count is how many registrations a discover was answered with.
 	Count int `json:"count"`
+	// Took is how long the server worked on the request, up to its answer being
+	// made, on register, refresh and discover; what is on disk by then counts.
+	Took time.Duration `json:"-"`
 	// Status and Text are the answer of a refused request.
 	Status Status `json:"status"`
 	Text   string `json:"text,omitempty"`

@@ -156,7 +156,7 @@ func (s *Server) allow(p peer.ID, ns string) *StatusError {
 }
 
 func (s *Server) register(req wire.Request, m *registerMessage) []byte {
-	p := req.Peer
+	p, began := req.Peer, time.Now()
 	c, why := s.admit(p, prefixOf(req.Conn.RemoteMultiaddr()), m)
 	if why != nil {
 		return s.refuse(p, typeRegister, c.ns, why)
@@ -166,7 +166,7 @@ func (s *Server) register(req wire.Request, m *registerMessage) []byte {
 		return s.refuse(p, typeRegister, c.ns, why)
 	}
 	s.counters.count(typeRegister, StatusOK)
-	s.emit(Event{Kind: kind, Peer: p, Namespace: c.ns, TTL: c.ttl})
+	s.emit(Event{Kind: kind, Peer: p, Namespace: c.ns, TTL: c.ttl, Took: time.Since(began)})
 	return message{
 		kind: new(typeRegisterResponse),
 		registerResponse: &registerResponse{

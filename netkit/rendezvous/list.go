@@ -1,6 +1,10 @@
 package rendezvous
 
-import "time"
+import (
+	"cmp"
+	"slices"
+	"time"
+)
 
 // Registrations lists at most so many of the registrations of a namespace, or of all
 // if ns is empty: those that stand longest without a refresh first, whoever may see
@@ -20,4 +24,32 @@ func (s *Server) Registrations(ns string, most int) []Entry {
 		}
 	}
 	return out
+}
+
+// Crowd is how many registrations there are in a namespace.
+type Crowd struct {
+	Namespace     string `json:"namespace"`
+	Registrations int    `json:"registrations"`
+}
+
+// Namespaces lists at most so many namespaces, those with the most registrations first.
+func (s *Server) Namespaces(most int) []Crowd {
+	var out []Crowd
+	larger := func(a, b Crowd) int {
+		return cmp.Or(cmp.Compare(b.Registrations, a.Registrations), cmp.Compare(a.Namespace, b.Namespace))
+	}
+	for i := range s.reg.shards {
+		sh := &s.reg.shards[i]
+		sh.mu.RLock()
+		for ns, sp := range sh.spaces {
+			out = append(out, Crowd{ns, sp.count()})
+		}
+		sh.mu.RUnlock()
+		if len(out) > 2*most { // no more than that is held, however many there are
+			slices.SortFunc(out, larger)
+			out = out[:most]
+		}
+	}
+	slices.SortFunc(out, larger)
+	return out[:min(most, len(out))]
 }

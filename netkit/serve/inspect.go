@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"dibber/netkit/addr"
+	"dibber/netkit/host"
 	"dibber/netkit/reach"
 	"dibber/netkit/relay"
 	"dibber/netkit/rendezvous"
@@ -59,6 +60,14 @@ func (s *Server) Registrations(ns string, most int) ([]rendezvous.Entry, error) 
 		return nil, ErrNoRendezvous
 	}
 	return s.point.Registrations(ns, most), nil
+}
+
+// Namespaces lists at most so many in which the node keeps registrations for others, the fullest first; ErrNoRendezvous without that role.
+func (s *Server) Namespaces(most int) ([]rendezvous.Crowd, error) {
+	if s.point == nil {
+		return nil, ErrNoRendezvous
+	}
+	return s.point.Namespaces(most), nil
 }
 
 // Kicked is what a peer lost.
@@ -201,6 +210,8 @@ type Conn struct {
 	Streams   int       `json:"streams"`
 	Opened    time.Time `json:"opened"`
 	AgeMS     float64   `json:"age_ms"`
+	// RTTMS is the round-trip time as the connection itself measures it; nil where it does not, or not yet.
+	RTTMS *float64 `json:"rtt_ms"`
 }
 
 // Peers lists those that are connected, by their ids, with their connections, the
@@ -231,6 +242,9 @@ func connOf(c network.Conn, now time.Time) Conn {
 		Addr: at.String(), Transport: addr.Transport(at), Direction: "out", Path: "direct",
 		Limited: stat.Limited, Streams: stat.NumStreams, Opened: stat.Opened, AgeMS: float64(now.Sub(stat.Opened)) / float64(time.Millisecond),
 	}
+	if rtt, known := host.RTT(c); known {
+		out.RTTMS = new(float64(rtt) / float64(time.Millisecond))
+	}
 	if stat.Direction == network.DirInbound {
 		out.Direction = "in"
 	}
@@ -252,3 +266,31 @@ func (s *Server) agent(p peer.ID) *string {
 
 // Connections is how many are open; the limits of the host say how many may be.
 func (s *Server) Connections() int { return len(s.n.Network().Conns()) }
+
+// RTTs are the round-trip times of at most so many connections, of those that measure them, whichever they are.
+func (s *Server) RTTs(most int) []time.Duration {
+	var out []time.Duration
+	for _, c := range s.n.Network().Conns() {
+		if len(out) == most {
+			break
+		}
+		if rtt, known := host.RTT(c); known {
+			out = append(out, rtt)
+		}
+	}
+	return out
+}
+
+// DiskBytes is how much the databases of the node's roles take on disk, by what they hold; empty where nothing is kept there.
+func (s *Server) DiskBytes() map[string]uint64 {
+	out := make(map[string]uint64)
+	if c := s.cfg.Rendezvous; c != nil {
+		if db, ok := c.DB.(interface{ DiskBytes() uint64 }); ok {
+			out["registrations"] = db.DiskBytes()
+		}
+	}
+	if c := s.cfg.Route; c != nil && c.DB != nil {
+		out["dht"] = c.DB.DiskBytes()
+	}
+	return out
+}

@@ -68,6 +68,9 @@ func Open(dir string, cfg Config) (*DB, error) {
 // iterators and snapshots.
 func (d *DB) Pebble() *pebble.DB { return d.db }
 
+// DiskBytes is how much the database takes on disk, its log included.
+func (d *DB) DiskBytes() uint64 { return d.db.Metrics().DiskSpaceUsage() }
+
 // Get returns a copy of the value of key, or [ErrNotFound].
 func (d *DB) Get(key []byte) ([]byte, error) {
 	value, closer, err := d.db.Get(key)
