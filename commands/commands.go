@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os/signal"
 	"runtime/debug"
 	"slices"
@@ -13,7 +12,6 @@ import (
 
 	"dibber/netkit/serve"
 
-	"github.com/libp2p/go-libp2p/gologshim"
 	"github.com/urfave/cli/v2"
 )
 
@@ -128,7 +126,7 @@ func (e *env) runCommand(c *cli.Context, in *invocation) exitCode {
 	if err := e.prepare(c, in); err != nil {
 		return exitCode(e.usageError(err))
 	}
-	out.log = e.logger()
+	out.log, out.level = e.logger()
 	ctx := c.Context
 	if most := e.patience(in.spec); most > 0 {
 		var cancel context.CancelFunc
@@ -139,6 +137,7 @@ func (e *env) runCommand(c *cli.Context, in *invocation) exitCode {
 		// A reader that goes away is no reason to end, as it is for a one-shot.
 		signal.Ignore(syscall.SIGPIPE)
 		out.queue = newQueue(e.stdio.Out)
+		out.logsEvents = true
 	}
 	defer e.tuneGC(in.spec)()
 	doc, err := in.spec.run(ctx, out)
@@ -243,18 +242,4 @@ func (s *spec) failure(cut, err error) *failure {
 		cut = nil
 	}
 	return classify(err, cut)
-}
-
-// logger returns the log on stderr and makes libp2p write to it too, unless its own variable says how it shall log.
-func (e *env) logger() *slog.Logger {
-	var level slog.Level
-	_ = level.UnmarshalText([]byte(e.shared.LogLevel)) // the flag takes only words that slog knows
-	if e.shared.Verbose {
-		level = min(level, slog.LevelInfo)
-	}
-	handler := slog.NewTextHandler(e.stdio.Err, &slog.HandlerOptions{Level: level})
-	if _, own := e.lookup("GOLOG_LOG_LEVEL"); !own {
-		gologshim.SetDefaultHandler(handler)
-	}
-	return slog.New(handler)
 }

@@ -37,7 +37,7 @@ runs it may open. The socket takes HTTP with JSON: curl --unix-socket SOCKET htt
 		examples: []string{"dibber ctl status", "dibber ctl circuits --watch", "dibber ctl limits set relay-circuits=8 relay-bytes=1048576"},
 		subcommands: []spec{
 			newCtlStatus(e), newCtlPeers(e), newCtlReservations(e), newCtlCircuits(e), newCtlRegistrations(e), newCtlTopics(e),
-			newCtlLimits(e), newCtlKick(e), newCtlEnd(e), newCtlDrain(e),
+			newCtlLimits(e), newCtlLogLevel(e), newCtlKick(e), newCtlEnd(e), newCtlDrain(e),
 		},
 	}
 }

@@ -42,7 +42,7 @@ func newEnv(stdio Stdio) *env {
 		stdio.LookupEnv = os.LookupEnv
 	}
 	e := &env{stdio: stdio, start: time.Now()}
-	e.shared.LogLevel = "error"
+	e.shared.LogLevel, e.shared.LogFormat = "error", "text"
 	e.root = commandList(e)
 	return e
 }

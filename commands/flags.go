@@ -22,6 +22,7 @@ type sharedOptions struct {
 	Timeout             time.Duration
 	Config              string
 	LogLevel            string
+	LogFormat           string
 	Verbose             bool
 }
 
@@ -46,7 +47,8 @@ func outputFlags(o *sharedOptions, timeout time.Duration) []cli.Flag {
 			Usage: "read the configuration from `FILE` (default: dibber/config.toml in $XDG_CONFIG_HOME)",
 		},
 		choiceFlag(groupOutput, "log-level", "log to stderr what is at least as grave as `LEVEL`", &o.LogLevel,
-			"debug", "info", "warn", "error"),
+			logLevels()...),
+		choiceFlag(groupOutput, "log-format", "log in `FORMAT`", &o.LogFormat, "text", "json"),
 		&cli.BoolFlag{
 			Category: groupOutput, Name: "verbose", Aliases: []string{"v"}, Destination: &o.Verbose,
 			Usage: "say more on stderr, as --log-level info does",

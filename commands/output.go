@@ -2,6 +2,7 @@ package commands
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -31,7 +32,10 @@ type liner interface{ line() string }
 type output struct {
 	e    *env
 	spec *spec
-	log  *slog.Logger // stderr, as --log-level wants it
+
+	log        *slog.Logger   // stderr, as --log-level and --log-format want it
+	level      *slog.LevelVar // of log
+	logsEvents bool           // each event is a line of the log as well: of what is long-lived
 
 	mask func([]byte) []byte // what everything printed passes; nil leaves it as it is
 
@@ -49,6 +53,13 @@ func (o *output) event(name string, payload any) { o.emit(name, payload, true) }
 
 // emit is event, whose line of text is left out where tell is not set.
 func (o *output) emit(name string, payload any, tell bool) {
+	if o.logsEvents {
+		level := eventLevel(name)
+		if !tell { // known already
+			level = slog.LevelDebug
+		}
+		o.logEvent(level, name, payload)
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	switch s := o.e.shared; {
@@ -84,14 +95,23 @@ func (o *output) status(format string, args ...any) {
 }
 
 // notice tells a person something about the run that is neither result nor problem; -q silences it.
-func (o *output) notice(format string, args ...any) { o.remark("dibber: ", format, args) }
+func (o *output) notice(format string, args ...any) { o.remark(slog.LevelInfo, format, args) }
 
 // warn tells a person about a problem that does not end the run; -q silences it.
-func (o *output) warn(format string, args ...any) { o.remark("warning: ", format, args) }
+func (o *output) warn(format string, args ...any) { o.remark(slog.LevelWarn, format, args) }
 
-func (o *output) remark(prefix, format string, args []any) {
+// remark is a line of stderr for a person, or of the log where programs read that.
+func (o *output) remark(level slog.Level, format string, args []any) {
 	if o.e.shared.Quiet {
 		return
+	}
+	if o.logsJSON() {
+		o.log.Log(context.Background(), level, o.masked(fmt.Sprintf(format, args...)))
+		return
+	}
+	prefix := "dibber: "
+	if level == slog.LevelWarn {
+		prefix = "warning: "
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -131,7 +151,9 @@ func (o *output) finish(doc any, f *failure) {
 	if o.e.shared.JSON || o.e.shared.NDJSON {
 		o.finishJSON(doc, f)
 	}
-	if f != nil {
+	if f != nil && o.logsJSON() {
+		o.log.Error(o.masked(oneLine(f.Error())), "code", f.Code, "hint", f.Hint)
+	} else if f != nil {
 		o.say("dibber: %s", oneLine(f.Error()))
 		if f.Hint != "" {
 			o.say("hint: %s", oneLine(f.Hint))
@@ -197,6 +219,17 @@ func (o *output) write(b []byte) {
 		return
 	}
 	_, _ = o.e.stdio.Out.Write(b)
+}
+
+// logsJSON reports whether stderr is for programs.
+func (o *output) logsJSON() bool { return o.log != nil && o.e.shared.LogFormat == "json" }
+
+// masked is a text as it may be seen.
+func (o *output) masked(text string) string {
+	if o.mask == nil {
+		return text
+	}
+	return string(o.mask([]byte(text)))
 }
 
 // flush waits for the reader of a long-lived command, within bounds.

@@ -32,7 +32,7 @@ func (o *chainOptions) validateServe(e *env, flags []cli.Flag) error {
 	case o.on() && e.named("hub") && !o.profile().Hub:
 		return usagef("--hub: peers of %s take mail of neighbours alone", o.Profile)
 	}
-	return o.validate(e, flags, "hub", "admin", "conns", "conns-per-ip", "memory", "ready-file", "drain")
+	return o.validate(e, flags, append(httpKeys(), "http", "hub", "admin", "conns", "conns-per-ip", "memory", "ready-file", "drain")...)
 }
 
 // role fills in the node's part in the network.

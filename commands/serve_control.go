@@ -61,6 +61,9 @@ func (op *operator) verbs() []control.Verb {
 			if err != nil {
 				return nil, refusalOf(err)
 			}
+			if !strings.HasPrefix(pattern, http.MethodGet) {
+				op.out.log.Info("steered", "verb", pattern)
+			}
 			return encode(doc)
 		}}
 	}
@@ -81,6 +84,8 @@ func (op *operator) verbs() []control.Verb {
 			return limitsGetDoc{&rows}, err
 		}),
 		verb("POST /limits", op.setLimits),
+		verb("GET /log-level", op.logLevel),
+		verb("POST /log-level", op.setLogLevel),
 		verb("POST /drain", op.drain, "within"),
 	}
 }

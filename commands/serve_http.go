@@ -38,7 +38,9 @@ func httpFlags(o *httpOptions) []cli.Flag {
 }
 
 // httpKeys are the flags that do nothing without --http.
-func httpKeys() []string { return []string{"http-token-file", "http-host", "http-redact", "http-pprof"} }
+func httpKeys() []string {
+	return []string{"http-token-file", "http-host", "http-redact", "http-pprof"}
+}
 
 func (o *httpOptions) validate() error {
 	if o.Addr == "" {

@@ -140,6 +140,7 @@ func reload(out *output, n *host.Node, l *liveLimits) error {
 // whether they ended in time.
 func drain(told context.Context, op *operator, most time.Duration) (bool, error) {
 	op.out.status("draining")
+	op.out.log.Info("draining", "within_ms", millis(most))
 	ctx, cancel := context.WithTimeout(context.Background(), most)
 	defer cancel()
 	defer context.AfterFunc(told, func() { time.AfterFunc(op.limits.options().Drain, cancel) })()
