@@ -39,6 +39,7 @@ func rows() [][]string {
 		{"peering"},
 		{"chain"},
 		{"serve"},
+		{"cockpit"},
 	}
 }
 

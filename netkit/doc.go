@@ -11,7 +11,7 @@
 //	      mdns ping pipe perf vantage portmap p2panda
 //	      blocks route gossip letter
 //	L2    natcheck punch discover dial replicate    what a person asks for, composed of the above
-//	      peering chain serve
+//	      peering chain serve cockpit
 //	      natlab netns                              a simulated internet, and namespaces of the kernel on it: for tests only
 //
 // # The rule

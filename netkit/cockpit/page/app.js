@@ -99,7 +99,7 @@ const how = {
 function show(s) {
   const n = s.node;
   document.title = `dibber ${n.roles.join(', ')}`;
-  at('node').textContent = `${n.peer}, version ${n.version}: ${n.roles.join(', ') || 'no roles'}${n.reachability ? `; ${n.reachability}` : ''}`;
+  at('node').textContent = `${n.peer}, version ${n.version}: ${n.roles.join(', ') || 'no roles'}${n.reachability && n.reachability !== 'unknown' ? `; ${n.reachability}` : ''}`;
   const list = [['up for', span(Date.parse(s.at) - Date.parse(n.started))], ['connections', n.connections, n.connections_limit], ['peers', n.peers]];
   if (s.relay) {
     list.push(['reservations', s.relay.reservations, s.relay.reservations_limit], ['circuits', s.relay.circuits, s.relay.circuits_limit], ['relayed', bytes(s.relay.bytes)]);

@@ -1,5 +1,5 @@
 // The graph of peers, and the curves.
-import { bytes, millis, short } from './tables.js';
+import { bytes, millis, short, span } from './tables.js';
 
 const drawn = 40; // peers of the graph; with more of them nobody sees anything
 
@@ -60,7 +60,8 @@ export function curve(svg, samples, lines, unit, what) {
   svg.setAttribute('class', 'plot');
   const times = samples.map((s) => Date.parse(s.at));
   const now = times.at(-1) || 0;
-  const x = (t) => left + (w - left) * (1 - (now - t) / 600000);
+  const wide = Math.min(600000, Math.max(60000, now - times[0])) || 60000;
+  const x = (t) => left + (w - left) * (1 - (now - t) / wide);
   let most = 0;
   for (const [, value] of lines) for (const s of samples) most = Math.max(most, value(s) || 0);
   const y = (v) => h - bottom - (h - bottom - top) * (most ? v / most : 0);
@@ -69,7 +70,7 @@ export function curve(svg, samples, lines, unit, what) {
     make('line', { class: 'axis', x1: left, y1: top, x2: w, y2: top }),
     make('text', { x: left - 6, y: top + 4, 'text-anchor': 'end' }, unit(most)),
     make('text', { x: left - 6, y: h - bottom + 4, 'text-anchor': 'end' }, '0'),
-    make('text', { x: left, y: h - 6 }, '10 minutes ago'),
+    make('text', { x: left, y: h - 6 }, `${span(wide)} ago`),
     make('text', { x: w, y: h - 6, 'text-anchor': 'end' }, 'now'),
   ];
   for (const [name, value] of lines) {
