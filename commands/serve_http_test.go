@@ -2,7 +2,9 @@ package commands
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"os"
@@ -107,6 +109,18 @@ func TestLogFormat(t *testing.T) {
 	} {
 		if got := eventLevel(name).String(); got != want {
 			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+	}
+	command := func(*env) spec {
+		return spec{name: "log", doc: countDoc{}, run: func(_ context.Context, out *output) (any, error) {
+			out.notice("a word")
+			return nil, errors.New("no luck")
+		}}
+	}
+	for _, line := range strings.Split(strings.TrimSpace((session{}).with(t.Context(), command, "log", "-v", "--log-format", "json").stderr), "\n") {
+		var got struct{ Level, Msg, Code string }
+		if err := json.Unmarshal([]byte(line), &got); err != nil || got.Msg != "a word" && (got.Msg != "no luck" || got.Level != "ERROR" || got.Code != "internal") {
+			t.Errorf("%v: %s", err, line)
 		}
 	}
 	for _, format := range []string{"text", "json"} {
