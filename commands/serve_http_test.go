@@ -117,7 +117,7 @@ func TestLogFormat(t *testing.T) {
 			return nil, errors.New("no luck")
 		}}
 	}
-	for _, line := range strings.SplitSeq(strings.TrimSpace((session{}).with(t.Context(), command, "log", "-v", "--log-format", "json").stderr), "\n") {
+	for line := range strings.SplitSeq(strings.TrimSpace((session{}).with(t.Context(), command, "log", "-v", "--log-format", "json").stderr), "\n") {
 		var got struct{ Level, Msg, Code string }
 		if err := json.Unmarshal([]byte(line), &got); err != nil || got.Msg != "a word" && (got.Msg != "no luck" || got.Level != "ERROR" || got.Code != "internal") {
 			t.Errorf("%v: %s", err, line)

@@ -203,7 +203,7 @@ func TestResolve(t *testing.T) {
 
 func TestManyConnectionsFromOneAddressThenNoMore(t *testing.T) {
 	l := Limits{ConnsPerIP: 2}.withDefaults()
-	rm, err := l.resourceManager()
+	rm, err := l.resourceManager(false)
 	if err != nil {
 		t.Fatal(err)
 	}
