@@ -27,6 +27,9 @@ const (
 	// which a server that would not push is tried again. Meanwhile it is asked.
 	pushAgain  = 30 * time.Second
 	pushSeldom = time.Hour
+	// pushSoon is when a server that gave no answer is tried for the second time: it
+	// may just have started, and take questions a moment before it pushes.
+	pushSoon = time.Second
 )
 
 // FollowerConfig sets up a [Follower]. Server is required.
@@ -301,6 +304,10 @@ func (f *Follower) follow(ctx context.Context) (synced time.Time, err error) {
 		}
 		f.unwilling++
 		f.pushAfter = time.Now().Add(backoff(pushAgain, pushSeldom, f.unwilling, rand.Float64()))
+		var answer *StatusError
+		if f.unwilling == 1 && !errors.As(err, &answer) {
+			f.pushAfter = time.Now().Add(pushSoon)
+		}
 	}
 	if err := f.poll(ctx); err != nil {
 		f.startOver()

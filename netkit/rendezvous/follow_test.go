@@ -5,6 +5,7 @@ import (
 	"maps"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -234,6 +235,28 @@ func TestFollowerIsToldOfTheProtocol(t *testing.T) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.count("all push answer") != 1 || p.count("failed") > 0 {
+		t.Errorf("told %q", p.told)
+	}
+}
+
+// TestFollowerThatCameTooSoon follows a server that takes questions before it pushes, and of which identify had told that it does.
+func TestFollowerThatCameTooSoon(t *testing.T) {
+	point, reader := newHost(t), newHost(t)
+	s := newServer(t, point, ServerConfig{})
+	var early atomic.Bool
+	point.SetStreamHandler(WatchProtocolID, func(st network.Stream) {
+		if early.CompareAndSwap(false, true) {
+			_ = st.Reset()
+			return
+		}
+		s.watch.handle(st)
+	})
+	p := new(picture)
+	following(t, reader, point, p, FollowerConfig{Namespace: "ns", Interval: time.Hour})
+	p.until(t, func() bool { return p.count("all push answer") > 0 })
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.count("all poll answer") != 1 {
 		t.Errorf("told %q", p.told)
 	}
 }
