@@ -154,6 +154,7 @@ func listenEvents() []event {
 }
 
 func runHolepunchListen(ctx context.Context, out *output, o listenOptions) (doc any, err error) {
+	out.readyFirst()
 	n, err := o.Host.open(out, hostDefaults{})
 	if err != nil {
 		return nil, err

@@ -44,7 +44,8 @@ type output struct {
 	queue *queue // to stdout, of a long-lived command; nil writes at once
 
 	mu       sync.Mutex
-	raw      bool // stdout was handed to the command
+	early    [][]byte // lines of events before "ready"; nil: they need not wait
+	raw      bool     // stdout was handed to the command
 	progress bool // a progress line stands on the terminal
 }
 
@@ -69,12 +70,38 @@ func (o *output) emit(name string, payload any, tell bool) {
 			o.say("dibber: %v", err)
 			return
 		}
-		o.write(line)
+		o.inTurn(name, line)
 	case s.JSON, s.Quiet, o.raw:
 	default:
 		if l, ok := payload.(liner); ok && tell {
-			o.write([]byte(l.line() + "\n"))
+			o.inTurn(name, []byte(l.line()+"\n"))
 		}
+	}
+}
+
+// readyFirst has every event wait for the one called "ready", or for the end: who reads the first line learns where to connect.
+func (o *output) readyFirst() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.early = [][]byte{}
+}
+
+// inTurn writes the line of an event when its turn has come.
+func (o *output) inTurn(name string, line []byte) {
+	if o.early != nil && name != "ready" {
+		o.early = append(o.early, line)
+		return
+	}
+	o.write(line)
+	o.late()
+}
+
+// late writes what had to wait.
+func (o *output) late() {
+	early := o.early
+	o.early = nil
+	for _, line := range early {
+		o.write(line)
 	}
 }
 
@@ -143,6 +170,7 @@ func (o *output) finish(doc any, f *failure) {
 		o.e.usageError(f)
 		return
 	}
+	o.late()
 	if doc == nil {
 		doc = o.spec.doc
 	} else if !o.raw {

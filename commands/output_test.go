@@ -51,6 +51,44 @@ func newCount(doc any, err error) func(*env) spec {
 	}
 }
 
+// TestReadyFirst: what happened before "ready" is told after it, or at the end if it never came to that.
+func TestReadyFirst(t *testing.T) {
+	t.Parallel()
+	for _, ends := range []bool{false, true} {
+		r := session{}.with(t.Context(), func(*env) spec {
+			return spec{
+				name: "count", usage: "count", doc: countDoc{}, events: []event{{"tick", tick{}}, {"ready", tick{}}},
+				run: func(_ context.Context, out *output) (any, error) {
+					out.readyFirst()
+					out.event("tick", tick{1})
+					if !ends {
+						out.event("ready", tick{2})
+						out.event("tick", tick{3})
+					}
+					return countDoc{}, nil
+				},
+			}
+		}, "--ndjson", "count")
+		var names []string
+		for line := range strings.Lines(r.stdout) {
+			var e struct {
+				Event string `json:"event"`
+			}
+			if err := json.Unmarshal([]byte(line), &e); err != nil {
+				t.Fatal(err)
+			}
+			names = append(names, e.Event)
+		}
+		want := []string{"ready", "tick", "tick", "summary"}
+		if ends {
+			want = []string{"tick", "summary"}
+		}
+		if diff := cmp.Diff(want, names); diff != "" {
+			t.Errorf("(-want +got)\n%s", diff)
+		}
+	}
+}
+
 func TestFormats(t *testing.T) {
 	t.Parallel()
 	broken := &failure{Exit: exitRefused, Code: "quota", Phase: "reserve", Addr: "/ip4/127.0.0.1", Hint: "ask\nlater", Err: errors.New("no\nroom")}

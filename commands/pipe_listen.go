@@ -77,6 +77,7 @@ type taken struct {
 }
 
 func runPipeListen(ctx context.Context, out *output, o pipeListenOptions) (doc any, err error) {
+	out.readyFirst()
 	t := &pipes{out: out}
 	near, err := t.near(o.TCP)
 	if err != nil {

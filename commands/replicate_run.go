@@ -153,6 +153,7 @@ func runEvents() []event {
 }
 
 func (o *runOptions) run(ctx context.Context, out *output) (doc any, err error) {
+	out.readyFirst()
 	r, closeStore, err := o.Admit.replica(ctx, out, &o.Store, true)
 	if err != nil {
 		return nil, err

@@ -214,6 +214,7 @@ func (o *serveOptions) startHost(out *output, web dashboard) (n *host.Node, ever
 }
 
 func runServe(ctx context.Context, out *output, o serveOptions) (doc any, err error) {
+	out.readyFirst()
 	var open closers
 	defer func() { err = errors.Join(err, open.close()) }()
 	dir := o.Host.stateDir(out.e)
