@@ -46,7 +46,7 @@ type output struct {
 	mu       sync.Mutex
 	early    [][]byte // lines of events before "ready"; nil: they need not wait
 	raw      bool     // stdout was handed to the command
-	progress bool // a progress line stands on the terminal
+	progress bool     // a progress line stands on the terminal
 }
 
 // event reports that something happened: a line of --ndjson, and in text mode a line on stdout if the payload has one.
