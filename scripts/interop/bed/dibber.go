@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -41,15 +42,20 @@ func (s *Scene) Serve(ctx context.Context, host int, args ...string) (*Node, err
 
 // ServeAt is Serve at chosen addresses.
 func (s *Scene) ServeAt(ctx context.Context, listen []string, args ...string) (*Node, error) {
+	return s.serve(ctx, nil, listen, args)
+}
+
+// serve is ServeAt by way of a command that runs its arguments, if there is one.
+func (s *Scene) serve(ctx context.Context, by, listen, args []string) (*Node, error) {
 	state, err := os.MkdirTemp(s.Dir, "state-")
 	if err != nil {
 		return nil, err
 	}
-	args = append([]string{"serve", "--ndjson", "--state-dir", state}, args...)
+	command := slices.Concat(by, []string{s.dibber(), "serve", "--ndjson", "--state-dir", state}, args)
 	for _, a := range listen {
-		args = append(args, "--listen", a)
+		command = append(command, "--listen", a)
 	}
-	p, err := s.Start(ctx, s.dibberEnv(), s.dibber(), args...)
+	p, err := s.Start(ctx, s.dibberEnv(), command[0], command[1:]...)
 	if err != nil {
 		return nil, err
 	}

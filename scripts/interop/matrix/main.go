@@ -12,6 +12,7 @@ import (
 
 	aquadoggo "dibber/scripts/interop/aquadoggo/nodes"
 	"dibber/scripts/interop/bed"
+	"dibber/scripts/interop/browser"
 	"dibber/scripts/interop/js"
 	"dibber/scripts/interop/kubo"
 	"dibber/scripts/interop/negentropy"
@@ -23,5 +24,5 @@ import (
 
 func main() {
 	// The cheap ones first.
-	os.Exit(bed.Main([]bed.Peer{stock.Peer(), negentropy.Go(), negentropy.JavaScript(), waku.Peer(), js.Peer(), kubo.Peer(), rust.Peer(), pchain.Peer(), aquadoggo.Peer()}))
+	os.Exit(bed.Main([]bed.Peer{stock.Peer(), negentropy.Go(), negentropy.JavaScript(), waku.Peer(), js.Peer(), browser.Peer(), kubo.Peer(), rust.Peer(), pchain.Peer(), aquadoggo.Peer()}))
 }
