@@ -14,6 +14,7 @@ const (
 	routerIP  = "11.1.100.2" // by which the router is known outside
 	lanIP     = "192.168.7.1"
 	insideIP  = "192.168.7.2"
+	sideIP    = "11.1.101.1" // of an interface that leads nowhere
 )
 
 // Hidden is a node behind a NAT.
@@ -38,6 +39,15 @@ func (s *Scene) ServeBehindNAT(ctx context.Context, args ...string) (*Hidden, er
 		h.Outside = append(h.Outside, strings.Replace(a, insideIP, routerIP, 1))
 	}
 	return h, nil
+}
+
+// Interface gives the scene an interface that is not loopback, as the features that are Public may have.
+func (s *Scene) Interface(ctx context.Context) error {
+	const commands = "ip link show side0 >/dev/null 2>&1 || { ip link add side0 type veth peer name side1; ip addr add " + sideIP + "/24 dev side0; ip link set side1 up; ip link set side0 up; }"
+	if out, err := exec.CommandContext(ctx, "sh", "-ec", commands).CombinedOutput(); err != nil {
+		return fmt.Errorf("make an interface: %w: %s", err, out)
+	}
+	return nil
 }
 
 // natted makes the router and the host behind it, and returns the command that runs others there.

@@ -17,10 +17,7 @@ await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve))
 
 const browser = await chromium.launch({
   executablePath,
-  args: [
-    '--no-sandbox', // it has none as root
-    '--allow-loopback-in-peer-connection' // all interfaces there are may be loopback
-  ]
+  args: ['--no-sandbox'] // it has none as root
 })
 try {
   const page = await browser.newPage()
