@@ -199,6 +199,11 @@ func newLogAppend() spec {
 				doc, err = o.append(ctx, out, b)
 				return err
 			})
+			if _, behind := errors.AsType[*logstore.LostError](err); behind {
+				f, _ := replicateFailure(err)
+				f.Exit, f.Err = exitFalse, err // whether it may sign is the question here, and the answer is no, as for every store behind its guard
+				err = &f
+			}
 			if doc == nil || err != nil && doc.Count == 0 {
 				return nil, err
 			}

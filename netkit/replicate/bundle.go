@@ -15,8 +15,8 @@ import (
 )
 
 // A bundle is a store, or some logs of it, as a file or on a link that leads one way only. After its magic come frames as those of the
-// protocol: for each log its head, then its runs from the first entry on, each followed by the files it names (get, file, fileEnd);
-// the proofs of forks, and the count of all entries at the end (fin).
+// protocol: for each log, those of grants first, its head, then its runs from the first entry on, each followed by the files it names
+// (get, file, fileEnd); the proofs of forks, and the count of all entries at the end (fin).
 const bundleMagic = "dibber logs 1\n"
 
 // ErrBundle is returned for what is not a whole bundle.
@@ -47,15 +47,24 @@ func (r *Replica) Export(ctx context.Context, dst io.Writer, authors []bamboo.Au
 	}
 	e := exporter{s: session{replica: r, view: v}, w: w, report: &report}
 	wanted := func(a bamboo.Author) bool { return authors == nil || slices.Contains(authors, a) }
-	err = v.Heads(func(h logstore.Head) error {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if h.Height == 0 || !wanted(h.Author) {
-			return nil
-		}
-		return e.log(headOf(&h))
-	})
+	logs := func(grants bool) error {
+		return v.Heads(func(h logstore.Head) error {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			if h.Height == 0 || !wanted(h.Author) {
+				return nil
+			}
+			if of, err := ofGrants(v, &h); err != nil || of != grants {
+				return err
+			}
+			return e.log(headOf(&h))
+		})
+	}
+	// Grants first: who reads the bundle takes what they let write only when they are there.
+	if err = logs(true); err == nil {
+		err = logs(false)
+	}
 	if err == nil {
 		err = v.Forks(func(f logstore.Fork) error {
 			if !wanted(f.Author) {

@@ -21,7 +21,7 @@
 //	fin       = 12 ‖ flags ‖ root ‖ entries taken ‖ logs refused  all that was asked for is on disk
 //	credit    = 13 ‖ bytes                                       so many bytes of runs are on disk; send as many more
 //	get       = 14 ‖ hash ‖ size ‖ first byte                    a payload that is a file
-//	file      = 15 ‖ part                                        of the slice that logstore.Store.SendPayload writes
+//	file      = 15 ‖ part of 128 KiB, the last one of the rest   of the slice that logstore.Store.SendPayload writes
 //	fileEnd   = 16 ‖ 1 if all of it was sent
 //	fileRoom  = 17 ‖ bytes                                       of files; as credit
 //	negentropy = 18 ‖ message                                    of protocol V1, over the heads of logs

@@ -19,11 +19,17 @@ func (t *taker) file(frame []byte) error {
 	}
 	if k == kindFileEnd {
 		t.awaited--
+		t.short = false
 		t.files = append(t.files, filePart{end: true, whole: len(body) == 1 && body[0] == 1})
 	} else {
-		if t.filed += len(frame); t.filed > fileWindow+maxFrame || len(body) == 0 {
+		if t.filed += len(frame); t.filed > fileWindow+maxFrame {
 			return broken("it sends more of a file than it got credit for")
 		}
+		// Many small frames would take much more memory than they have bytes.
+		if t.short || len(body) == 0 {
+			return broken("it sends a file in crumbs")
+		}
+		t.short = len(body) < fileChunk
 		t.files = append(t.files, filePart{frame: frame})
 	}
 	t.changed.Broadcast()

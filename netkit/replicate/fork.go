@@ -170,15 +170,18 @@ func (s *session) onEntry(body []byte) error {
 // keepFork stores a proof, of authors whose entries are taken.
 func (s *session) keepFork(a, b bamboo.Signed) error {
 	l := logID{a.Author, a.Log}
-	rules := &s.replica.rules
-	if rules.Authors != nil && !rules.Authors[a.Author] {
-		if known, err := knows(s.view, a.Author); err != nil || !known {
+	reason, _, err := s.replica.welcome(s.view, a.Author)
+	if err == nil && reason != "" {
+		var known bool // a log that is here is to be known as forked, whatever has become of its author's leave
+		if known, err = knows(s.view, a.Author); !known {
 			return err
 		}
 	}
+	if err != nil {
+		return err
+	}
 	added := true
 	if !s.cfg.List {
-		var err error
 		if added, err = s.replica.Store.PutFork(a, b); err != nil {
 			return err
 		}

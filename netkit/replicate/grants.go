@@ -36,6 +36,12 @@ func ParseGrant(payload []byte) (author bamboo.Author, allowed, ok bool) {
 // IsGrants reports whether a log of that first payload is one of grants.
 func IsGrants(payload []byte) bool { return bytes.Equal(payload, []byte(GrantsHead)) }
 
+// ofGrants reports whether a log that has entries is one of grants.
+func ofGrants(v *logstore.View, h *logstore.Head) (bool, error) {
+	first, err := v.Entry(h.Author, h.Log, 1)
+	return err == nil && IsGrants(first.Payload), err
+}
+
 // grants are those of some namespaces, as far as their logs are here.
 type grants struct {
 	keys []bamboo.Author // of the namespaces, in order
@@ -139,15 +145,12 @@ func (g *granted) find(v *logstore.View, key bamboo.Author) error {
 		if h.Height == 0 {
 			return nil
 		}
-		first, err := v.Entry(key, h.Log, 1)
-		if err != nil {
-			return err
-		}
-		if IsGrants(first.Payload) {
+		of, err := ofGrants(v, &h)
+		if of {
 			g.log, g.read = h.Log, 1
-			return errFound
+			err = errFound
 		}
-		return nil
+		return err
 	})
 	if errors.Is(err, errFound) {
 		return nil

@@ -1,6 +1,7 @@
 package replicate
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 
@@ -71,4 +72,43 @@ func TestNamespaceQuota(t *testing.T) {
 	if ra.err != nil || rb.err != nil || rb.Pulled.Entries != 10 || rb.Refused != 1 || !strings.Contains(rb.Reason, "quota of namespace "+authorN(admin).String()) {
 		t.Fatalf("%+v %v; %+v %v", ra.Result, ra.err, rb.Result, rb.err)
 	}
+}
+
+// TestGrantsInBundle takes a bundle by a namespace's key at once, wherever the key stands among the authors.
+func TestGrantsInBundle(t *testing.T) {
+	const author = 1
+	for admin := 2; admin < 6; admin++ {
+		a := replicaOf(t)
+		grant(t, a.Store, admin, GrantAllow+" "+authorN(author).String())
+		write(t, a.Store, author, 10, 100)
+		var bundle bytes.Buffer
+		if _, err := a.Export(t.Context(), &bundle, nil); err != nil {
+			t.Fatal(err)
+		}
+		b := NewReplica(openStore(t), Rules{Namespaces: map[bamboo.Author]bool{authorN(admin): true}})
+		if report, err := b.Import(t.Context(), &bundle); err != nil || report.Refused > 0 || rootOf(t, a) != rootOf(t, b) {
+			t.Errorf("with the namespace %s, author %s: %+v %v", authorN(admin), authorN(author), report, err)
+		}
+	}
+}
+
+// TestForkByWhoMayNotWrite keeps no proof about an author whom a namespace does not let write and of whom nothing is here.
+func TestForkByWhoMayNotWrite(t *testing.T) {
+	const admin = 9
+	one, two := branch(t, 1, nil, 1, "one"), branch(t, 1, nil, 1, "two")
+	a := replicaOf(t)
+	if _, err := a.Store.PutFork(one[0].Signed, two[0].Signed); err != nil {
+		t.Fatal(err)
+	}
+	b := NewReplica(openStore(t), Rules{Namespaces: map[bamboo.Author]bool{authorN(admin): true}})
+	pass := func(want int) {
+		t.Helper()
+		ra, rb := meet(t, a, b, SessionConfig{}, SessionConfig{})
+		if got := forksOf(t, b); ra.err != nil || rb.err != nil || len(got) != want {
+			t.Errorf("kept %v, want %d; %v; %v", got, want, ra.err, rb.err)
+		}
+	}
+	pass(0)
+	grant(t, b.Store, admin, GrantAllow+" "+authorN(1).String())
+	pass(1)
 }

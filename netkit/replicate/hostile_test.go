@@ -86,6 +86,19 @@ func (r *rogue) offer(run []logstore.Record, bytes uint64) {
 	r.hear(kindWants)
 }
 
+// stall has the other side wait for a file, so that it does not look at what comes next.
+func (r *rogue) stall() {
+	const size = 1 << 20
+	signed, err := bamboo.Sign(keyN(1), 0, nil, bamboo.Hash{}, make([]byte, size))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	run := []logstore.Record{{Signed: signed}}
+	r.offer(run, size)
+	r.say(encodeRun(0, run))
+	r.hear(kindGet)
+}
+
 func TestRogue(t *testing.T) {
 	run := branch(t, 1, nil, 100, "a payload")
 	size := uint64(100 * len("a payload"))
@@ -148,6 +161,13 @@ func TestRogue(t *testing.T) {
 			r.greet(func(h *hello) { h.algo = Ranges })
 			r.say(append([]byte{byte(kindAsk), 1, 1}, make([]byte, 32)...))
 		}},
+		{"all was sent twice", proto, func(r *rogue) { r.greet(nil); r.say([]byte{byte(kindSent)}, []byte{byte(kindSent)}) }},
+		{"a run given up twice", proto, func(r *rogue) { r.offer(run, size); r.say(encodeSkip(0, skipLimit), encodeSkip(0, skipLimit)) }},
+		{"a run after all was sent", proto, func(r *rogue) { r.offer(run, size); r.say([]byte{byte(kindSent)}, encodeRun(0, run)) }},
+		{"a file in crumbs", proto, func(r *rogue) { r.stall(); r.say([]byte{byte(kindFile), 0}, []byte{byte(kindFile), 0}) }},
+		{"a long proof that waits", proto, func(r *rogue) { r.stall(); r.say(append([]byte{byte(kindProof)}, make([]byte, maxProof+1)...)) }},
+		{"a long word for giving up that waits", proto, func(r *rogue) { r.stall(); r.say(append(encodeSkip(0, skipLimit), make([]byte, maxSkip)...)) }},
+		{"a short run that waits", proto, func(r *rogue) { r.stall(); r.say([]byte{byte(kindRun), 0}) }},
 		{"ends twice", proto, func(r *rogue) { r.greet(nil); r.say((&fin{}).encode(), (&fin{}).encode()) }},
 		{"a proof of nothing", proto, func(r *rogue) { r.greet(nil); r.say(encodeProof([]byte("x"), nil)) }},
 		{"a bad signature", signature, func(r *rogue) {

@@ -1,6 +1,7 @@
 package replicate
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"sync"
@@ -22,6 +23,7 @@ type taking struct {
 	granted uint64      // bytes of payload that the other side said there are
 	brought uint64
 	over    bool // nothing more of it is taken
+	skipped bool // the other side gave it up; guarded by the taker's lock
 }
 
 // item is a frame for the taker.
@@ -49,9 +51,11 @@ type taker struct {
 	queue       []item
 	outstanding int // bytes of runs in the queue, or being stored
 	proofs      int
+	sent        bool // the other side has sent all
 	files       []filePart
-	filed       int // bytes of frames in files
-	awaited     int // files that were asked for and have not ended
+	filed       int  // bytes of frames in files
+	short       bool // the last of them was no full one
+	awaited     int  // files that were asked for and have not ended
 	closed      bool
 	aborted     bool
 }
@@ -69,7 +73,14 @@ func (t *taker) expect(index uint64, of *taking) {
 	t.takings[index] = of
 }
 
-// put queues a frame.
+// minRun is the length in bytes of the shortest run, without its kind; maxSkip and maxProof are those of the longest skip and proof.
+const (
+	minRun   = 3 + minPiece
+	maxSkip  = 2 * binary.MaxVarintLen64
+	maxProof = 2 * (binary.MaxVarintLen16 + bamboo.MaxEntrySize)
+)
+
+// put queues a frame. What is stored later takes memory now, so everything that can come is bounded in number and in length.
 func (t *taker) put(k kind, body []byte) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -78,23 +89,40 @@ func (t *taker) put(k kind, body []byte) error {
 	case kindRun, kindSkip:
 		d := decoder{rest: body}
 		index := d.number()
-		if it.of = t.takings[index]; d.err != nil || it.of == nil {
-			return broken("it sends a run that was not asked for")
+		it.of = t.takings[index]
+		if d.err != nil || it.of == nil || it.of.skipped || t.sent {
+			return broken("it sends a run that was not asked for, or is over")
 		}
-		if k == kindRun {
-			if t.outstanding >= window+maxFrame {
-				return broken("it sends more than it got credit for")
-			}
-			t.outstanding += len(body) + 1
+		if err := t.bound(&it); err != nil {
+			return err
 		}
 	case kindProof:
-		if t.proofs++; t.proofs > maxProofs {
+		if t.proofs++; t.proofs > maxProofs || len(body) > maxProof {
 			return broken("it sends proofs without end")
 		}
 	default:
+		if t.sent {
+			return broken("it has sent all twice")
+		}
+		t.sent = true
 	}
 	t.queue = append(t.queue, it)
 	t.changed.Broadcast()
+	return nil
+}
+
+// bound refuses a run, or what comes instead of one, that the other side has no credit for.
+func (t *taker) bound(it *item) error {
+	switch {
+	case it.kind == kindSkip && len(it.body) > maxSkip, it.kind == kindRun && len(it.body) < minRun:
+		return broken("a frame of kind %d with %d bytes", it.kind, len(it.body))
+	case it.kind == kindSkip:
+		it.of.skipped = true
+	case t.outstanding >= window+maxFrame:
+		return broken("it sends more than it got credit for")
+	default:
+		t.outstanding += len(it.body) + 1
+	}
 	return nil
 }
 
