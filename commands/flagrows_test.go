@@ -134,6 +134,7 @@ func commandFlagRows() []flagRow {
 		{"serve", "relay-circuits-total", "RelayLimits.Circuits", "serve_limits.txtar"},
 		{"serve", "relay-rate", "RelayLimits.Rate", "serve_limits.txtar"},
 		{"serve", "rendezvous-per-namespace", "RendezvousLimits.PerNamespace", "discover.txtar"},
+		{"serve", "allow-namespace", "RendezvousLimits.Namespaces", "serve_limits.txtar"},
 		{"serve", "rendezvous-refuse", "RefuseAddrs", "serve_limits.txtar"},
 		{"serve", "rendezvous-per-prefix", "RendezvousLimits.PerPrefix", "serve_limits.txtar"},
 		{"serve", "relay-unlimited", "RelayUnlimited", "serve_flags.txtar"},

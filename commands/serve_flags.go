@@ -43,6 +43,8 @@ func serveFlags(o *serveOptions) []cli.Flag {
 		count("rendezvous-per-prefix", "keep at most `N` registrations of one network, an IPv4 /24 or IPv6 /56; 0 means any", &o.RendezvousLimits.PerPrefix),
 		listFlag("", "rendezvous-refuse", "refuse who registers no address but those of `KIND`: private, relayed or public (repeatable)", &o.RefuseAddrs),
 
+		listFlag("", "allow-namespace", "keep registrations of the namespace `NS` only, or of all that begin like NS* (repeatable)", &o.RendezvousLimits.Namespaces),
+
 		boolean("autonat", "tell peers whether they can be reached (AutoNAT v1 and v2); on with --relay and without a role", &o.AutoNAT),
 		boolean("no-autonat", "do not, even with --relay or without a role", &o.NoAutoNAT),
 		count("autonat-per-minute", "dial back at most `N` times a minute; 0 means 60", &o.DialBack.PerMinute),

@@ -28,7 +28,7 @@ func relayLimitKeys() []string {
 func rendezvousLimitKeys() []string {
 	return []string{
 		"rendezvous-min-ttl", "rendezvous-max-ttl", "rendezvous-registrations", "rendezvous-per-peer",
-		"rendezvous-per-namespace", "rendezvous-per-prefix", "rendezvous-refuse",
+		"rendezvous-per-namespace", "rendezvous-per-prefix", "rendezvous-refuse", "allow-namespace",
 	}
 }
 

@@ -243,6 +243,8 @@ type rendezvousLimits struct {
 	PerPrefix    *int `json:"per_prefix"`
 	// Refuse are the kinds of addresses that do not count.
 	Refuse []string `json:"refuse"`
+	// Namespaces are those that may be used, NS* all that begin like NS; null: all.
+	Namespaces []string `json:"namespaces"`
 }
 
 type autoNATLimits struct {
@@ -292,7 +294,7 @@ func limitsOf(l serve.Limits) limitsDoc {
 		d.Relay = relayLimitsOf(*l.Relay)
 	}
 	if r := l.Rendezvous; r != nil {
-		d.Rendezvous = &rendezvousLimits{r.MinTTL.Seconds(), r.MaxTTL.Seconds(), r.Total, r.PerPeer, positive(r.PerNamespace), positive(r.PerPrefix), refusedKinds(r.RefuseAddrs)}
+		d.Rendezvous = &rendezvousLimits{r.MinTTL.Seconds(), r.MaxTTL.Seconds(), r.Total, r.PerPeer, positive(r.PerNamespace), positive(r.PerPrefix), refusedKinds(r.RefuseAddrs), r.Namespaces}
 	}
 	if v := l.Vantage; v != nil {
 		d.Vantage = &vantageLimits{v.PerPrefix, v.PerPeer}
@@ -393,6 +395,9 @@ func (l rendezvousLimits) String() string {
 	text += fmt.Sprintf(", for %s to %s", span(l.MinTTLs), span(l.MaxTTLs))
 	if len(l.Refuse) > 0 {
 		text += "; addresses that do not count: " + strings.Join(l.Refuse, ", ")
+	}
+	if len(l.Namespaces) > 0 {
+		text += "; namespaces: " + strings.Join(l.Namespaces, ", ")
 	}
 	return text
 }

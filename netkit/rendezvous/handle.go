@@ -144,8 +144,11 @@ func (s *Server) refuse(p peer.ID, kind messageType, ns string, why *StatusError
 	}
 }
 
-// allow asks the access list.
+// allow asks the access lists.
 func (s *Server) allow(p peer.ID, ns string) *StatusError {
+	if !s.reg.limits.Load().allows(ns) {
+		return refusal(reasonAccess, "namespace is not served here")
+	}
 	if s.cfg.Allow == nil {
 		return nil
 	}

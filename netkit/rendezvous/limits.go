@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -59,6 +60,11 @@ type Limits struct {
 	// other is refused. Zero refuses none, so that a server works on a local
 	// network.
 	RefuseAddrs AddrKinds `json:"refuse_addrs"`
+	// Namespaces are those that may be used: an entry that ends in * stands for all
+	// that begin like it. Requests for another one are refused with
+	// E_NOT_AUTHORIZED, and what is registered there is shown to nobody. None
+	// allows all.
+	Namespaces []string `json:"namespaces"`
 	// Watchers is how many streams may watch; zero means 1024.
 	Watchers int `json:"watchers"`
 	// PeerWatchers is how many of them may be of one peer; zero means 8.
@@ -137,6 +143,11 @@ func (l Limits) check() error {
 			return fmt.Errorf("rendezvous limits: a rate of %g a second", r.PerSecond)
 		}
 	}
+	for _, ns := range l.Namespaces {
+		if ns == "" || len(ns) > maxNamespace {
+			return fmt.Errorf("rendezvous limits: a namespace has 1 to %d bytes, not %d", maxNamespace, len(ns))
+		}
+	}
 	switch {
 	case l.MinTTL < time.Minute:
 		return fmt.Errorf("rendezvous limits: minimum ttl %s is below 1m", l.MinTTL)
@@ -152,4 +163,12 @@ func (l Limits) check() error {
 		return fmt.Errorf("rendezvous limits: records of %d bytes do not fit a request", l.RecordBytes)
 	}
 	return nil
+}
+
+// allows reports whether a namespace may be used; "" stands for all that may.
+func (l *Limits) allows(ns string) bool {
+	return ns == "" || len(l.Namespaces) == 0 || slices.ContainsFunc(l.Namespaces, func(listed string) bool {
+		begin, all := strings.CutSuffix(listed, "*")
+		return ns == listed || all && strings.HasPrefix(ns, begin)
+	})
 }

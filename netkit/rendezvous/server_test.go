@@ -236,6 +236,30 @@ func TestAllow(t *testing.T) {
 	}
 }
 
+func TestNamespaces(t *testing.T) {
+	for _, tt := range []struct {
+		listed []string
+		ns     string
+		want   bool
+	}{
+		{nil, "chat", true},
+		{[]string{"chat"}, "chat", true},
+		{[]string{"chat"}, "chats", false},
+		{[]string{"chat"}, "", true},
+		{[]string{"game", "chat/*"}, "chat/", true},
+		{[]string{"game", "chat/*"}, "chat/go", true},
+		{[]string{"game", "chat/*"}, "chat", false},
+		{[]string{"*"}, "chat", true},
+	} {
+		if got := (&Limits{Namespaces: tt.listed}).allows(tt.ns); got != tt.want {
+			t.Errorf("%q with %q listed: allowed is %t", tt.ns, tt.listed, got)
+		}
+	}
+	if _, err := (Limits{Namespaces: []string{""}}).WithDefaults(); err == nil {
+		t.Error("an empty namespace is listed")
+	}
+}
+
 func TestEvents(t *testing.T) {
 	point, client := newHost(t), newHost(t)
 	events := make(chan Event, 10)

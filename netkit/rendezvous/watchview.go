@@ -95,7 +95,7 @@ func (v *view) resync(lost *gap) error {
 
 func (v *view) show(queue []*news) error {
 	for _, n := range queue {
-		if v.shown(n) || v.ns == "" && v.s.allow(v.peer, n.e.space.ns) != nil {
+		if v.shown(n) || v.s.allow(v.peer, n.e.space.ns) != nil {
 			continue
 		}
 		frame := n.frame(v.flavours, v.ns, v.s.key, v.s.reg.clock(time.Now()))
