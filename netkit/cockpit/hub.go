@@ -24,7 +24,6 @@ type hub struct {
 	mu      sync.Mutex // guards following
 	pages   map[chan State]bool
 	samples []Sample
-	latest  State // its At is zero before the first
 }
 
 func newHub(s *Service) *hub { return &hub{s: s, pages: make(map[chan State]bool)} }
