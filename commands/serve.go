@@ -275,9 +275,14 @@ func runServe(ctx context.Context, out *output, o serveOptions) (doc any, err er
 	if err := announceReady(out, readyEvent{o: o, n: n, s: s, open: everybody, dir: dir, admin: op.socket.Socket(), http: web.url()}.doc(), o.ReadyFile); err != nil {
 		return nil, errors.Join(err, op.socket.Close(), web.close(), s.Close())
 	}
-	stop := reloadOnHangup(out, n, op.limits)
+	manager := supervisor{out}
+	manager.ready()
+	unwatch := manager.watch(op.alive)
+	stop := reloadOnHangup(out, n, op.limits, manager)
 	most := op.await(ctx, o.Drain)
 	stop()
+	unwatch()
+	manager.stopping()
 	result := serveDoc{Peer: new(n.ID()), Roles: s.Roles(), Reachability: stateWord(s.Reachability()), UptimeS: time.Since(out.e.start).Round(time.Millisecond).Seconds(), Rendezvous: holdingsOf(s.Stats())}
 	result.Drained, err = drain(ctx, op, most)
 	result.Relay = relayTotalsOf(s.Relayed()) // with what the end has closed

@@ -53,6 +53,14 @@ func (op *operator) await(ctx context.Context, most time.Duration) time.Duration
 	return most
 }
 
+// alive looks at what the node and its roles guard by their locks, and so returns only where none is stuck.
+func (op *operator) alive() {
+	op.n.Network().Conns()
+	op.s.Stats()
+	op.s.Relayed()
+	op.s.Limits()
+}
+
 // verbs are what can be asked.
 func (op *operator) verbs() []control.Verb {
 	verb := func(pattern string, do func(c control.Call) (any, error), query ...string) control.Verb {

@@ -85,15 +85,17 @@ func writeReady(out *output, ready any, file string) error {
 // reloadOnHangup reads lists, table and limits again at each SIGHUP, from the files
 // that the flags name and from the configuration file, until the returned function
 // is called. What cannot be read leaves all in force.
-func reloadOnHangup(out *output, n *host.Node, l *liveLimits) (stop func()) {
+func reloadOnHangup(out *output, n *host.Node, l *liveLimits, manager supervisor) (stop func()) {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	var done sync.WaitGroup
 	done.Go(func() {
 		for range hangup {
+			manager.reloading()
 			if err := reload(out, n, l); err != nil {
 				out.event("config.failed", reloadFailed{err.Error()})
 			}
+			manager.ready()
 		}
 	})
 	return func() {
