@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 )
 
 // LockedError is returned by [Lock] when another process owns the folder.
@@ -31,7 +30,7 @@ func (e *LockedError) Error() string {
 type FolderLock struct{ file *os.File }
 
 // Lock makes this process the owner of dir, which it creates (0700) if it is
-// missing. The lock is flock(2) on dir/lock and ends with the process; the
+// missing. The lock is flock(2), or LockFileEx, on dir/lock and ends with the process; the
 // process id in that file only serves the message of a [LockedError].
 func Lock(dir string) (*FolderLock, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -48,12 +47,12 @@ func Lock(dir string) (*FolderLock, error) {
 }
 
 func take(file *os.File, dir string) error {
-	err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-	if errors.Is(err, syscall.EWOULDBLOCK) {
-		return &LockedError{Dir: dir, PID: readPID(file)}
-	}
+	free, err := lockFile(file)
 	if err != nil {
 		return fmt.Errorf("lock %s: %w", dir, err)
+	}
+	if !free {
+		return &LockedError{Dir: dir, PID: readPID(file)}
 	}
 	if err := file.Truncate(0); err != nil {
 		return fmt.Errorf("write lock: %w", err)
@@ -80,8 +79,7 @@ func readPID(file *os.File) int {
 // processes hold locks on two files of the same name.
 func (l *FolderLock) Close() error {
 	// Closing alone is not enough: a child that is just being started has the file open as well, until it runs another program.
-	err := syscall.Flock(int(l.file.Fd()), syscall.LOCK_UN)
-	if err := errors.Join(err, l.file.Close()); err != nil {
+	if err := errors.Join(unlockFile(l.file), l.file.Close()); err != nil {
 		return fmt.Errorf("release lock: %w", err)
 	}
 	return nil
