@@ -76,7 +76,7 @@ func punchCauseText(c punch.Cause) string {
 	case punch.CauseChanged:
 		return "the NATs were others than at the natchecks: look again on both sides"
 	case punch.CauseLimited:
-		return "one side does more than DCUtR with the other only once a minute, so that only DCUtR was tried: wait, or give its dibber holepunch listen --every 1s"
+		return "one side does more than DCUtR with the other only so often, once a minute unless told otherwise, so that only DCUtR was tried: wait, or give its dibber holepunch listen --every 1s"
 	case punch.CauseNoExchange:
 		return "the two did not tell each other their NATs, so that only DCUtR was tried: both need a relay that runs dibber serve --vantage"
 	case punch.CauseUnexplained:

@@ -47,8 +47,8 @@ func newHolepunch(e *env) spec {
 that keeps a reservation on a relay and speaks DCUtR. A relay of dibber hands the other side an offer; otherwise, or where
 that fails, both are connected through the relay first. They tell each other where they were seen, and dial each other at
 the same moment. The direct connection is then shown to carry data without a relayed one. If the other side has no
-reservation yet, it is waited for until --timeout. With the same peer it does more than DCUtR once a minute, unless its --every
-says otherwise.`,
+reservation yet, it is waited for until --timeout. It does more than DCUtR with the same peer as often as its --every says, once a
+minute by default.`,
 		examples: []string{
 			"dibber holepunch /ip4/127.0.0.1/udp/4001/quic-v1/p2p/12D3KooWCw68m5CRcV8vD9iuR325oKwJHLYqTYH5mYwD6k2QV4nm/p2p-circuit/p2p/12D3KooWBkMuB7nkeLcxVHe1uLcBuNoB6rmTCMxNrTDGsWu4roev",
 			"dibber holepunch @home --peers @peers.txt --transport tcp --hold 1m",
@@ -234,7 +234,7 @@ func attemptsHint(v punch.View) string {
 	case punch.CauseNATs:
 		return "the two NATs let nothing through: give one side an open port or IPv6, or stay relayed"
 	case punch.CauseLimited:
-		return "one side does more than DCUtR with the other only once a minute: try again after that, or give dibber holepunch listen --every 1s"
+		return "one side does more than DCUtR with the other only so often, once a minute unless told otherwise: try again later, or give its dibber holepunch listen --every 1s"
 	case punch.CauseNoExchange:
 		return "DCUtR alone got nothing through: a relay that runs serve --vantage lets both sides do more, if both are dibber; dibber explain says what is in the way"
 	default:

@@ -91,7 +91,7 @@ func punchSentence(r punch.Report) string {
 // punchReason is why a punch failed, in a few words. An end that only did less than it can says nothing of the NATs.
 func punchReason(v punch.View) string {
 	if v.Cause(nat.Outlook{Direct: nat.Unknown}) == punch.CauseLimited {
-		return "only DCUtR was tried, as one side does more just once a minute with the same peer"
+		return "only DCUtR was tried, as one side does more with the same peer only now and then"
 	}
 	return strings.ReplaceAll(*v.Reason, "-", " ")
 }

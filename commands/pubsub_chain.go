@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
-	"time"
 
 	"dibber/netkit/addr"
 	"dibber/netkit/chain"
@@ -140,37 +138,21 @@ func (o *chainOptions) needPeers(command string, peers []string) error {
 	return usagef("%s needs somebody to talk to: --boot ADDRESS@HOST:PORT, or --peer ADDR", command)
 }
 
-// lookEvery is how often the peers of a ParallelChain are counted by a command that waits for some.
-const lookEvery = 100 * time.Millisecond
-
 // runChain is pubsub peers on the network of a ParallelChain.
 func (o *pubsubPeersOptions) runChain(ctx context.Context, out *output) (doc any, err error) {
-	n, s, ends, err := o.Chain.open(out, &o.Host, o.Gossip.Peers, func(c *chain.Config) { c.Topics = []string{} })
+	changed := make(chan struct{}, 1)
+	n, s, ends, err := o.Chain.open(out, &o.Host, o.Gossip.Peers, func(c *chain.Config) {
+		c.Topics = []string{}
+		tell := c.On
+		c.On = func(e chain.Event) {
+			tell(e)
+			wake(changed)
+		}
+	})
 	if err != nil {
 		return nil, err
 	}
 	defer closing(&err, ends.close)
-	changed := make(chan struct{})
-	var looking sync.WaitGroup
-	defer looking.Wait()
-	looks, done := context.WithCancel(ctx)
-	defer done()
-	looking.Go(func() {
-		tick := time.NewTicker(lookEvery)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-			case <-looks.Done():
-				return
-			}
-			select {
-			case changed <- struct{}{}:
-			case <-looks.Done():
-				return
-			}
-		}
-	})
 	return o.listen(ctx, &gossiper{Service: s.Gossip(), n: n, out: out}, changed)
 }
 

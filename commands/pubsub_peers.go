@@ -97,10 +97,7 @@ func (o *pubsubPeersOptions) run(ctx context.Context, out *output) (doc any, err
 	changed := make(chan struct{}, 1)
 	g, err := o.meeting().open(out, gossip.Config{On: func(e gossip.Event) {
 		tellSubscription(out, e)
-		select {
-		case changed <- struct{}{}:
-		default:
-		}
+		wake(changed)
 	}})
 	if err != nil {
 		return nil, err
@@ -110,6 +107,14 @@ func (o *pubsubPeersOptions) run(ctx context.Context, out *output) (doc any, err
 		return o.doc(g), err
 	}
 	return o.listen(ctx, g, changed)
+}
+
+// wake tells who waits that there is something to look at, unless that was told already.
+func wake(changed chan<- struct{}) {
+	select {
+	case changed <- struct{}{}:
+	default:
+	}
 }
 
 // listen waits for what peers say, of which changed tells.

@@ -1,6 +1,6 @@
 // Package cockpit shows an operator over HTTP how a running node is: metrics in the text
 // format of Prometheus, whether it lives and is ready, and a page that draws what goes on
-// (package-less assets in page/, fed by server-sent events as the HTML standard has them).
+// (the files of page/, fed by server-sent events as the HTML standard has them).
 // It only tells: nothing that changes the node can be asked here, and no key is shown.
 package cockpit
 

@@ -65,14 +65,14 @@ type given struct {
 
 // journal remembers and counts what is told of but stands nowhere afterwards.
 type journal struct {
-	requests  *prometheus.HistogramVec // by type
-	opening   prometheus.Histogram
-	punches   *prometheus.CounterVec // by outcome
-	sessions  *prometheus.CounterVec // by result
-	entries   *prometheus.CounterVec // by direction
-	payload   *prometheus.CounterVec // by direction
-	rejected  prometheus.Counter
-	published prometheus.Counter
+	requests *prometheus.HistogramVec // by type
+	opening  prometheus.Histogram
+	punches  *prometheus.CounterVec // by outcome
+	sessions *prometheus.CounterVec // by result
+	entries  *prometheus.CounterVec // by direction
+	payload  *prometheus.CounterVec // by direction
+	rejected prometheus.Counter
+	live     prometheus.Counter
 
 	mu       sync.Mutex // guards following
 	refusals []Refusal  // the last one last
@@ -106,14 +106,14 @@ func newJournal(to prometheus.Registerer) *journal {
 		opening: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: nameOpening, Help: "How long circuits took to open, the answer of the destination included.", Buckets: buckets(),
 		}),
-		punches:   counter(namePunches, "Hole punches of this node by outcome.", "outcome"),
-		sessions:  counter(nameSessions, "Sessions of replication that ended, by result.", "result"),
-		entries:   counter(nameEntries, "Entries of logs that sessions replicated, by direction.", "direction"),
-		payload:   counter(namePayload, "Bytes of entries that sessions replicated, by direction.", "direction"),
-		rejected:  prometheus.NewCounter(prometheus.CounterOpts{Name: nameRejected, Help: "Messages of gossip that were not taken."}),
-		published: prometheus.NewCounter(prometheus.CounterOpts{Name: nameLive, Help: "Entries that came by gossip as they were signed."}),
+		punches:  counter(namePunches, "Hole punches of this node by outcome.", "outcome"),
+		sessions: counter(nameSessions, "Sessions of replication that ended, by result.", "result"),
+		entries:  counter(nameEntries, "Entries of logs that sessions replicated, by direction.", "direction"),
+		payload:  counter(namePayload, "Bytes of entries that sessions replicated, by direction.", "direction"),
+		rejected: prometheus.NewCounter(prometheus.CounterOpts{Name: nameRejected, Help: "Messages of gossip that were not taken."}),
+		live:     prometheus.NewCounter(prometheus.CounterOpts{Name: nameLive, Help: "Entries that came by gossip as they were signed."}),
 	}
-	to.MustRegister(j.requests, j.opening, j.punches, j.sessions, j.entries, j.payload, j.rejected, j.published)
+	to.MustRegister(j.requests, j.opening, j.punches, j.sessions, j.entries, j.payload, j.rejected, j.live)
 	return j
 }
 
@@ -129,7 +129,7 @@ func (j *journal) note(now time.Time, e serve.Event, v *view) {
 	case e.Replicated != nil:
 		j.noteSession(now, *e.Replicated)
 	case e.Lived != nil:
-		j.published.Inc()
+		j.live.Inc()
 	case e.Gossip != nil && e.Gossip.Kind == gossip.Rejected:
 		j.rejected.Inc()
 		j.refuse(Refusal{At: now, Role: serve.RolePubsub, Peer: e.Gossip.Peer.String(), Reason: e.Gossip.Reason})

@@ -7,9 +7,9 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/cockroachdb/pebble/v2"
-
 	"dibber/netkit/bamboo"
+
+	"github.com/cockroachdb/pebble/v2"
 )
 
 // VerifyConfig says what [Store.Verify] is to do besides looking.

@@ -28,7 +28,7 @@ func Peer() bed.Peer {
 			{Name: "punches through to us from our relay", Run: punches, Public: true},
 			{Name: "we reserve at its relay, are dialled through it", Run: serves},
 			{Name: "its relay refuses us: no reservation", Run: refuses},
-		}, blockFeatures(), messageFeatures()),
+		}, blockFeatures(), gossipFeatures(), tableFeatures()),
 	}
 }
 

@@ -1,4 +1,4 @@
-// Looks at the dashboard as a person would: node dashboard.mjs FOLDER-WITH-DIBBER FOLDER-FOR-SCREENSHOTS
+// Looks at the dashboard as a person would: node look.mjs FOLDER-WITH-DIBBER FOLDER-FOR-SCREENSHOTS
 import assert from 'node:assert/strict';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
