@@ -30,6 +30,11 @@ const (
 func (s *Service) initiateUntilDirect(c network.Conn) {
 	changed, stop := s.n.Changes(c.RemotePeer())
 	defer stop()
+	defer func() {
+		if st := s.expectNone(c); st != nil {
+			_ = st.Reset() // there was no need of it
+		}
+	}()
 	for n := 0; ; n++ {
 		where, began := s.whereabouts(), time.Now()
 		if !s.initiate(c) {

@@ -48,6 +48,7 @@ var (
 	errNoOwn       = errors.New("no address of this host is known that others could dial")
 	errNoRemote    = errors.New("peer named no address that can be dialled")
 	errNoDirect    = errors.New("no direct connection came about")
+	errUnasked     = errors.New("the peer, which was called, asked for nothing")
 )
 
 // initiate punches for the relayed connection c, which came in. It reports whether
@@ -58,9 +59,6 @@ func (s *Service) initiate(c network.Conn) (failed bool) {
 		return r.shown()
 	}
 	err := s.initiateRun(r)
-	if s.lacks(c, relay.OfferProtocol) {
-		s.offers.Forget(r.peer) // it took none: it only asked something, and may yet punch
-	}
 	s.end(r, err)
 	return errors.Is(err, errNoDirect) || errors.Is(err, errLost) || errors.Is(err, errSpent)
 }
@@ -70,7 +68,7 @@ func (s *Service) initiateRun(r *run) error {
 		r.stood(c)
 		return nil
 	}
-	err := s.offer(r)
+	err := s.meet(r)
 	for tries := len(r.own().Attempts); ; tries++ {
 		switch {
 		case err == nil:
@@ -80,6 +78,18 @@ func (s *Service) initiateRun(r *run) error {
 		}
 		err = s.initiateOnce(r, tries%2 == 1)
 	}
+}
+
+// meet is what precedes DCUtR: the offer of the end that called, or else one of this end.
+func (s *Service) meet(r *run) error {
+	if st := s.awaitOffer(r); st != nil {
+		return s.answerOffer(r, st)
+	}
+	err := s.offer(r)
+	if s.lacks(r.relayed, relay.OfferProtocol) {
+		s.offers.Forget(r.peer) // it took none: it only asked something, and may yet punch
+	}
+	return err
 }
 
 // initiateOnce is one exchange and the attempt that follows it. client says which side
@@ -181,7 +191,7 @@ func (s *Service) answer(st network.Stream) {
 		for late := time.After(lateTimeout); ; {
 			r, ok := s.beginRelayed(c, Responder)
 			if ok {
-				s.end(r, s.answerRun(r, st))
+				s.end(r, s.answerRun(r, func() error { return s.answerOnce(r, st) }))
 				return
 			}
 			if r.role == Responder && r.again(st) {
@@ -207,12 +217,11 @@ func (s *Service) awaitFailure(r *run, late <-chan time.Time) bool {
 	return false
 }
 
-// answerRun takes part in every attempt that the peer makes. Whether there will be
-// another it does not say.
-func (s *Service) answerRun(r *run, st network.Stream) error {
+// answerRun takes part in every attempt that the peer makes after the first. Whether there
+// will be another it does not say.
+func (s *Service) answerRun(r *run, first func() error) error {
 	defer r.noMore()
-	for {
-		err := s.answerOnce(r, st)
+	for err := first(); ; {
 		if err == nil {
 			return s.prove(r)
 		}
@@ -220,8 +229,12 @@ func (s *Service) answerRun(r *run, st network.Stream) error {
 			return err
 		}
 		select {
-		case st = <-r.next:
+		case st := <-r.next:
+			err = s.answerOnce(r, st)
 		case <-time.After(nextTimeout):
+			if !r.shared() {
+				return errors.Join(errUnasked, err)
+			}
 			return err
 		case <-s.ctx.Done():
 			return s.ctx.Err()

@@ -253,7 +253,8 @@ func (s *Service) await(ctx context.Context, c network.Conn, ended <-chan Report
 			underWay := s.runs[p] != nil
 			s.mu.Unlock()
 			if underWay {
-				continue // its own time-outs end it
+				begins.Reset(readyPause) // its own time-outs end it
+				continue
 			}
 			if ok, err := s.n.Supports(ctx, c, holepunch.Protocol); err == nil && !ok {
 				return failed(p, errUnsupported)

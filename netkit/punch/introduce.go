@@ -40,6 +40,7 @@ func (s *Service) introduce(ctx context.Context, p peer.ID, via peer.AddrInfo) (
 		return nil, ctx.Err()
 	}
 	if s.lacks(c, relay.IntroProtocol) {
+		s.prepare(via) // until the relayed connection stands
 		return nil, errPlain
 	}
 	s.learn(via.ID)
@@ -96,11 +97,15 @@ func (s *Service) serveIntros() *wire.Service {
 
 // offered serves an offer, over a relayed connection or from a relay.
 func (s *Service) offered(st network.Stream) {
-	if addr.IsRelayed(st.Conn().RemoteMultiaddr()) {
+	c := st.Conn()
+	switch {
+	case !addr.IsRelayed(c.RemoteMultiaddr()):
+		s.intros.Handle(st)
+	case c.Stat().Direction == network.DirOutbound:
 		s.answer(st)
-		return
+	case !s.limiter.Allow(c.RemotePeer(), time.Now()) || !s.called(c, st):
+		_ = st.ResetWithError(network.StreamRateLimited)
 	}
-	s.intros.Handle(st)
 }
 
 var (
@@ -152,7 +157,7 @@ func (s *Service) takeOffer(_ context.Context, req wire.Request) ([]byte, error)
 // follow does what an answer that is being sent allows.
 func (s *Service) follow(r *run, x *exchanged, p pairing) {
 	r.tell(Step{Event: "answer.sent", Addrs: texts(x.sent.addrs)})
-	x.rtt = x.own.rtt + x.got.rtt
+	x.rtt = x.sent.rtt + x.got.rtt
 	if p.Method != nat.MethodDial || !p.Own {
 		host.Pause(s.ctx, x.rtt/2) // until the other end has the answer, so that packets cross
 	}

@@ -154,8 +154,7 @@ func TestForeignRelay(t *testing.T) {
 				t.Fatalf("%+v, %s: %+v", here.Plan, text(here.Attempts[0].Error), here)
 			}
 			t.Logf("%s %v", *here.Method, *here.DirectMS)
-			// The end that was called, and asks, has the relayed connection later.
-			if limit := relayedRTT/2 + (relayedRTT+directRTT)*11/10; i < 3 && j < 3 && *here.DirectMS > milliseconds(limit) {
+			if limit := (relayedRTT + directRTT) * 11 / 10; i < 3 && j < 3 && *here.DirectMS > milliseconds(limit) {
 				t.Errorf("direct %v ms after the relayed connection, limit %s", *here.DirectMS, limit)
 			}
 		})

@@ -76,7 +76,7 @@ func (s *Service) makeOffer(ctx context.Context, r *run, x *exchanged) error {
 	}
 	x.sent = newIntro(r.peer, own)
 	x.sent.run, _ = hex.DecodeString(r.id()) // it is hexadecimal
-	s.addOwn(x)
+	s.addOwn(r, x)
 	for i, p := range x.sent.paths {
 		if p.kind.Filtering == nat.APDF && x.sockets == nil && s.mayOpen(r) {
 			x.sent.paths[i].next, x.sockets = s.predict(ctx, p, x.own.reflector)
@@ -86,9 +86,9 @@ func (s *Service) makeOffer(ctx context.Context, r *run, x *exchanged) error {
 }
 
 // addOwn adds what is known of the own NAT.
-func (s *Service) addOwn(x *exchanged) {
+func (s *Service) addOwn(r *run, x *exchanged) {
 	paths, at := s.ways(x.own)
-	x.sent.attested, x.sent.paths, x.sent.rtt = x.own.attested, paths, x.own.rtt
+	x.sent.attested, x.sent.paths, x.sent.rtt = x.own.attested, paths, s.toRelay(r.via.ID)
 	for _, a := range x.sent.addrs {
 		if !slices.ContainsFunc(at, a.Equal) {
 			at = append(at, a)
@@ -150,6 +150,7 @@ func (s *Service) answered(r *run, x *exchanged, raw []byte, sent time.Time) (p 
 		return p, err
 	}
 	x.rtt = max(0, time.Since(sent)-x.got.held)
+	r.named(r.id()) // the peer knows it
 	r.tell(Step{Event: "answer.received", Addrs: texts(x.got.addrs)})
 	p, known := pair(x.sent.paths, x.got.paths, true)
 	if !known {
@@ -166,7 +167,7 @@ func (s *Service) answerOffer(r *run, st network.Stream) error {
 	defer func() { closeAll(x.sockets) }()
 	if err != nil && !errors.Is(err, errPlain) {
 		_ = st.Reset() // the first error is the one to tell
-		return err
+		return fmt.Errorf("%w: %w", errPlain, err)
 	}
 	_ = st.Close() // all was said
 	if err != nil {
@@ -197,7 +198,12 @@ func (s *Service) answerOn(st network.Stream, r *run, x *exchanged) (p pairing, 
 	if err != nil {
 		return p, err
 	}
-	x.sent.paced = s.paceOf(r.relayed) != nil
+	if known && r.role == Initiator && !s.offers.Allow(r.peer, came) {
+		r.tell(Step{Event: stepLimited})
+		known, x.sent.paths = false, nil
+	}
+	pace := x.pace()
+	x.sent.paced = pace > 0
 	x.sent.held = time.Since(came)
 	signed, err := s.sign(x.sent)
 	if err != nil {
@@ -214,7 +220,7 @@ func (s *Service) answerOn(st network.Stream, r *run, x *exchanged) (p pairing, 
 	if p.Method == nat.MethodDial && p.Own {
 		return p, nil // there is nothing to wait for
 	}
-	x.rtt, err = s.awaitBegin(r, frames, sent)
+	x.rtt, err = s.awaitBegin(frames, sent, pace)
 	return p, err
 }
 
@@ -234,7 +240,7 @@ func (s *Service) makeAnswer(r *run, x *exchanged) (p pairing, known bool, err e
 	if x.own = s.known(ctx, r.via, witness(x.got.attested)); x.own == nil {
 		return p, false, nil
 	}
-	s.addOwn(x)
+	s.addOwn(r, x)
 	if p, known = pair(x.sent.paths, x.got.paths, false); known && p.Method == nat.MethodPredict && s.mayOpen(r) {
 		p.own.next, x.sockets = s.predict(ctx, p.own, x.own.reflector)
 		for i := range x.sent.paths {

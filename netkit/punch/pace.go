@@ -5,47 +5,38 @@ import (
 	"fmt"
 	"time"
 
-	"dibber/netkit/ping"
+	"dibber/netkit/addr"
+	"dibber/netkit/host"
 	"dibber/netkit/wire"
 
-	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
 )
 
-// pace is the round trip time of a relayed connection that this end made. It is measured
-// while the other end makes its offer, so that this end knows when its answer arrives, and
-// both begin then: to be told would take another half of a round trip.
-type pace struct {
-	known chan struct{} // closed when rtt is
-	rtt   time.Duration
-}
-
-// measure begins to measure the pace of c.
-func (s *Service) measure(c network.Conn) {
-	p := &pace{known: make(chan struct{})}
-	s.mu.Lock()
-	s.paces[c] = p
-	s.mu.Unlock()
-	s.goRun(func() {
-		ctx, cancel := context.WithTimeout(s.ctx, exchangeTimeout)
-		defer cancel()
-		r, err := ping.Do(ctx, s.n, c.RemotePeer(), ping.Config{})
-		if err == nil && r.Min != nil {
-			p.rtt = time.Duration(*r.Min * float64(time.Millisecond))
-			close(p.known)
+// toRelay is how long it takes to the relay and back, by what the connections with it have
+// measured; 0 if that is not known.
+func (s *Service) toRelay(relay peer.ID) (least time.Duration) {
+	for _, c := range s.n.Conns(relay) {
+		rtt, known := host.RTT(c)
+		if known && !addr.IsRelayed(c.RemoteMultiaddr()) && (least == 0 || rtt < least) {
+			least = rtt
 		}
-	})
+	}
+	return least
 }
 
-// paceOf is the pace of c, which may be known only later; nil if it is not measured.
-func (s *Service) paceOf(c network.Conn) *pace {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.paces[c]
+// pace is the round trip time through the relay, from the parts of both ends. With it the
+// end that answers knows when its answer arrives, and both begin then: to be told would
+// take another half of a round trip. It is 0 where one of the parts is not known.
+func (x *exchanged) pace() time.Duration {
+	if x.sent.rtt == 0 || x.got.rtt == 0 {
+		return 0
+	}
+	return x.sent.rtt + x.got.rtt
 }
 
 // awaitBegin returns when an answer that was sent has arrived, or when the other end says
 // so, with the round trip time. It ends with the service.
-func (s *Service) awaitBegin(r *run, frames *wire.Reader, sent time.Time) (time.Duration, error) {
+func (s *Service) awaitBegin(frames *wire.Reader, sent time.Time, pace time.Duration) (time.Duration, error) {
 	begin := make(chan error, 1)
 	reads := s.goRun(func() { // the end of the stream ends it
 		_, err := frames.Next()
@@ -54,32 +45,19 @@ func (s *Service) awaitBegin(r *run, frames *wire.Reader, sent time.Time) (time.
 	if !reads {
 		return 0, fmt.Errorf("wait for begin: %w", context.Canceled)
 	}
-	told := func(err error) (time.Duration, error) {
+	var due <-chan time.Time // never: the other end has to say it
+	if pace > 0 {
+		due = time.After(time.Until(sent.Add(pace / 2)))
+	}
+	select {
+	case <-due:
+		return pace, nil
+	case err := <-begin:
 		if err != nil {
 			return 0, fmt.Errorf("wait for begin: %w", err)
 		}
 		return time.Since(sent), nil
-	}
-	var known <-chan struct{} // nil: the other end has to say it
-	p := s.paceOf(r.relayed)
-	if p != nil {
-		known = p.known
-	}
-	select {
-	case err := <-begin:
-		return told(err)
 	case <-s.ctx.Done():
-		return told(s.ctx.Err())
-	case <-known:
-	}
-	due := time.NewTimer(time.Until(sent.Add(p.rtt / 2)))
-	defer due.Stop()
-	select {
-	case err := <-begin:
-		return told(err)
-	case <-s.ctx.Done():
-		return told(s.ctx.Err())
-	case <-due.C:
-		return p.rtt, nil
+		return 0, fmt.Errorf("wait for begin: %w", s.ctx.Err())
 	}
 }

@@ -81,13 +81,13 @@ type Service struct {
 
 	mu       sync.Mutex // guards following
 	closed   bool
-	runs     map[peer.ID]*run // under way
-	opens    *run             // the one that may have sockets of its own
-	vain     map[peer.ID]*run // that offers alone began and that came to nothing, until a relayed connection
-	asked    map[peer.ID]bool // relays that are being learned from
-	paces    map[network.Conn]*pace
-	mapping  bool           // the router was asked to forward the port
-	mappedAt netip.AddrPort // where it does; invalid where it does not
+	runs     map[peer.ID]*run                     // under way
+	opens    *run                                 // the one that may have sockets of its own
+	vain     map[peer.ID]*run                     // that offers alone began and that came to nothing, until a relayed connection
+	asked    map[peer.ID]bool                     // relays that are being learned from
+	callers  map[network.Conn]chan network.Stream // offers of those who called
+	mapping  bool                                 // the router was asked to forward the port
+	mappedAt netip.AddrPort                       // where it does; invalid where it does not
 	running  sync.WaitGroup
 }
 
@@ -114,16 +114,12 @@ func New(n *host.Node, cfg Config) *Service {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &Service{
-		n: n, cfg: cfg, ctx: ctx, cancel: cancel, runs: make(map[peer.ID]*run), vain: make(map[peer.ID]*run), asked: make(map[peer.ID]bool), paces: make(map[network.Conn]*pace),
+		n: n, cfg: cfg, ctx: ctx, cancel: cancel, runs: make(map[peer.ID]*run), vain: make(map[peer.ID]*run), asked: make(map[peer.ID]bool), callers: make(map[network.Conn]chan network.Stream),
 		limiter: wire.NewLimiter[peer.ID](requestsPerSecond, requestBurst, requestPeers),
 		offers:  wire.NewLimiter[peer.ID](1/cfg.Every.Seconds(), 1, requestPeers),
 		looks:   situations{known: make(map[peer.ID]*look)},
 	}
-	s.watch = &network.NotifyBundle{ConnectedF: s.connected, DisconnectedF: func(_ network.Network, c network.Conn) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		delete(s.paces, c)
-	}}
+	s.watch = &network.NotifyBundle{ConnectedF: s.connected}
 	s.views = s.serveViews()
 	n.SetStreamHandler(ViewsProtocol, s.views.Handle)
 	n.SetStreamHandler(holepunch.Protocol, s.answer)
@@ -168,19 +164,22 @@ func (s *Service) goRun(f func()) bool {
 	return !s.closed
 }
 
-// connected starts a punch for a relayed connection that came in: the end that
-// was called begins, as it is the one that needed a relay to be reached.
+// connected starts a punch for a relayed connection. In DCUtR the end that was called
+// begins, as it is the one that needed a relay to be reached.
 func (s *Service) connected(_ network.Network, c network.Conn) {
 	via, ok := addr.RelayOf(c.RemoteMultiaddr())
 	switch {
 	case !ok:
 	case c.Stat().Direction == network.DirInbound:
+		if s.cfg.Method != MethodDCUtR {
+			s.expect(c)
+		}
 		s.goRun(func() { s.initiateUntilDirect(c) })
 	default:
 		s.learn(via.ID) // before the other end asks
 		s.prepare(via)
 		if s.cfg.Method != MethodDCUtR {
-			s.measure(c)
+			s.goRun(func() { s.call(c) })
 		}
 	}
 }
@@ -247,7 +246,7 @@ func (s *Service) goesBefore(r *run) {
 
 // end completes the report of a run with the other end's, tells it, and forgets the
 // run. One by offer alone that did not do what the two NATs allow tells nothing: what
-// follows over the relayed connection does.
+// follows over the relayed connection does. Nor does one whose peer takes no part.
 func (s *Service) end(r *run, err error) {
 	if err != nil && s.ctx.Err() != nil {
 		err = errors.Join(s.ctx.Err(), err)
@@ -259,7 +258,8 @@ func (s *Service) end(r *run, err error) {
 	}
 	s.mu.Unlock()
 	vain := err != nil && r.relayed == nil && !r.hopeless(err) && s.ctx.Err() == nil
-	if !vain {
+	quiet := vain || errors.Is(err, errUnasked)
+	if !quiet {
 		s.exchangeViews(r)
 	}
 	s.mu.Lock()
@@ -272,7 +272,7 @@ func (s *Service) end(r *run, err error) {
 	}
 	s.mu.Unlock()
 	close(r.ended)
-	if s.cfg.On != nil && !vain {
+	if s.cfg.On != nil && !quiet {
 		done := r.own()
 		s.cfg.On(Event{Run: done.Run, Peer: r.peer, Report: &done})
 	}

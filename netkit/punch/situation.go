@@ -45,7 +45,6 @@ type situation struct {
 	seenAt     []netip.Addr   // as attested
 	taken      time.Time      // when the first of them came
 	serverSaid time.Time      // and what the server's clock said then
-	rtt        time.Duration  // to the relay and back
 	reflector  netip.AddrPort // tells the endpoint of a socket; invalid where there is none
 	kindAt     time.Time      // when the kinds of paths were found out
 	home       []netip.Addr   // the host's own addresses at the time
@@ -160,7 +159,6 @@ func (s *Service) lookFrom(ctx context.Context, relay peer.AddrInfo, before *sit
 	}
 	if before != nil && before.holds(out.seenAt, out.home, time.Now()) {
 		out.paths, out.kindAt = before.paths, before.kindAt
-		out.rtt = min(out.rtt, before.rtt) // what took longer was busy
 		return out, nil
 	}
 	// The relay may also name addresses that are its own alone, such as loopback.
@@ -243,7 +241,6 @@ func (s *Service) attest(ctx context.Context, c network.Conn, out *situation) er
 	if err != nil {
 		return err
 	}
-	asked := time.Now()
 	answer, err := vantage.AskAttestation(ctx, st)
 	if err != nil {
 		return err
@@ -256,7 +253,7 @@ func (s *Service) attest(ctx context.Context, c network.Conn, out *situation) er
 		return fmt.Errorf("%w: %s attests where %s is", errProtocol, said.Server, said.Peer)
 	}
 	if len(out.attested) == 0 {
-		out.taken, out.serverSaid, out.rtt = time.Now(), said.At, time.Since(asked)
+		out.taken, out.serverSaid = time.Now(), said.At
 	}
 	out.attested, out.seenAt = append(out.attested, answer.Attestation), append(out.seenAt, said.Observed.Addr())
 	for _, site := range answer.Sites {

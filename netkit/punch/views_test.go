@@ -67,7 +67,7 @@ func TestCloseDoesNotWaitForBegin(t *testing.T) {
 		s.service.mu.Unlock()
 		ended := make(chan error, 1)
 		go func() {
-			_, err := s.service.awaitBegin(newRun("peer", peer.AddrInfo{}, Responder, nil), nil, time.Now())
+			_, err := s.service.awaitBegin(nil, time.Now(), 0)
 			ended <- err
 		}()
 		select {
