@@ -321,7 +321,7 @@ func unreachableFailure(e *dial.UnreachableError) failure {
 		f.Hint = "another peer answers there: ask for its current address, or for its new peer id"
 	case dial.HandshakeFailed:
 		f.Exit, f.Phase, f.Retryable = exitIdentity, "security", false
-		f.Hint = "something else than libp2p answers, or one of the two is in a private network (--psk-file)"
+		f.Hint = "something else than libp2p answers, it has none of our --security or --muxer, or one of the two is in a private network (--psk-file)"
 	case dial.PeerRefused:
 		f.Exit, f.Hint = exitRefused, "the peer hangs up on us: its lists or its limits do not let us in"
 	case dial.RelayRefused:

@@ -103,7 +103,7 @@ func handshakeReason(err error) Reason {
 	case errors.As(err, new(*network.ConnError)), errors.As(err, new(*quic.ApplicationError)):
 		return PeerRefused
 	case host.NotSupported(err):
-		return NotARelay
+		return HandshakeFailed // no security or muxer in common
 	case errors.As(err, &netErr) && netErr.Timeout():
 		return Timeout
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, io.ErrUnexpectedEOF):

@@ -112,7 +112,7 @@ func TestNothingInCommon(t *testing.T) {
 	} {
 		at, from := node(t, c.at, "/ip4/127.0.0.1/tcp/0"), node(t, c.from)
 		r, err := dial.Do(t.Context(), from, at.ID(), at.ListenAddrs(), dial.Config{})
-		if _, unreachable := errors.AsType[*dial.UnreachableError](err); !unreachable || r.Path != nil {
+		if e, unreachable := errors.AsType[*dial.UnreachableError](err); !unreachable || e.Cause != dial.HandshakeFailed || r.Path != nil {
 			t.Errorf("%+v: %v", r, err)
 		}
 	}

@@ -135,11 +135,14 @@ func attemptReason(t host.Attempt) Reason {
 	r := reasonOf(t.Err)
 	switch {
 	case addr.IsRelayed(t.Addr) && t.Connected.IsZero():
-		if slices.Contains([]Reason{NoReservation, RelayRefused, RelayFailed, NotARelay, Gated}, r) {
+		if r == HandshakeFailed && host.NotSupported(t.Err) {
+			return NotARelay
+		}
+		if slices.Contains([]Reason{NoReservation, RelayRefused, RelayFailed, Gated}, r) {
 			return r
 		}
 		return RelayUnreachable
-	case r == HandshakeFailed && !t.Secured.IsZero():
+	case r == HandshakeFailed && !t.Secured.IsZero() && !host.NotSupported(t.Err):
 		return PeerRefused // it knew who we are when it hung up
 	case r == Unknown && !t.Connected.IsZero() && t.Secured.IsZero():
 		return HandshakeFailed
