@@ -53,6 +53,7 @@ func TestEveryFlagFromEverywhere(t *testing.T) {
 	if err := os.WriteFile(empty, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	first := firstWith()
 	field := map[string]string{}
 	for _, r := range flagRows() {
 		field[r.of+" --"+r.flag] = r.field
@@ -63,13 +64,20 @@ func TestEveryFlagFromEverywhere(t *testing.T) {
 		}
 		before := session{}.optionsAfter(t, s.path)
 		for _, f := range s.allFlags(e) {
-			name, of := f.Names()[0], f.(cli.CategorizableFlag).GetCategory()
-			if of == "" {
-				of = s.fullName()
+			name, category := f.Names()[0], f.(cli.CategorizableFlag).GetCategory()
+			if category == "" {
+				category = s.fullName()
 			}
 			value := sampleValue(f, defaultText(f))
 			if name == "config" {
 				value = empty
+			}
+			want := session{}.optionsAfter(t, s.path, dashed(name)+"="+value)
+			if got := changed(before, want); !slices.Equal(got, []string{field[category+" --"+name]}) {
+				t.Errorf("--%s sets the options %v, want %s", name, got, field[category+" --"+name])
+			}
+			if first[category+" --"+name] != s.fullName() {
+				continue // the same flag, of another command
 			}
 			places := map[string]session{"the environment": {env: map[string]string{envName(s, f): value}}}
 			if name != "config" {
@@ -78,10 +86,6 @@ func TestEveryFlagFromEverywhere(t *testing.T) {
 			if shared(f) && name != "config" {
 				places["the top of the file"], _ = configured(t, inTOML(f, value))
 			}
-			want := session{}.optionsAfter(t, s.path, dashed(name)+"="+value)
-			if got := changed(before, want); !slices.Equal(got, []string{field[of+" --"+name]}) {
-				t.Errorf("--%s sets the options %v, want %s", name, got, field[of+" --"+name])
-			}
 			for place, with := range places {
 				if got := with.optionsAfter(t, s.path); len(changed(want, got)) > 0 {
 					t.Errorf("--%s: %s sets other options than the command line: %v", name, place, changed(want, got))
@@ -89,6 +93,24 @@ func TestEveryFlagFromEverywhere(t *testing.T) {
 			}
 		}
 	})
+}
+
+// firstWith is the first command that has a flag, by what defines the flag: its category, or else the command itself.
+func firstWith() map[string]string {
+	first := map[string]string{}
+	e := newEnv(Stdio{})
+	walkAll(e.root, func(s *spec) {
+		for _, f := range s.allFlags(e) {
+			category := f.(cli.CategorizableFlag).GetCategory()
+			if category == "" {
+				category = s.fullName()
+			}
+			if key := category + " --" + f.Names()[0]; s.run != nil && first[key] == "" {
+				first[key] = s.fullName()
+			}
+		}
+	})
+	return first
 }
 
 // changed lists the fields that differ.

@@ -27,7 +27,7 @@ import (
 func TestMain(m *testing.M) {
 	// Tests of commands wait for other processes most of the time: more of them run at once than there are processors, unless -parallel
 	// says how many.
-	if err := flag.Set("test.parallel", strconv.Itoa(8*runtime.GOMAXPROCS(0))); err != nil {
+	if err := flag.Set("test.parallel", strconv.Itoa(4*runtime.GOMAXPROCS(0))); err != nil {
 		panic(err)
 	}
 	testscript.Main(m, map[string]func(){
