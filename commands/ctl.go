@@ -25,6 +25,9 @@ type ctlOptions struct {
 	Namespace string
 	Limit     int
 
+	For    time.Duration
+	Reason string
+
 	Within time.Duration
 	args   []string
 }
@@ -37,7 +40,7 @@ runs it may open. The socket takes HTTP with JSON: curl --unix-socket SOCKET htt
 		examples: []string{"dibber ctl status", "dibber ctl circuits --watch", "dibber ctl limits set relay-circuits=8 relay-bytes=1048576"},
 		subcommands: []spec{
 			newCtlStatus(e), newCtlPeers(e), newCtlReservations(e), newCtlCircuits(e), newCtlRegistrations(e), newCtlTopics(e),
-			newCtlLimits(e), newCtlLogLevel(e), newCtlKick(e), newCtlEnd(e), newCtlDrain(e),
+			newCtlBans(e), newCtlLimits(e), newCtlLogLevel(e), newCtlKick(e), newCtlBan(e), newCtlUnban(e), newCtlEnd(e), newCtlDrain(e),
 		},
 	}
 }
@@ -196,7 +199,7 @@ func newCtlKick(*env) spec {
 	return ctlAct(o, spec{
 		name: "kick", usage: "disconnect a peer", args: "<peer>", doc: kickDoc{},
 		about: `All its connections are closed, and its reservation and circuits on this node's relay end. What it has registered
-stays, and it may come back at once: keep it out with --deny-peer @FILE and a SIGHUP.`,
+stays, and it may come back at once: dibber ctl ban keeps it out.`,
 		examples: []string{
 			"dibber ctl kick 12D3KooWCw68m5CRcV8vD9iuR325oKwJHLYqTYH5mYwD6k2QV4nm",
 			"dibber ctl kick 12D3KooWCw68m5CRcV8vD9iuR325oKwJHLYqTYH5mYwD6k2QV4nm --state-dir /var/lib/dibber",

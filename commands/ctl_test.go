@@ -76,6 +76,9 @@ func TestDocumentsOfControl(t *testing.T) {
 		{"ctl.registrations", "registrations"},
 		{"ctl.end", "end", "1"},
 		{"ctl.kick", "kick", peer},
+		{"ctl.ban", "ban", "192.0.2.7/24", "--for", "24h", "--reason", "floods"},
+		{"ctl.bans", "bans"},
+		{"ctl.unban", "unban", "192.0.2.0/24"},
 		{"ctl.drain", "drain", "--within", "1m"},
 	} {
 		goldenDocument(t, line[0]+".json", steady(succeeds(t, slices.Concat([]string{"ctl"}, line[1:], c.args)...)))

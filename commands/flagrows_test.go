@@ -173,6 +173,10 @@ func commandFlagRows() []flagRow {
 		{"serve", "ready-file", "ReadyFile", "serve.txtar"},
 		{"serve", "drain", "Drain", "serve_flags.txtar"},
 
+		{"ctl bans", "watch", "Watch", "ctl_bans.txtar"},
+		{"ctl bans", "interval", "Interval", "ctl_bans.txtar"},
+		{"ctl ban", "for", "For", "ctl_bans.txtar"},
+		{"ctl ban", "reason", "Reason", "ctl_bans.txtar"},
 		{"ctl peers", "watch", "Watch", "ctl.txtar"},
 		{"ctl peers", "interval", "Interval", "ctl.txtar"},
 		{"ctl reservations", "watch", "Watch", "ctl.txtar"},

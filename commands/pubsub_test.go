@@ -35,7 +35,8 @@ func TestDocumentsOfPubsub(t *testing.T) {
 	documentsFit(t, sent.stdout)
 	pin("pubsub.send", lastDocument(sent.stdout))
 	listed := ""
-	for !strings.Contains(listed, "/meshsub/") { // what a peer is subscribed to may be known before it listens
+	// How a peer speaks and what it is subscribed to may be known one before the other.
+	for !strings.Contains(listed, "/meshsub/") || !strings.Contains(listed, `"news"`) {
 		listed = succeeds(t, "pubsub", "peers", "--peer", at, "--min", "1", "--listen", tcp)
 	}
 	pin("pubsub.peers", listed)

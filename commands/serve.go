@@ -236,6 +236,10 @@ func runServe(ctx context.Context, out *output, o serveOptions) (doc any, err er
 		return nil, err
 	}
 	open.add(n.Close)
+	book, err := openBans(dir, n)
+	if err != nil {
+		return nil, err
+	}
 	var db *store.DB
 	if o.Rendezvous {
 		if db, err = store.Open(filepath.Join(dir, "registry"), store.Config{}); err != nil {
@@ -267,7 +271,7 @@ func runServe(ctx context.Context, out *output, o serveOptions) (doc any, err er
 	if err != nil {
 		return nil, err
 	}
-	op := &operator{out: out, n: n, s: s, limits: &liveLimits{s: s, o: o}, dir: dir, blocks: served, drains: make(chan time.Duration, 1), web: web}
+	op := &operator{out: out, n: n, s: s, limits: &liveLimits{s: s, o: o}, dir: dir, bans: book, blocks: served, drains: make(chan time.Duration, 1), web: web}
 	if err := op.open(ctx, o.Host.Admin); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}

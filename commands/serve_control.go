@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"dibber/netkit/addr"
+	"dibber/netkit/bans"
 	"dibber/netkit/control"
 	"dibber/netkit/host"
 	"dibber/netkit/serve"
@@ -26,6 +27,7 @@ type operator struct {
 	s      *serve.Server
 	limits *liveLimits
 	dir    string
+	bans   *bans.Book
 	blocks *servedStore // nil without one
 	web    dashboard
 
@@ -87,6 +89,9 @@ func (op *operator) verbs() []control.Verb {
 		verb("DELETE /circuits/{circuit}", op.end),
 		verb("GET /registrations", op.registrations, "namespace", "limit"),
 		verb("GET /topics", op.topics),
+		verb("GET /bans", op.listBans),
+		verb("POST /bans", op.ban),
+		verb("DELETE /bans", op.unban, "subject"),
 		verb("GET /limits", func(control.Call) (any, error) {
 			rows, err := op.limits.rows()
 			return limitsGetDoc{&rows}, err

@@ -17,7 +17,7 @@ import (
 
 // serveEvents are the lines of --ndjson before the summary.
 func serveEvents() []event {
-	list := append([]event{{"ready", readyDoc{}}, {"config.reloaded", reloadedLine{}}, {"config.failed", reloadFailed{}}, {"limits.changed", limitsChanged{}}}, slices.Concat(reservationEvents(), registrationEvents())...)
+	list := append([]event{{"ready", readyDoc{}}, {"config.reloaded", reloadedLine{}}, {"config.failed", reloadFailed{}}, {"limits.changed", limitsChanged{}}, {"ban.added", banAdded{}}, {"ban.removed", banRemoved{}}}, slices.Concat(reservationEvents(), registrationEvents())...)
 	for _, kind := range []rendezvous.EventKind{
 		rendezvous.EventRegister, rendezvous.EventRefresh, rendezvous.EventUnregister,
 		rendezvous.EventExpire, rendezvous.EventEvict, rendezvous.EventDiscover, rendezvous.EventRefused,

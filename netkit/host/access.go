@@ -45,7 +45,7 @@ func (a Access) admitsAddr(m ma.Multiaddr) bool {
 	return !ok || !covers(a.DenyCIDRs, ip) && (len(a.AllowCIDRs) == 0 || covers(a.AllowCIDRs, ip))
 }
 
-// deniesAddr reports whether m must be neither dialled nor accepted.
+// deniesAddr reports whether the lists forbid to dial m and to accept a connection from it.
 func (a Access) deniesAddr(m ma.Multiaddr) bool {
 	ip, ok := addrIP(m)
 	return ok && covers(a.DenyCIDRs, ip)
@@ -67,6 +67,7 @@ func addrIP(m ma.Multiaddr) (netip.Addr, bool) {
 // inbound restrictions of a Config. The lists can be replaced while it runs.
 type gater struct {
 	access atomic.Pointer[Access]
+	bans   atomic.Pointer[bans]
 	known  atomic.Pointer[[]peer.AddrInfo] // only these may come in; nil: everybody the lists admit
 	away   away
 	family Family
@@ -77,6 +78,7 @@ type gater struct {
 func newGater(cfg Config) *gater {
 	g := &gater{family: cfg.Family}
 	g.access.Store(&cfg.Access)
+	g.bans.Store(newBans(nil))
 	if cfg.KnownOnly {
 		g.known.Store(&cfg.Known)
 	}
@@ -85,8 +87,8 @@ func newGater(cfg Config) *gater {
 
 // admits reports whether p may come in from m.
 func (g *gater) admits(p peer.ID, m ma.Multiaddr) bool {
-	a := g.access.Load()
-	if !a.admitsPeer(p) || !a.admitsAddr(m) {
+	a, banned := g.access.Load(), g.bans.Load()
+	if banned.peer(p) || banned.addr(m) || !a.admitsPeer(p) || !a.admitsAddr(m) {
 		return false
 	}
 	known := g.known.Load()
@@ -98,26 +100,30 @@ func (n *Node) Admits(p peer.ID, from ma.Multiaddr) bool { return n.gater.admits
 
 // allows reports whether a connection may stay.
 func (g *gater) allows(c network.Conn) bool {
-	a := g.access.Load()
-	if slices.Contains(a.DenyPeers, c.RemotePeer()) || a.deniesAddr(c.RemoteMultiaddr()) {
+	if !g.InterceptPeerDial(c.RemotePeer()) || g.denies(c.RemoteMultiaddr()) {
 		return false
 	}
 	return c.Stat().Direction != network.DirInbound || g.admits(c.RemotePeer(), c.RemoteMultiaddr())
 }
 
 func (g *gater) InterceptPeerDial(p peer.ID) bool {
-	return !slices.Contains(g.access.Load().DenyPeers, p)
+	return !slices.Contains(g.access.Load().DenyPeers, p) && !g.bans.Load().peer(p)
+}
+
+// denies reports whether m must be neither dialled nor accepted.
+func (g *gater) denies(m ma.Multiaddr) bool {
+	return g.access.Load().deniesAddr(m) || g.bans.Load().addr(m)
 }
 
 func (g *gater) InterceptAddrDial(_ peer.ID, m ma.Multiaddr) bool {
-	return !g.family.excludes(m) && !g.access.Load().deniesAddr(m)
+	return !g.family.excludes(m) && !g.denies(m)
 }
 
 func (g *gater) InterceptAccept(c network.ConnMultiaddrs) bool {
 	if ip, ok := addrIP(c.RemoteMultiaddr()); ok && g.away.has(time.Now(), ip) {
 		return false
 	}
-	return g.access.Load().admitsAddr(c.RemoteMultiaddr())
+	return g.access.Load().admitsAddr(c.RemoteMultiaddr()) && !g.bans.Load().addr(c.RemoteMultiaddr())
 }
 
 func (g *gater) InterceptSecured(dir network.Direction, p peer.ID, c network.ConnMultiaddrs) bool {

@@ -181,14 +181,17 @@ func (n *Node) SetKnown(known []peer.AddrInfo) {
 // Known returns the peers of Config.Known or, since then, of SetKnown.
 func (n *Node) Known() []peer.AddrInfo { return *n.known.Load() }
 
-// enforce closes the connections that the lists in force deny.
-func (n *Node) enforce() {
+// enforce closes the connections that the lists and bans in force deny, and returns how
+// many those were.
+func (n *Node) enforce() (closed int) {
 	for _, c := range n.Network().Conns() {
 		if !n.gater.allows(c) {
+			closed++
 			// The connection is gone either way; its error tells nothing new.
 			_ = c.CloseWithError(network.ConnGated)
 		}
 	}
+	return closed
 }
 
 // Limits returns the limits in force, every field filled.

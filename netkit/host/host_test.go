@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"strconv"
 	"testing"
 	"time"
@@ -144,6 +145,34 @@ func TestDenyListsCloseConnections(t *testing.T) {
 	a.SetAccess(Access{})
 	if _, err := a.Dial(ctx, b.ID(), b.ListenAddrs()); err != nil {
 		t.Error("dial after the list was emptied:", err)
+	}
+}
+
+// TestBans: a ban holds in both directions, goes before the lists that let in, and is over at its time.
+func TestBans(t *testing.T) {
+	a, b := loopback(t, Config{}), loopback(t, Config{})
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	network := Ban{Network: netip.MustParsePrefix("127.0.0.0/8")}
+	for name, ban := range map[string]Ban{"peer": {Peer: b.ID()}, "network": network} {
+		if _, err := a.Dial(ctx, b.ID(), b.ListenAddrs()); err != nil {
+			t.Fatal(name, err)
+		}
+		a.SetAccess(Access{AllowPeers: []peer.ID{b.ID()}})
+		if closed := a.SetBans([]Ban{ban}); closed == 0 {
+			t.Errorf("%s: no connection was closed", name)
+		}
+		if _, err := a.Dial(ctx, b.ID(), b.ListenAddrs()); err == nil {
+			t.Errorf("%s: a banned peer could be dialled", name)
+		}
+		if c, err := b.Dial(ctx, a.ID(), a.ListenAddrs()); err == nil {
+			if ok, err := b.Supports(ctx, c, "/ipfs/ping/1.0.0"); err == nil && ok {
+				t.Errorf("%s: a banned peer was served", name)
+			}
+		}
+		a.SetAccess(Access{})
+		ban.Until = time.Now().Add(-time.Second)
+		a.SetBans([]Ban{ban})
 	}
 }
 
