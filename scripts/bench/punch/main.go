@@ -172,14 +172,17 @@ func measure(ctx context.Context, o options, p pair) (table, error) {
 				slots <- struct{}{}
 				defer func() { <-slots }()
 				c := &t.Cells[i]
-				ms, err := p.punch(ctx, o, *c, uint64(run))
+				took, err := p.punch(ctx, o, *c, uint64(run))
 				mu.Lock()
 				defer mu.Unlock()
 				switch {
 				case err != nil && failed == nil:
 					failed = fmt.Errorf("%s dials %s: %w", c.Dialer, c.Target, err)
-				case ms > 0:
-					c.MS = append(c.MS, ms)
+				case took.total > 0:
+					c.MS = append(c.MS, took.total)
+				}
+				if took.rtt > 0 {
+					c.RTT = append(c.RTT, took.rtt)
 				}
 				c.Runs++
 			})

@@ -24,6 +24,8 @@ const (
 	relayLatency  = 10 * time.Millisecond
 	dialerLatency = 15 * time.Millisecond
 	targetLatency = 25 * time.Millisecond
+	// relayedAndDirect is a relayed and a direct round trip in direct ones.
+	relayedAndDirect = float64(2*relayLatency+2*dialerLatency+2*targetLatency) / float64(dialerLatency+targetLatency)
 )
 
 // pair is what runs in the namespaces.
@@ -36,8 +38,14 @@ type pair struct {
 // fresh is how long a peer has to look at its NAT before it is called.
 const fresh = 3 * time.Second
 
-// punch runs one pair once. It returns 0 when the pair stayed relayed.
-func (p pair) punch(ctx context.Context, o options, c cell, seed uint64) (ms float64, err error) {
+// timing is one run of a pair, in milliseconds.
+type timing struct {
+	total float64 // from the relay alone to direct; 0 when it stayed relayed
+	rtt   float64 // over the direct connection; 0 where nothing was pinged
+}
+
+// punch runs one pair once.
+func (p pair) punch(ctx context.Context, o options, c cell, seed uint64) (took timing, err error) {
 	err = inLab(ctx, func(t testing.TB) {
 		lab := netns.New(t, natlab.Config{Seed: seed})
 		behind := func(name string, kind natlab.NAT, latency time.Duration) *netns.Host {
@@ -51,36 +59,37 @@ func (p pair) punch(ctx context.Context, o options, c cell, seed uint64) (ms flo
 		target := behind("target", c.target, targetLatency)
 		dialer := behind("dialer", c.dialer, dialerLatency)
 		if p.who == "stock" {
-			ms = p.stock(o, relay, target, dialer)
+			took = p.stock(o, relay, target, dialer)
 		} else {
-			ms = p.ours(t, o, relay, target, dialer)
+			took = p.ours(t, o, relay, target, dialer)
 		}
 	})
-	return ms, err
+	return took, err
 }
 
 // stock has three processes of this program.
-func (p pair) stock(o options, relay, target, dialer *netns.Host) float64 {
+func (p pair) stock(o options, relay, target, dialer *netns.Host) timing {
 	common := []string{"-transport", p.transport, "-patience", o.patience.String()}
 	via := relay.Start(p.self, append(common, "-role", "relay")...).Event("ready")["addr"].(string)
 	common = append(common, "-relay", via)
 	circuit := target.Start(p.self, append(common, "-role", "target")...).Event("ready")["addr"].(string)
 	done := dialer.Start(p.self, append(common, "-role", "dialer", "-target", circuit)...).Event("summary")
-	return total(done)
+	return timingOf(done)
 }
 
-// total is the time from the relay alone to direct; 0 when it stayed relayed.
-func total(done map[string]any) float64 {
+// timingOf reads the last event of who dialled.
+func timingOf(done map[string]any) timing {
 	direct, _ := done["direct_ms"].(float64)   // null when it stayed relayed
 	relayed, _ := done["relayed_ms"].(float64) // null when there was no relayed connection
+	rtt, _ := done["rtt_direct_ms"].(float64)
 	if direct == 0 {
-		return 0
+		return timing{}
 	}
-	return relayed + direct
+	return timing{relayed + direct, rtt}
 }
 
 // ours has three processes of dibber.
-func (p pair) ours(t testing.TB, o options, relay, target, dialer *netns.Host) float64 {
+func (p pair) ours(t testing.TB, o options, relay, target, dialer *netns.Host) timing {
 	common := []string{"--ndjson", "--transport", p.transport, "--state-dir", t.TempDir()}
 	ready := relay.Start(p.dibber, "serve", "--relay", "--vantage", "--ndjson", "--state-dir", t.TempDir()).Event("ready")
 	via := publicAddr(ready, relay, p.transport)
@@ -91,7 +100,7 @@ func (p pair) ours(t testing.TB, o options, relay, target, dialer *netns.Host) f
 	done := dialer.Start(p.dibber, append([]string{
 		"holepunch", "--timeout", o.patience.String(), fmt.Sprintf("%s/p2p-circuit/p2p/%s", via, id),
 	}, common...)...).Event("summary")
-	return total(done)
+	return timingOf(done)
 }
 
 // publicAddr is the first address in a ready event that is the host's in the lab, of a
