@@ -61,7 +61,7 @@ Over a relay with limits it stays within nine tenths of what is left of them, an
 			&cli.IntFlag{Name: "trips", Value: 10, Usage: "measure `N` round trips; 0 measures none", Destination: &o.Trips},
 			&cli.BoolFlag{Name: "raw", Usage: "measure a plain TCP connection to the same host as well; the peer must be a dibber whose ports can be reached", Destination: &o.Raw},
 			&cli.BoolFlag{Name: "until-direct", Usage: "wait for a direct path first, or exit 7 at --timeout", Destination: &o.UntilDirect},
-			&cli.BoolFlag{Name: "relay-only", Usage: "try relayed addresses only", Destination: &o.RelayOnly},
+			&cli.BoolFlag{Name: "relay-only", Usage: "try relayed addresses only, and stay on the relay", Destination: &o.RelayOnly},
 		}, sourceFlags(&o.Sources), hostFlags(&o.Host)),
 		options: &o, timeout: 30 * time.Second, doc: perfDoc{}, events: append(reachEvents(), event{"path.changed", pathLine{}}, event{"progress", perf.Progress{}}),
 		extra:    o.extra,
@@ -154,7 +154,9 @@ func runPerf(ctx context.Context, out *output, o perfOptions) (doc any, err erro
 		return nil, err
 	}
 	defer closing(&err, n.Close)
-	defer o.Host.punching(n)()
+	if !o.RelayOnly {
+		defer o.Host.punching(n)()
+	}
 	if err := find.complete(ctx, n, &t); err != nil {
 		return d, err
 	}

@@ -87,7 +87,7 @@ test('a circuit appears and its bytes grow', async () => {
 });
 
 test('a hole punch is seen', async () => {
-  const punched = nodes.run('perf', '--relay-only', '--duration', '3s', '--listen', loopback, `${relay.addrs[0]}/p2p-circuit/p2p/${peer.peer}`);
+  const punched = nodes.run('perf', '--until-direct', '--duration', '3s', '--listen', loopback, `${relay.addrs[0]}/p2p-circuit/p2p/${peer.peer}`);
   await punched.ended;
   await until(`the punch: ${punched.said}`, async () => /offer carried|both still here/.test(await text('#meetings')));
 });
