@@ -39,7 +39,7 @@ func newCtl(e *env) spec {
 runs it may open. The socket takes HTTP with JSON: curl --unix-socket SOCKET http://dibber/circuits shows the same.`,
 		examples: []string{"dibber ctl status", "dibber ctl circuits --watch", "dibber ctl limits set relay-circuits=8 relay-bytes=1048576"},
 		subcommands: []spec{
-			newCtlStatus(e), newCtlPeers(e), newCtlReservations(e), newCtlCircuits(e), newCtlRegistrations(e), newCtlTopics(e),
+			newCtlStatus(e), newCtlPeers(e), newCtlReservations(e), newCtlCircuits(e), newCtlRegistrations(e), newCtlTopics(e), newCtlSessions(e),
 			newCtlBans(e), newCtlLimits(e), newCtlLogLevel(e), newCtlKick(e), newCtlBan(e), newCtlUnban(e), newCtlEnd(e), newCtlDrain(e),
 		},
 	}

@@ -87,6 +87,15 @@ func TestDocumentsOfControl(t *testing.T) {
 	documentsFit(t, c.server.stop())
 }
 
+// TestDocumentOfSessions pins that of a node which has nothing to replicate.
+func TestDocumentOfSessions(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	succeeds(t, "replicate", "init", "--state-dir", dir)
+	start(t, "serve", "--replicate", "--accept-any", "--state-dir", dir, "--listen", "/ip4/127.0.0.1/udp/0/quic-v1").ready()
+	goldenDocument(t, "ctl.sessions.json", succeeds(t, "ctl", "sessions", "--state-dir", dir))
+}
+
 // byHand sends a request as curl does, and returns the status and the body.
 func (c controlled) byHand(t *testing.T, method, path, body string) (int, string) {
 	t.Helper()

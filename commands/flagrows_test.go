@@ -173,6 +173,8 @@ func commandFlagRows() []flagRow {
 		{"serve", "ready-file", "ReadyFile", "serve.txtar"},
 		{"serve", "drain", "Drain", "serve_flags.txtar"},
 
+		{"ctl sessions", "watch", "Watch", "ctl_sessions.txtar"},
+		{"ctl sessions", "interval", "Interval", "ctl_sessions.txtar"},
 		{"ctl bans", "watch", "Watch", "ctl_bans.txtar"},
 		{"ctl bans", "interval", "Interval", "ctl_bans.txtar"},
 		{"ctl ban", "for", "For", "ctl_bans.txtar"},

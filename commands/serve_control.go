@@ -89,6 +89,7 @@ func (op *operator) verbs() []control.Verb {
 		verb("DELETE /circuits/{circuit}", op.end),
 		verb("GET /registrations", op.registrations, "namespace", "limit"),
 		verb("GET /topics", op.topics),
+		verb("GET /sessions", op.sessions),
 		verb("GET /bans", op.listBans),
 		verb("POST /bans", op.ban),
 		verb("DELETE /bans", op.unban, "subject"),
@@ -130,7 +131,7 @@ func refusalOf(err error) error {
 
 // roleFailure tells of a role that the node has not.
 func roleFailure(err error) (failure, bool) {
-	if errors.Is(err, serve.ErrNoRelay) || errors.Is(err, serve.ErrNoRendezvous) || errors.Is(err, serve.ErrNoPubsub) {
+	if errors.Is(err, serve.ErrNoRelay) || errors.Is(err, serve.ErrNoRendezvous) || errors.Is(err, serve.ErrNoPubsub) || errors.Is(err, serve.ErrNoReplicate) {
 		return failure{Exit: exitProtocol, Code: "missing_role", Phase: "control"}, true
 	}
 	return failure{}, false

@@ -161,7 +161,9 @@ func (s *Service) sync(p peer.ID) {
 	ctx, cancel := context.WithTimeout(s.ctx, sessionTime)
 	defer cancel()
 	e := Event{Peer: p, Began: true, Path: pathOf(conns[0])}
-	e.Result, e.Err = Do(ctx, s.n, p, s.replica, SyncConfig{SessionConfig: SessionConfig{Idle: s.cfg.Idle}})
+	listed := s.sessions.begin(p, true, e.Path)
+	e.Result, e.Err = Do(ctx, s.n, p, s.replica, SyncConfig{SessionConfig: SessionConfig{Idle: s.cfg.Idle, On: listed.came}, OnPath: listed.moved})
+	listed.done()
 	if s.cfg.On != nil && s.ctx.Err() == nil {
 		s.cfg.On(e)
 	}

@@ -86,9 +86,11 @@ type Service struct {
 	cfg     Config
 	limiter *wire.Limiter[peer.ID]
 	sets    *wire.Service
-	live    *live           // nil without gossip
-	ctx     context.Context //nolint:containedctx // it ends with the service
-	cancel  context.CancelFunc
+	live    *live // nil without gossip
+	// sessions are those under way.
+	sessions sessions
+	ctx      context.Context //nolint:containedctx // it ends with the service
+	cancel   context.CancelFunc
 
 	mu      sync.Mutex // guards following
 	closed  bool
@@ -198,7 +200,9 @@ func (s *Service) answer(st network.Stream, p peer.ID) {
 	defer scope.ReleaseMemory(sessionMemory)
 	path := pathOf(st.Conn())
 	use, _ := s.n.CircuitUse(st.Conn())
-	res, err := s.replica.Run(s.ctx, st, SessionConfig{Peer: string(p), Idle: s.cfg.Idle, Limit: use.Bytes})
+	listed := s.sessions.begin(p, false, path)
+	res, err := s.replica.Run(s.ctx, st, SessionConfig{Peer: string(p), Idle: s.cfg.Idle, Limit: use.Bytes, On: listed.came})
+	listed.done()
 	if err != nil {
 		code := network.StreamErrorCode(0)
 		if errors.Is(err, ErrProtocol) {

@@ -1,6 +1,8 @@
 package serve
 
 import (
+	"errors"
+
 	"dibber/netkit/gossip"
 	"dibber/netkit/replicate"
 )
@@ -10,6 +12,17 @@ import (
 type Replicate struct {
 	Replica *replicate.Replica
 	Config  replicate.Config
+}
+
+// ErrNoReplicate means that a node keeps no replica.
+var ErrNoReplicate = errors.New("this node replicates nothing")
+
+// Sessions lists the sessions of replication under way; ErrNoReplicate without that role.
+func (s *Server) Sessions() ([]replicate.Session, error) {
+	if s.sessions == nil {
+		return nil, ErrNoReplicate
+	}
+	return s.sessions.Sessions(), nil
 }
 
 // liveMessage is the most bytes of a message where gossip carries entries alone.
