@@ -34,6 +34,7 @@ func commandList(e *env) []spec {
 		newExplain(e),
 		newID(e),
 		newKey(e),
+		newRestore(e),
 		newPSK(e),
 		newConfig(e),
 		newSchema(e),

@@ -40,7 +40,7 @@ runs it may open. The socket takes HTTP with JSON: curl --unix-socket SOCKET htt
 		examples: []string{"dibber ctl status", "dibber ctl circuits --watch", "dibber ctl limits set relay-circuits=8 relay-bytes=1048576"},
 		subcommands: []spec{
 			newCtlStatus(e), newCtlPeers(e), newCtlReservations(e), newCtlCircuits(e), newCtlRegistrations(e), newCtlTopics(e), newCtlSessions(e),
-			newCtlBans(e), newCtlLimits(e), newCtlLogLevel(e), newCtlKick(e), newCtlBan(e), newCtlUnban(e), newCtlEnd(e), newCtlDrain(e),
+			newCtlBans(e), newCtlLimits(e), newCtlLogLevel(e), newCtlKick(e), newCtlBan(e), newCtlUnban(e), newCtlEnd(e), newCtlBackup(e), newCtlDrain(e),
 		},
 	}
 }
@@ -53,16 +53,23 @@ func controlFlags(o *ctlOptions) []cli.Flag {
 // ctlTimeout is how long a node has to answer.
 const ctlTimeout = 10 * time.Second
 
+// socket is the node's control socket.
+func (o *ctlOptions) socket(out *output) (string, error) {
+	if o.Host.Admin != "" {
+		return o.Host.Admin, nil
+	}
+	socket, err := control.Find(o.Host.stateDir(out.e))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", control.ErrNotRunning
+	}
+	return socket, err
+}
+
 // ask sends a request to the node's control socket.
 func (o *ctlOptions) ask(ctx context.Context, out *output, method, path string, body, answer any) error {
-	socket := o.Host.Admin
-	if socket == "" {
-		var err error
-		if socket, err = control.Find(o.Host.stateDir(out.e)); errors.Is(err, fs.ErrNotExist) {
-			return control.ErrNotRunning
-		} else if err != nil {
-			return err
-		}
+	socket, err := o.socket(out)
+	if err != nil {
+		return err
 	}
 	return control.Client{Socket: socket}.Do(ctx, method, path, body, answer)
 }
@@ -185,7 +192,10 @@ func listLines(l lister) string {
 // ctlAct completes the spec of a command that has the node do something.
 func ctlAct(o *ctlOptions, s spec, validate func(args []string) error, do func(ctx context.Context, out *output) (any, error)) spec {
 	s.flags = slices.Concat(s.flags, controlFlags(o))
-	s.options, s.timeout = o, ctlTimeout
+	s.options = o
+	if s.timeout == 0 {
+		s.timeout = ctlTimeout
+	}
 	s.validate = func(args []string) error {
 		o.args = args
 		return validate(args)

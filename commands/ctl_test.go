@@ -96,6 +96,21 @@ func TestDocumentOfSessions(t *testing.T) {
 	goldenDocument(t, "ctl.sessions.json", succeeds(t, "ctl", "sessions", "--state-dir", dir))
 }
 
+// TestDocumentsOfBackups pins those of ctl backup and restore.
+func TestDocumentsOfBackups(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	state, file := filepath.Join(dir, "state"), filepath.Join(dir, "node.tar")
+	start(t, "serve", "--relay", "--state-dir", state, "--listen", "/ip4/127.0.0.1/udp/0/quic-v1").ready()
+	sizes := regexp.MustCompile(`"(files|bytes)": \d+`)
+	pin := func(name, doc string) {
+		t.Helper()
+		goldenDocument(t, name+".json", sizes.ReplaceAllString(strings.ReplaceAll(doc, dir, "<dir>"), `"$1": 1`))
+	}
+	pin("ctl.backup", succeeds(t, "ctl", "backup", file, "--state-dir", state))
+	pin("restore", succeeds(t, "restore", file, "--state-dir", filepath.Join(dir, "copy")))
+}
+
 // byHand sends a request as curl does, and returns the status and the body.
 func (c controlled) byHand(t *testing.T, method, path, body string) (int, string) {
 	t.Helper()

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"dibber/netkit/backup"
 	"dibber/netkit/dialback"
 	"dibber/netkit/host"
 	"dibber/netkit/natcheck"
@@ -213,6 +214,15 @@ func (o *serveOptions) startHost(out *output, web dashboard) (n *host.Node, ever
 	return n, cfg.Access.Open() && !cfg.KnownOnly, nil
 }
 
+// keeps is what of the state folder is open.
+func (o *serveOptions) keeps(e *env, registry *store.DB, roles serve.Config, served *servedStore) keeps {
+	k := keeps{registry: registry, logs: roles.Replicate, logsDir: o.Store.dir(e), blocks: served}
+	if roles.Route != nil {
+		k.records = roles.Route.DB
+	}
+	return k
+}
+
 func runServe(ctx context.Context, out *output, o serveOptions) (doc any, err error) {
 	out.readyFirst()
 	var open closers
@@ -236,6 +246,9 @@ func runServe(ctx context.Context, out *output, o serveOptions) (doc any, err er
 		return nil, err
 	}
 	open.add(n.Close)
+	if err := backup.Clean(dir); err != nil {
+		return nil, err
+	}
 	book, err := openBans(dir, n)
 	if err != nil {
 		return nil, err
@@ -271,7 +284,7 @@ func runServe(ctx context.Context, out *output, o serveOptions) (doc any, err er
 	if err != nil {
 		return nil, err
 	}
-	op := &operator{out: out, n: n, s: s, limits: &liveLimits{s: s, o: o}, dir: dir, bans: book, blocks: served, drains: make(chan time.Duration, 1), web: web}
+	op := &operator{out: out, n: n, s: s, limits: &liveLimits{s: s, o: o}, dir: dir, bans: book, keeps: o.keeps(out.e, db, roles, served), blocks: served, drains: make(chan time.Duration, 1), web: web}
 	if err := op.open(ctx, o.Host.Admin); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}

@@ -28,6 +28,7 @@ type operator struct {
 	limits *liveLimits
 	dir    string
 	bans   *bans.Book
+	keeps  keeps
 	blocks *servedStore // nil without one
 	web    dashboard
 
@@ -100,6 +101,7 @@ func (op *operator) verbs() []control.Verb {
 		verb("POST /limits", op.setLimits),
 		verb("GET /log-level", op.logLevel),
 		verb("POST /log-level", op.setLogLevel),
+		{Pattern: "GET /backup", Stream: op.backup},
 		verb("POST /drain", op.drain, "within"),
 	}
 }

@@ -28,7 +28,7 @@ const (
 // first row may also import each other.
 func rows() [][]string {
 	return [][]string{
-		{"addr", "identity", "wire", "store", "retry", "nat", "negentropy", "control", "bamboo", "logstore", "pchain", "bans"},
+		{"addr", "identity", "wire", "store", "retry", "nat", "negentropy", "control", "bamboo", "logstore", "pchain", "bans", "backup"},
 		{"host"},
 		{"rendezvous", "relay", "dialback", "reach", "mdns", "ping", "pipe", "perf", "vantage", "portmap", "p2panda", "blocks", "route", "gossip", "letter"},
 		{"natcheck"},

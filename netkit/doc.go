@@ -5,7 +5,7 @@
 //	L0    addr identity wire store retry nat        pure or nearly: what is written, keyed, framed, kept, tried again, concluded
 //	      negentropy control                        and compared; and how a running node is asked
 //	      bamboo logstore                           entries of signed logs, and a store of them
-//	      pchain bans                               what peers of ParallelChain say; whom an operator keeps out
+//	      pchain bans backup                        what peers of ParallelChain say; whom an operator keeps out, and what he puts by
 //	host                                            Config → *host.Node, the one place that builds libp2p hosts
 //	L1    rendezvous relay dialback reach           one protocol each
 //	      mdns ping pipe perf vantage portmap p2panda

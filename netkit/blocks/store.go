@@ -105,6 +105,10 @@ func OpenStore(cfg StoreConfig) (s *Store, err error) {
 	return s, nil
 }
 
+// Checkpoint puts a copy of the store's database, as it is at one moment, into a folder that does not exist yet. The files of blocks that
+// it tells of are beside the database itself.
+func (s *Store) Checkpoint(dir string) error { return s.db.Checkpoint(dir) }
+
 // Close makes everything durable and gives the folder up.
 func (s *Store) Close() error {
 	err := errors.Join(s.Sync(), s.db.Close())

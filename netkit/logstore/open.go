@@ -342,6 +342,10 @@ func (s *Store) space(need uint64) error {
 	return fmt.Errorf("%w: %d bytes are free, %d must be", ErrDiskFull, usage.AvailBytes, need)
 }
 
+// Checkpoint puts a copy of the store's database, as it is at one moment, into a folder that does not exist yet. The files of payloads
+// that it tells of are beside the database itself.
+func (s *Store) Checkpoint(dir string) error { return s.db.Checkpoint(dir) }
+
 // Close writes what was asked for and gives the store up. Every view must have been closed.
 func (s *Store) Close() error {
 	s.mu.Lock()

@@ -71,6 +71,15 @@ func (d *DB) Pebble() *pebble.DB { return d.db }
 // DiskBytes is how much the database takes on disk, its log included.
 func (d *DB) DiskBytes() uint64 { return d.db.Metrics().DiskSpaceUsage() }
 
+// Checkpoint puts a copy of the database, as it is at one moment, into a folder that does not exist yet, by hard links where it can. What
+// was written before is in it; writers go on.
+func (d *DB) Checkpoint(dir string) error {
+	if err := d.db.Checkpoint(dir, pebble.WithFlushedWAL()); err != nil {
+		return fmt.Errorf("copy database: %w", err)
+	}
+	return nil
+}
+
 // Get returns a copy of the value of key, or [ErrNotFound].
 func (d *DB) Get(key []byte) ([]byte, error) {
 	value, closer, err := d.db.Get(key)
