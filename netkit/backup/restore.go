@@ -11,6 +11,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 var (
@@ -171,7 +173,7 @@ func compare(m Manifest, found map[string]File) error {
 
 // syncDir makes the names in a folder last.
 func syncDir(dir string) error {
-	d, err := os.Open(dir)
+	d, err := vfs.Default.OpenDir(dir) // on every system
 	if err != nil {
 		return err
 	}

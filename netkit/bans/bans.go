@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/libp2p/go-libp2p/core/peer"
 )
 
@@ -159,7 +160,7 @@ func replace(file string, data []byte) error {
 	if err != nil {
 		return errors.Join(err, os.Remove(tmp.Name()))
 	}
-	dir, err := os.Open(filepath.Dir(file))
+	dir, err := vfs.Default.OpenDir(filepath.Dir(file)) // on every system
 	if err != nil {
 		return err
 	}
