@@ -3,4 +3,4 @@
 package replicate
 
 // rounds is how often the model is run.
-const rounds = 25
+const rounds = 12
