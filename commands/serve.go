@@ -214,13 +214,33 @@ func (o *serveOptions) startHost(out *output, web dashboard) (n *host.Node, ever
 	return n, cfg.Access.Open() && !cfg.KnownOnly, nil
 }
 
-// keeps is what of the state folder is open.
-func (o *serveOptions) keeps(e *env, registry *store.DB, roles serve.Config, served *servedStore) keeps {
-	k := keeps{registry: registry, logs: roles.Replicate, logsDir: o.Store.dir(e), blocks: served}
+// stores opens what of the state folder the roles keep, and configures them.
+func (o *serveOptions) stores(ctx context.Context, out *output, n *host.Node, dir string, open *closers) (roles serve.Config, k keeps, err error) {
+	if o.Rendezvous {
+		if k.registry, err = store.Open(filepath.Join(dir, "registry"), store.Config{}); err != nil {
+			return roles, k, err
+		}
+		open.add(k.registry.Close)
+	}
+	if roles, err = o.config(out, n.ID(), k.registry); err != nil {
+		return roles, k, err
+	}
+	if roles.Replicate, err = o.replicate(ctx, out, open); err != nil {
+		return roles, k, err
+	}
+	k.logs, k.logsDir = roles.Replicate, o.Store.dir(out.e)
+	if k.blocks, err = o.Blocks.open(out.e, &o.Host, &roles, open); err != nil {
+		return roles, k, err
+	}
+	closeRoute, err := o.route(out, n, dir, &roles)
+	if err != nil {
+		return roles, k, err
+	}
+	open.add(closeRoute)
 	if roles.Route != nil {
 		k.records = roles.Route.DB
 	}
-	return k
+	return roles, k, nil
 }
 
 func runServe(ctx context.Context, out *output, o serveOptions) (doc any, err error) {
@@ -253,29 +273,10 @@ func runServe(ctx context.Context, out *output, o serveOptions) (doc any, err er
 	if err != nil {
 		return nil, err
 	}
-	var db *store.DB
-	if o.Rendezvous {
-		if db, err = store.Open(filepath.Join(dir, "registry"), store.Config{}); err != nil {
-			return nil, err
-		}
-		open.add(db.Close)
-	}
-	roles, err := o.config(out, n.ID(), db)
+	roles, kept, err := o.stores(ctx, out, n, dir, &open)
 	if err != nil {
 		return nil, err
 	}
-	if roles.Replicate, err = o.replicate(ctx, out, &open); err != nil {
-		return nil, err
-	}
-	served, err := o.Blocks.open(out.e, &o.Host, &roles, &open)
-	if err != nil {
-		return nil, err
-	}
-	closeRoute, err := o.route(out, n, dir, &roles)
-	if err != nil {
-		return nil, err
-	}
-	open.add(closeRoute)
 	roles.On = func(e serve.Event) {
 		web.note(e)
 		tellServe(out, e)
@@ -284,7 +285,7 @@ func runServe(ctx context.Context, out *output, o serveOptions) (doc any, err er
 	if err != nil {
 		return nil, err
 	}
-	op := &operator{out: out, n: n, s: s, limits: &liveLimits{s: s, o: o}, dir: dir, bans: book, keeps: o.keeps(out.e, db, roles, served), blocks: served, drains: make(chan time.Duration, 1), web: web}
+	op := &operator{out: out, n: n, s: s, limits: &liveLimits{s: s, o: o}, dir: dir, bans: book, keeps: kept, blocks: kept.blocks, drains: make(chan time.Duration, 1), web: web}
 	if err := op.open(ctx, o.Host.Admin); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
