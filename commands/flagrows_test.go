@@ -48,6 +48,7 @@ func sharedFlagRows() []flagRow {
 		{groupHost, "peers", "Host.Peers", "host_flags.txtar"},
 		{groupHost, "no-discovery", "Host.NoDiscovery", "host_flags.txtar"},
 		{groupHost, "announce", "Host.Announce", "host_flags.txtar"},
+		{groupHost, "interface", "Host.Interface", "TestKeepsToTheInterface"},
 		{groupHost, "state-dir", "Host.StateDir", "id.txtar"},
 		{groupHost, "admin", "Host.Admin", "ctl.txtar"},
 		{groupHost, "ip4", "Host.IP4", "host_flags.txtar"},

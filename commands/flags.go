@@ -73,6 +73,7 @@ type hostOptions struct {
 	Peers       string // @FILE of names and addresses; empty means no table
 	NoDiscovery bool
 	Announce    []string // multiaddrs announced beside those found out
+	Interface   string   // empty means all
 	StateDir    string   // empty means dibber in $XDG_STATE_HOME
 	Admin       string   // control socket; empty means control.sock in StateDir
 	IP4, IP6    bool     // restrict to one family
@@ -122,6 +123,8 @@ func hostFlags(o *hostOptions) []cli.Flag {
 			Category: groupHost, Name: "no-discovery", Destination: &o.NoDiscovery,
 			Usage: "use only addresses given or in the table: learn nothing, announce nothing, let nobody else in",
 		},
+		text("interface", "listen, dial, announce, and use mDNS and port mapping, on this `INTERFACE` only, as of a VPN (Linux); "+
+			"names are still asked of the system's resolver", &o.Interface),
 		list("announce", "announce `ADDR` beside the addresses found out (repeatable)", &o.Announce),
 		stateDirFlag(o),
 		&cli.BoolFlag{Category: groupHost, Name: "ip4", Aliases: []string{"4"}, Usage: "use IPv4 only", Destination: &o.IP4},

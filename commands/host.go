@@ -86,6 +86,20 @@ func parseListen(values []string) ([]ma.Multiaddr, error) {
 	return out, err
 }
 
+// mdnsInterfaces are the interfaces that mDNS uses, where those of list were named by
+// --mdns-interface; none means all.
+func (o *hostOptions) mdnsInterfaces(list []string) ([]string, error) {
+	if o.Interface == "" {
+		return list, nil
+	}
+	for _, name := range list {
+		if name != o.Interface {
+			return nil, usagef("--interface %s excludes --mdns-interface %s", o.Interface, name)
+		}
+	}
+	return []string{o.Interface}, nil
+}
+
 // openFile is how lists named on the command line are read.
 func openFile(name string) (io.ReadCloser, error) { return os.Open(name) }
 
@@ -136,7 +150,7 @@ func (o *hostOptions) access() (host.Access, error) {
 // config turns the options into a host's configuration, reading the files they
 // name. It tells on out what a person should know about it.
 func (o *hostOptions) config(out *output, def hostDefaults) (host.Config, error) {
-	cfg := host.Config{Agent: Agent(), Port: def.port, KnownOnly: o.NoDiscovery}
+	cfg := host.Config{Agent: Agent(), Port: def.port, KnownOnly: o.NoDiscovery, Interface: o.Interface}
 	var err error
 	if cfg.Listen, err = parseListen(o.Listen); err != nil {
 		return cfg, err
@@ -340,6 +354,8 @@ func hostFailure(err error) (failure, bool) {
 		return failure{Exit: exitUsage, Hint: "see --transport, --psk-file and --tls-cert"}, true
 	case errors.As(err, &le):
 		return failure{Code: "listen", Phase: "listen", Addr: le.Addr.String(), Hint: listenHint(le)}, true
+	case errors.Is(err, host.ErrInterface):
+		return failure{Exit: exitUsage, Hint: "ip addr lists the interfaces of this machine and their addresses; --interface takes --transport quic, webtransport and tcp"}, true
 	case errors.Is(err, mdns.ErrNoInterface):
 		return failure{Exit: exitUsage, Hint: "ip link lists the interfaces of this machine"}, true
 	case errors.Is(err, host.ErrSharedPort):

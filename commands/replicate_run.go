@@ -164,7 +164,10 @@ func (o *runOptions) run(ctx context.Context, out *output) (doc any, err error) 
 		return nil, err
 	}
 	defer closing(&err, n.Close)
-	cfg := serve.Config{MDNS: o.MDNS, MDNSInterfaces: o.Interfaces, Replicate: &serve.Replicate{Replica: r, Config: replicate.Config{Every: o.SyncInterval}}}
+	cfg := serve.Config{MDNS: o.MDNS, Replicate: &serve.Replicate{Replica: r, Config: replicate.Config{Every: o.SyncInterval}}}
+	if cfg.MDNSInterfaces, err = o.Host.mdnsInterfaces(o.Interfaces); err != nil {
+		return nil, err
+	}
 	if cfg.Peers, err = o.Host.infos(out, n.ID(), "--peer", o.Peers); err != nil {
 		return nil, err
 	}

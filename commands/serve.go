@@ -153,7 +153,11 @@ func (o *serveOptions) config(out *output, own peer.ID, db *store.DB) (serve.Con
 	if o.Perf {
 		cfg.Perf = &perf.ServerConfig{}
 	}
-	cfg.MDNS, cfg.MDNSInterfaces = o.MDNS, o.MDNSInterfaces
+	cfg.MDNS = o.MDNS
+	var err error
+	if cfg.MDNSInterfaces, err = o.Host.mdnsInterfaces(o.MDNSInterfaces); err != nil {
+		return cfg, err
+	}
 	for flag, list := range map[string]struct {
 		values []string
 		dest   *[]peer.AddrInfo

@@ -58,7 +58,11 @@ func (o *sourceOptions) validate() error {
 func (o *sourceOptions) config(out *output, h *hostOptions) (discover.Config, error) {
 	cfg := discover.Config{Namespace: o.Namespace}
 	if o.MDNS {
-		cfg.MDNS = &mdns.Config{Interfaces: o.Interfaces}
+		interfaces, err := h.mdnsInterfaces(o.Interfaces)
+		if err != nil {
+			return cfg, err
+		}
+		cfg.MDNS = &mdns.Config{Interfaces: interfaces}
 	}
 	if o.DHT {
 		network, err := o.Network.config(out, h, "")

@@ -135,6 +135,13 @@ type Config struct {
 	Resolver *madns.Resolver
 	// Sockets replaces the machine's UDP sockets; nil uses the machine's own.
 	Sockets Sockets
+	// Interface names the one network interface that listening, dialling and
+	// announcing keep to, with the addresses that it has at the start; empty uses
+	// all. It takes Linux, and QUIC, WebTransport and TCP alone. Names are asked of
+	// Resolver all the same. It excludes Sockets.
+	Interface string
+
+	device *device // of Interface; nil without one
 }
 
 // withDefaults returns a copy of c with every unset field filled.
@@ -168,6 +175,11 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Listen == nil {
 		var err error
 		if c.Listen, err = wildcardListen(c); err != nil {
+			return c, err
+		}
+	}
+	if c.Interface != "" {
+		if err := c.confine(); err != nil {
 			return c, err
 		}
 	}

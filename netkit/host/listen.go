@@ -49,7 +49,7 @@ func probeListen(cfg Config) error {
 		if err != nil {
 			return &ListenError{a, err}
 		}
-		if cfg.Sockets != nil {
+		if cfg.Sockets != nil && cfg.device == nil {
 			continue
 		}
 		if err := bind(network, at); err != nil {

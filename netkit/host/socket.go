@@ -111,6 +111,9 @@ func (n *Node) DialTCP(ctx context.Context, to netip.AddrPort) (net.Conn, error)
 			continue
 		}
 		d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(at), Control: reuseport.Control}
+		if n.cfg.device != nil {
+			d.Control = n.cfg.device.sharedPort
+		}
 		return d.DialContext(ctx, "tcp", to.String())
 	}
 	return nil, fmt.Errorf("dial tcp %s: no listener on TCP to dial from", to)

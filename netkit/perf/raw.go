@@ -46,10 +46,12 @@ func (s *Server) raw(st network.Stream) error {
 	if err != nil {
 		return err
 	}
-	l, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(local, 0)))
+	config := net.ListenConfig{Control: s.n.Control}
+	opened, err := config.Listen(s.ctx, "tcp", netip.AddrPortFrom(local, 0).String())
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
+	l, _ := opened.(*net.TCPListener) // which every listener on tcp is
 	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.Duration)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
@@ -106,6 +108,7 @@ func (s *Server) answerRaw(ctx context.Context, c *net.TCPConn, token []byte) {
 type rawPort struct {
 	at    netip.AddrPort
 	token []byte
+	dial  net.Dialer
 	close func()
 }
 
@@ -127,14 +130,14 @@ func askRaw(ctx context.Context, n *host.Node, c network.Conn) (rawPort, error) 
 		return rawPort{}, fmt.Errorf("%w: peer opened no port: %w", ErrNoRaw, err)
 	}
 	port := binary.BigEndian.Uint16(reply[:])
-	return rawPort{netip.AddrPortFrom(remote, port), reply[2:], func() { stop(); _ = st.Close() }}, nil
+	return rawPort{netip.AddrPortFrom(remote, port), reply[2:], net.Dialer{Control: n.Control}, func() { stop(); _ = st.Close() }}, nil
 }
 
 // open connects with the port.
 func (r rawPort) open(ctx context.Context) (*net.TCPConn, error) {
 	ctx, cancel := context.WithTimeout(ctx, rawConnectTimeout)
 	defer cancel()
-	c, err := new(net.Dialer).DialContext(ctx, "tcp", r.at.String())
+	c, err := r.dial.DialContext(ctx, "tcp", r.at.String())
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoRaw, err)
 	}

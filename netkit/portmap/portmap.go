@@ -85,7 +85,7 @@ func Do(ctx context.Context, n *host.Node, cfg Config) (Result, error) {
 	}
 	if !cfg.Gateway.IsValid() {
 		var err error
-		if cfg.Gateway, cfg.Own, err = gateway(); err != nil {
+		if cfg.Gateway, cfg.Own, err = gateway(n.Interface()); err != nil {
 			return Result{}, err
 		}
 	}
@@ -124,15 +124,16 @@ func (r Result) Remove(ctx context.Context) error {
 	return nil
 }
 
-// gateway asks the routing table for the way out.
-func gateway() (router, own netip.Addr, err error) {
+// gateway asks the routing table for the way out. With an interface named, one by
+// another interface is none.
+func gateway(by string) (router, own netip.Addr, err error) {
 	table, err := netroute.New()
 	if err != nil {
 		return router, own, fmt.Errorf("routing table: %w", err)
 	}
 	// Any address that is surely outside.
-	_, via, from, err := table.Route(net.IPv4(1, 1, 1, 1))
-	if err != nil || via == nil {
+	out, via, from, err := table.Route(net.IPv4(1, 1, 1, 1))
+	if err != nil || via == nil || by != "" && (out == nil || out.Name != by) {
 		return router, own, ErrNoGateway
 	}
 	router, _ = netip.AddrFromSlice(via.To4())

@@ -181,7 +181,8 @@ func (s *Server) equip(at *site) error {
 	at.Probe = endpointOf(at.probe.LocalAddr()).Port()
 	for _, a := range s.n.Network().ListenAddresses() {
 		if l, ok := addr.TCP(a); ok && (l.Addr() == at.IP || l.Addr().IsUnspecified() && l.Addr().Is4() == at.IP.Is4()) {
-			if at.tcp, err = net.Listen("tcp", netip.AddrPortFrom(at.IP, 0).String()); err != nil {
+			config := net.ListenConfig{Control: s.n.Control}
+			if at.tcp, err = config.Listen(s.ctx, "tcp", netip.AddrPortFrom(at.IP, 0).String()); err != nil {
 				return err
 			}
 			at.TCP = endpointOf(at.tcp.Addr()).Port()
@@ -261,7 +262,7 @@ func (s *Server) connect(to netip.AddrPort, here netip.Addr) []Attempt {
 	var all sync.WaitGroup
 	for i, at := range sites {
 		all.Go(func() {
-			d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(at.IP, 0))}
+			d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(at.IP, 0)), Control: s.n.Control}
 			c, err := d.DialContext(ctx, "tcp", to.String())
 			if err == nil {
 				_ = c.Close() // it was there
