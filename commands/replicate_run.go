@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"dibber/netkit/host"
 	"dibber/netkit/p2panda"
 	"dibber/netkit/peering"
 	"dibber/netkit/punch"
@@ -152,6 +153,28 @@ func runEvents() []event {
 	return append(list, event{"punch.ended", punchLine{}})
 }
 
+// config is what the node does besides p2panda.
+func (o *runOptions) config(out *output, n *host.Node, r *replicate.Replica) (cfg serve.Config, err error) {
+	cfg = serve.Config{
+		MDNS: o.MDNS, Replicate: &serve.Replicate{Replica: r, Config: replicate.Config{Every: o.SyncInterval}},
+		Peering: &peering.Config{Require: []protocol.ID{replicate.Protocol}},
+	}
+	if cfg.MDNSInterfaces, err = o.Host.mdnsInterfaces(o.Interfaces); err != nil {
+		return cfg, err
+	}
+	if cfg.Peers, err = o.Host.infos(out, n.ID(), "--peer", o.Peers); err != nil {
+		return cfg, err
+	}
+	if cfg.Relays, err = o.Host.infos(out, n.ID(), "--use-relay", o.Relays); err != nil {
+		return cfg, err
+	}
+	if !o.Host.NoDiscovery {
+		cfg.Punch = &punch.Config{}
+	}
+	cfg.Registrations, err = o.registrations(out, n.ID())
+	return cfg, err
+}
+
 func (o *runOptions) run(ctx context.Context, out *output) (doc any, err error) {
 	out.readyFirst()
 	r, closeStore, err := o.Admit.replica(ctx, out, &o.Store, true)
@@ -164,22 +187,9 @@ func (o *runOptions) run(ctx context.Context, out *output) (doc any, err error) 
 		return nil, err
 	}
 	defer closing(&err, n.Close)
-	cfg := serve.Config{MDNS: o.MDNS, Replicate: &serve.Replicate{Replica: r, Config: replicate.Config{Every: o.SyncInterval}}}
-	if cfg.MDNSInterfaces, err = o.Host.mdnsInterfaces(o.Interfaces); err != nil {
+	cfg, err := o.config(out, n, r)
+	if err != nil {
 		return nil, err
-	}
-	if cfg.Peers, err = o.Host.infos(out, n.ID(), "--peer", o.Peers); err != nil {
-		return nil, err
-	}
-	if cfg.Relays, err = o.Host.infos(out, n.ID(), "--use-relay", o.Relays); err != nil {
-		return nil, err
-	}
-	if cfg.Registrations, err = o.registrations(out, n.ID()); err != nil {
-		return nil, err
-	}
-	cfg.Peering = &peering.Config{Require: []protocol.ID{replicate.Protocol}}
-	if !o.Host.NoDiscovery {
-		cfg.Punch = &punch.Config{}
 	}
 	if o.Panda.On {
 		cfg.Peering.Require = append(cfg.Peering.Require, p2panda.ProtocolID)

@@ -26,7 +26,7 @@ import (
 var ErrInterface = errors.New("cannot keep to the interface")
 
 // confinedTransports are the transports whose sockets can be bound to an interface.
-var confinedTransports = [...]Transport{QUIC, WebTransport, TCP}
+func confinedTransports() []Transport { return []Transport{QUIC, WebTransport, TCP} }
 
 // device is the interface that all sockets of a host are bound to. The route to a
 // destination is then looked up among those of the interface, and what arrives at
@@ -63,7 +63,7 @@ func (c *Config) confine() error {
 		return err
 	}
 	for _, t := range c.Transports {
-		if !slices.Contains(confinedTransports[:], t) {
+		if !slices.Contains(confinedTransports(), t) {
 			return fmt.Errorf("%w %q: the library gives no way to bind the sockets of %s", ErrInterface, d.name, t)
 		}
 	}
