@@ -1,6 +1,8 @@
 package punch
 
 import (
+	"errors"
+
 	"dibber/netkit/addr"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -20,9 +22,14 @@ func (s *Service) call(c network.Conn) {
 		return
 	}
 	r, ok := s.beginRelayed(c, Responder)
-	if ok {
-		s.end(r, s.answerRun(r, func() error { return s.offer(r) }))
+	if !ok {
+		return
 	}
+	err := s.answerRun(r, func() error { return s.offer(r) })
+	if err != nil && !r.asked && !r.shared() {
+		err = errors.Join(errUnasked, err)
+	}
+	s.end(r, err)
 }
 
 // ready reports whether what is known of the own NAT is known now.

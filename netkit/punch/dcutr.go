@@ -232,9 +232,6 @@ func (s *Service) answerRun(r *run, first func() error) error {
 		case st := <-r.next:
 			err = s.answerOnce(r, st)
 		case <-time.After(nextTimeout):
-			if !r.shared() {
-				return errors.Join(errUnasked, err)
-			}
 			return err
 		case <-s.ctx.Done():
 			return s.ctx.Err()
@@ -244,6 +241,7 @@ func (s *Service) answerRun(r *run, first func() error) error {
 
 // answerOnce answers one exchange and makes the attempt that follows it.
 func (s *Service) answerOnce(r *run, st network.Stream) error {
+	r.asked = true
 	stop := context.AfterFunc(s.ctx, func() { _ = st.Reset() })
 	defer stop()
 	if st.Protocol() == relay.OfferProtocol {

@@ -26,6 +26,7 @@ type run struct {
 	on      func(Event)
 	remote  []ma.Multiaddr      // where the peer was seen; only its own goroutine looks at it
 	probed  bool                // all that DCUtR would do was tried, or more; as remote
+	asked   bool                // the peer began an attempt of its own; as remote
 	next    chan network.Stream // further attempts of the peer
 	settled chan struct{}       // closed when this end's own report stands
 	ended   chan struct{}       // closed when another run with the peer may begin

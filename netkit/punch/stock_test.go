@@ -13,6 +13,7 @@ import (
 	"dibber/netkit/natlab"
 	"dibber/netkit/punch"
 	"dibber/netkit/relay"
+	"dibber/netkit/vantage"
 
 	"github.com/libp2p/go-libp2p"
 	corehost "github.com/libp2p/go-libp2p/core/host"
@@ -82,6 +83,48 @@ func stockTimes(t *testing.T, lab *natlab.Lab, who pairing, target, dialer natla
 		synctest.Wait()
 	}
 	return began.Sub(called), 0, false
+}
+
+// TestFailureWithAStockPeer: a punch that a stock peer asked for and that failed is told, whether or not this end knew its own
+// NAT and had offered more.
+func TestFailureWithAStockPeer(t *testing.T) {
+	hard := natlab.NAT{Mapping: natlab.AddressAndPortDependent, Filtering: natlab.AddressAndPortDependent, Ports: natlab.Random}
+	for name, seen := range map[string]bool{"the relay is no vantage point": false, "it is one": true} {
+		t.Run(name, func(t *testing.T) {
+			natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
+				far := natlab.LinkConfig{Latency: delay}
+				g := grid{relay: lab.Internet().Machine("relay", natlab.MachineConfig{Link: far, Addresses: 2}).Host(host.Config{})}
+				r, err := relay.New(g.relay, relay.Config{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { _ = r.Close() })
+				if seen {
+					v, err := vantage.New(g.relay, vantage.Config{})
+					if err != nil {
+						t.Fatal(err)
+					}
+					t.Cleanup(func() { _ = v.Close() })
+				}
+				behind := func(name string) *natlab.Machine {
+					return lab.Internet().Router(name+"-router", natlab.RouterConfig{NAT: hard, Link: far}).LAN().Machine(name, natlab.MachineConfig{})
+				}
+				target := behind("target").Stock(libp2p.ForceReachabilityPrivate(), libp2p.EnableHolePunching())
+				if _, err := client.Reserve(t.Context(), target, info(g.relay)); err != nil {
+					t.Fatal(err)
+				}
+				dialer := punching(t, behind("dialer").Host(host.Config{}), punch.Config{Servers: []peer.AddrInfo{info(g.relay)}})
+				time.Sleep(10 * time.Second) // virtual: both know where they are
+				circuit := info(g.relay).Addrs[0].Encapsulate(circuitOf(g.relay.ID()))
+				if _, err := dialer.Dial(t.Context(), target.ID(), []maddr{circuit}); err != nil {
+					t.Fatal(err)
+				}
+				if got := dialer.next(t); got.Outcome != punch.Failed || *got.Reason != punch.ReasonAttemptsEnded || len(got.Attempts) == 0 {
+					t.Errorf("%+v", got)
+				}
+			})
+		})
+	}
 }
 
 // TestWithStockPeers holds that with a stock peer at the other end, in either role,
