@@ -5,8 +5,7 @@
 //	go run ./scripts/bench/network [-hosts N]
 //
 // It prints each checkpoint as a line of JSON, tells on standard error how far it is, and exits 1 if a limit was missed: the network
-// in parts, a lookup with more hops than the logarithm of the servers, a public host that carries more than four times its part
-// (of circuits more than 20, where that is less).
+// in parts, a lookup with more hops than the logarithm of the servers, a public host that carries more than four times its part.
 package main
 
 import (
