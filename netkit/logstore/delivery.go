@@ -15,8 +15,15 @@ import (
 	"dibber/netkit/bamboo"
 )
 
-// syncsAtOnce is how many files of one delivery are synced at the same time: the disk takes about as long for all of them as for one.
-const syncsAtOnce = 16
+const (
+	// syncsAtOnce is how many files of one delivery are synced at the same time: the disk takes about as long for all of them as for one.
+	syncsAtOnce = 16
+	// groupFiles and groupBytes are how many files, or bytes of them, of a delivery are put on disk together.
+	groupFiles = 64
+	groupBytes = 4 << 20
+	// groupsAtOnce is how many such groups are under way while the next files come.
+	groupsAtOnce = 4
+)
 
 // HeldPayload returns how many bytes of a payload are held from its start: all of them, or what [Delivery.Receive] got before it
 // was interrupted, from which it goes on.
@@ -38,12 +45,15 @@ func (s *Store) heldPart(hash bamboo.Hash, size uint64) uint64 {
 	return min(uint64(info.Size()), size-1) / groupSize * groupSize
 }
 
-// Delivery receives payloads that are files one after the other and puts them on disk together: each is synced while the next come,
-// and none counts before all are there.
+// Delivery receives payloads that are files one after the other and puts them on disk in groups: each group is synced while the next
+// files come, and none counts before all are there.
 type Delivery struct {
 	s       *Store
 	held    map[bamboo.Hash]uint64 // what Held said
 	piece   *[pieceSize]byte       // of what is to be written
+	disk    *disk                  // that the files are on; nil where it cannot be synced as a whole
+	group   []*landed              // files that are whole, of the next group
+	size    uint64                 // bytes of them
 	slots   chan struct{}
 	running sync.WaitGroup
 
@@ -55,10 +65,14 @@ type Delivery struct {
 
 // Deliver begins a delivery, which must be settled.
 func (s *Store) Deliver() *Delivery {
-	return &Delivery{
-		s: s, held: make(map[bamboo.Hash]uint64), piece: s.pieces.Get().(*[pieceSize]byte), slots: make(chan struct{}, syncsAtOnce),
+	d := &Delivery{
+		s: s, held: make(map[bamboo.Hash]uint64), piece: s.pieces.Get().(*[pieceSize]byte), slots: make(chan struct{}, groupsAtOnce),
 		named: make(map[bamboo.Hash]struct{}), folders: make(map[string]struct{}),
 	}
+	if s.cfg.FS == nil {
+		d.disk = openDisk(s.files)
+	}
+	return d
 }
 
 // Held returns what [Store.HeldPayload] does, and remembers it until the payload is received: nobody else may receive it meanwhile.
@@ -98,14 +112,52 @@ func (d *Delivery) Receive(hash bamboo.Hash, size uint64, r io.Reader) error {
 		d.s.receiving.Delete(hash)
 		return err
 	}
+	d.group = append(d.group, l)
+	if d.size += size; len(d.group) >= groupFiles || d.size >= groupBytes {
+		d.flush()
+	}
+	return nil
+}
+
+// flush has the files that are whole synced and named.
+func (d *Delivery) flush() {
+	group := d.group
+	d.group, d.size = nil, 0
 	d.slots <- struct{}{}
 	d.running.Go(func() {
-		folder, err := d.s.name(l)
-		d.s.receiving.Delete(hash)
-		d.note(hash, folder, err)
+		failed := d.sync(group)
+		for i, l := range group {
+			folder, err := d.s.name(l, failed[i])
+			d.s.receiving.Delete(l.hash)
+			d.note(l.hash, folder, err)
+		}
 		<-d.slots
 	})
-	return nil
+}
+
+// sync puts the files of a group on disk, and returns the error of each: many at once by one call for the whole disk, which costs less
+// than one for each.
+func (d *Delivery) sync(group []*landed) []error {
+	failed := make([]error, len(group))
+	if d.disk != nil && len(group) >= syncsAtOnce {
+		if err := d.disk.sync(); err != nil {
+			for i := range failed {
+				failed[i] = err
+			}
+		}
+		return failed
+	}
+	var running sync.WaitGroup
+	slots := make(chan struct{}, syncsAtOnce)
+	for i, l := range group {
+		slots <- struct{}{}
+		running.Go(func() {
+			failed[i] = l.sync()
+			<-slots
+		})
+	}
+	running.Wait()
+	return failed
 }
 
 // note notes what became of a file.
@@ -129,9 +181,10 @@ func (d *Delivery) failure() error {
 // Settle returns when all payloads that were received are on disk under their names, or with the error of one that cannot be put
 // there. It must be called after errors of Receive too, and ends the delivery.
 func (d *Delivery) Settle() error {
+	d.flush()
 	d.running.Wait()
 	d.s.pieces.Put(d.piece)
-	if err := errors.Join(d.err, d.s.settle(slices.Collect(maps.Keys(d.folders))...)); err != nil {
+	if err := errors.Join(d.err, d.disk.close(), d.s.settle(slices.Collect(maps.Keys(d.folders))...)); err != nil {
 		return err
 	}
 	for hash := range d.named {
@@ -193,6 +246,15 @@ func (l *landed) close() error {
 	return err
 }
 
+// sync returns when all of it is on disk.
+func (l *landed) sync() error {
+	err := l.f.Sync()
+	if l.tree != nil {
+		err = errors.Join(err, l.tree.Sync())
+	}
+	return err
+}
+
 // discard removes a file that is not to be used.
 func (s *Store) discard(l *landed) error {
 	s.parts.Delete(l.hash)
@@ -237,15 +299,11 @@ func (l *landed) compare(size uint64) error {
 	return nil
 }
 
-// name syncs a file and gives it its name, and returns the folder that is to be settled then. After an error of syncing nobody knows
-// what is on disk, so the file is removed.
-func (s *Store) name(l *landed) (folder string, err error) {
-	err = l.f.Sync()
-	if l.tree != nil {
-		err = errors.Join(err, l.tree.Sync())
-	}
-	if err != nil {
-		return "", fmt.Errorf("sync payload: %w", errors.Join(err, s.discard(l)))
+// name gives a file its name once it was synced, and returns the folder that is to be settled then. After an error of syncing nobody
+// knows what is on disk, so the file is removed.
+func (s *Store) name(l *landed, syncing error) (folder string, err error) {
+	if syncing != nil {
+		return "", fmt.Errorf("sync payload: %w", errors.Join(syncing, s.discard(l)))
 	}
 	if err := l.close(); err != nil {
 		return "", fmt.Errorf("write payload: %w", err)

@@ -3,6 +3,8 @@ package logstore
 import (
 	"bytes"
 	"errors"
+	"os"
+	"path/filepath"
 	"io"
 	"slices"
 	"sync"
@@ -66,6 +68,7 @@ func TestNothingCountsBeforeItIsSettled(t *testing.T) {
 	if err := deliver(d, from, run); err != nil {
 		t.Fatal(err)
 	}
+	d.flush()
 	d.running.Wait()
 	if _, err := s.Put(run); !errors.Is(err, ErrPayloadMissing) {
 		t.Errorf("entries whose files a crash would take: %v", err)
@@ -172,5 +175,26 @@ func TestShortFileThatRotted(t *testing.T) {
 		if held := s.HeldPayload(p.Hash, p.Size); held != 0 {
 			t.Errorf("%d bytes of it are held after the repair", held)
 		}
+	}
+}
+
+// TestManyFilesAtOnce: files on a real disk, more than one group of them, are all there once they are settled.
+func TestManyFilesAtOnce(t *testing.T) {
+	from, run := filedEntries(t, 3*groupFiles/2)
+	defer closed(t, from)
+	dir := t.TempDir()
+	s := open(t, Config{Dir: filepath.Join(dir, "store"), Guard: filepath.Join(dir, "guard", "own-heads")})
+	defer closed(t, s)
+	d := s.Deliver()
+	if err := errors.Join(deliver(d, from, run), d.Settle()); err != nil {
+		t.Fatal(err)
+	}
+	put(t, s, run)
+	report, err := s.Verify(t.Context(), VerifyConfig{})
+	if err != nil || report.Found > 0 || report.Files != len(run) {
+		t.Errorf("%+v, %v", report, err)
+	}
+	if left, err := os.ReadDir(filepath.Join(dir, "store", "payloads", "part")); err != nil || len(left) > 0 {
+		t.Errorf("left on their way: %v, %v", left, err)
 	}
 }

@@ -97,7 +97,7 @@ func (s *Store) NewPayload(r io.Reader) (p Payload, err error) {
 	if err != nil {
 		return p, fmt.Errorf("write payload: %w", errors.Join(err, s.discard(l)))
 	}
-	folder, err := s.name(l)
+	folder, err := s.name(l, l.sync())
 	if err == nil {
 		err = s.settle(folder)
 	}
