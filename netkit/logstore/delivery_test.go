@@ -3,9 +3,9 @@ package logstore
 import (
 	"bytes"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
-	"io"
 	"slices"
 	"sync"
 	"testing"

@@ -111,14 +111,23 @@ func (s *Store) NewPayload(r io.Reader) (p Payload, err error) {
 // newFile begins the names of files whose hash is not known yet; those left over are removed by Open.
 const newFile = "new-"
 
-// SendPayload writes the part of a payload from one byte on as a slice (bao, groups of 16 KiB) that the receiver can verify as it
-// comes. A short file that is not what it was is a [CorruptError]; of a long one the receiver finds it out.
-func (s *Store) SendPayload(w io.Writer, hash bamboo.Hash, from uint64) (err error) {
+// Source is a payload that is a file, opened to be sent.
+type Source struct{ f *file }
+
+// OpenPayload opens a payload that is a file. A short one is read and compared with its hash; if it is not what it was the error is a
+// [CorruptError], and [ErrNotFound] if it is not there.
+func (s *Store) OpenPayload(hash bamboo.Hash) (*Source, error) {
 	f, err := s.openFile(hash)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer func() { err = errors.Join(err, f.close()) }()
+	return &Source{f}, nil
+}
+
+// Send writes the part of the payload from one byte on as a slice (bao, groups of 16 KiB) that the receiver can verify as it comes. Of
+// a long file that is not what it was the receiver finds it out.
+func (o *Source) Send(w io.Writer, from uint64) error {
+	f := o.f
 	if from >= f.size {
 		return fmt.Errorf("send payload from byte %d of %d: nothing left", from, f.size)
 	}
@@ -128,6 +137,19 @@ func (s *Store) SendPayload(w io.Writer, hash bamboo.Hash, from uint64) (err err
 	}
 	// The library reads over the groups before the slice; it gets the file from there on.
 	return bao.ExtractSlice(w, f.from(from), f.tree, group, from, f.size-from)
+}
+
+// Close ends the use of the file.
+func (o *Source) Close() error { return o.f.close() }
+
+// SendPayload opens a payload and sends it.
+func (s *Store) SendPayload(w io.Writer, hash bamboo.Hash, from uint64) (err error) {
+	o, err := s.OpenPayload(hash)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, o.Close()) }()
+	return o.Send(w, from)
 }
 
 // ReadPayload writes a payload that is a file; nothing is written that was not compared with the hash. A file that is not what it

@@ -36,9 +36,9 @@ func (t *taker) file(frame []byte) error {
 	return nil
 }
 
-// receive gets the files that entries name, as far as they are not here, and returns when they are on disk. Nobody else receives them
-// until release.
-func (t *taker) receive(records []logstore.Record) (release func(), err error) {
+// receive gets the files that entries name, as far as they are not here; they are on disk when settle returns, which must be called.
+// Nobody else receives them until release.
+func (t *taker) receive(records []logstore.Record) (settle func() error, release func(), err error) {
 	return t.deliver(filesOf(records), func(d *logstore.Delivery, w fileWant) error {
 		src, err := t.arrive(d, w)
 		if err != nil && src.refused {
@@ -61,7 +61,7 @@ func (t *taker) refill() error {
 		return err
 	}
 	for some := range slices.Chunk(wants, soughtAtOnce) {
-		release, err := t.deliver(some, func(d *logstore.Delivery, w fileWant) error {
+		settle, release, err := t.deliver(some, func(d *logstore.Delivery, w fileWant) error {
 			src, err := t.arrive(d, w)
 			switch {
 			case err == nil, src.refused:
@@ -71,6 +71,7 @@ func (t *taker) refill() error {
 			}
 			return err
 		})
+		err = errors.Join(err, settle())
 		release()
 		if err != nil {
 			return err
@@ -79,9 +80,8 @@ func (t *taker) refill() error {
 	return t.s.replica.Store.Restored()
 }
 
-// deliver asks for those files that are not here, has each stored as it comes, and returns when they are on disk. Nobody else receives
-// them until release.
-func (t *taker) deliver(wants []fileWant, store func(*logstore.Delivery, fileWant) error) (release func(), err error) {
+// deliver asks for those files that are not here and has each stored as it comes; settle and release are as those of receive.
+func (t *taker) deliver(wants []fileWant, store func(*logstore.Delivery, fileWant) error) (settle func() error, release func(), err error) {
 	var releases []func()
 	release = func() {
 		for _, fn := range releases {
@@ -90,11 +90,10 @@ func (t *taker) deliver(wants []fileWant, store func(*logstore.Delivery, fileWan
 	}
 	d := t.s.replica.Store.Deliver()
 	var asked []fileWant
-	defer func() { err = errors.Join(err, d.Settle()) }()
 	for _, w := range wants {
 		done, err := t.s.replica.claim(t.s.ctx, w.hash)
 		if err != nil {
-			return release, err
+			return d.Settle, release, err
 		}
 		releases = append(releases, done)
 		if w.from = d.Held(w.hash, w.size); w.from == w.size {
@@ -104,16 +103,16 @@ func (t *taker) deliver(wants []fileWant, store func(*logstore.Delivery, fileWan
 		t.awaited++
 		t.mu.Unlock()
 		if err := t.s.out.say(w.encode()); err != nil {
-			return release, err
+			return d.Settle, release, err
 		}
 		asked = append(asked, w)
 	}
 	for _, w := range asked {
 		if err := store(d, w); err != nil {
-			return release, err
+			return d.Settle, release, err
 		}
 	}
-	return release, nil
+	return d.Settle, release, nil
 }
 
 // arrive stores one file as it comes.

@@ -155,7 +155,7 @@ func (i *importer) run(body []byte) error {
 		of.next += uint64(len(r.entries))
 		return nil
 	}
-	records, err := i.r.prove(of, &r)
+	records, err := i.r.prove(of, &r, nil)
 	if err != nil {
 		return err
 	}

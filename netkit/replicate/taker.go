@@ -42,8 +42,10 @@ type filePart struct {
 
 // taker stores what the other side sends, in the order in which it comes.
 type taker struct {
-	s     *session
-	taken int // bytes of files that no credit was given back for, of the goroutine that stores
+	s *session
+	// Of the goroutine that stores:
+	taken   int      // bytes of files that no credit was given back for
+	storing *storing // what is becoming durable while more comes; nil if nothing is
 
 	mu          sync.Mutex // guards following
 	changed     *sync.Cond
@@ -142,7 +144,8 @@ func (t *taker) release() {
 }
 
 // run stores until the taker is closed.
-func (t *taker) run() error {
+func (t *taker) run() (err error) {
+	defer func() { err = errors.Join(err, t.stored()) }()
 	if t.s.own.seeks(&t.s.theirs) {
 		if err := t.refill(); err != nil {
 			return err
@@ -150,6 +153,13 @@ func (t *taker) run() error {
 	}
 	for {
 		t.mu.Lock()
+		if len(t.queue) == 0 && t.storing != nil {
+			t.mu.Unlock()
+			if err := t.stored(); err != nil {
+				return err
+			}
+			continue
+		}
 		for len(t.queue) == 0 && !t.closed {
 			t.changed.Wait()
 		}
@@ -167,16 +177,13 @@ func (t *taker) run() error {
 }
 
 func (t *taker) store(it item) error {
+	if it.kind == kindRun {
+		return t.take(it.of, it.body)
+	}
+	if err := t.stored(); err != nil {
+		return err
+	}
 	switch it.kind {
-	case kindRun:
-		if err := t.take(it.of, it.body); err != nil {
-			return err
-		}
-		size := len(it.body) + 1
-		t.mu.Lock()
-		t.outstanding -= size
-		t.mu.Unlock()
-		return t.s.out.say(encodeNumber(kindCredit, uint64(size)))
 	case kindSkip:
 		d := decoder{rest: it.body}
 		_, reason := d.number(), d.number()
@@ -210,14 +217,15 @@ func (t *taker) proof(body []byte) error {
 	return t.s.keepFork(a, b)
 }
 
-// take proves and stores a piece of a run.
+// take proves a piece of a run and gets its files; it is stored while the next one comes.
 func (t *taker) take(of *taking, body []byte) error {
 	r, err := decodeRun(body)
 	if err != nil {
 		return err
 	}
+	next := &storing{of: of, credit: len(body) + 1, done: make(chan struct{})}
 	if of.over {
-		return nil
+		return t.credit(next)
 	}
 	size, files := uint64(0), 0
 	for i := range r.entries {
@@ -234,50 +242,45 @@ func (t *taker) take(of *taking, body []byte) error {
 		return broken("a log is longer than was said: %d bytes and more, not %d", of.brought, of.granted)
 	}
 	started := time.Now()
-	records, err := t.s.replica.prove(of, &r)
-	if err != nil {
+	if next.records, err = t.s.replica.prove(of, &r, t.storing); err != nil {
 		return err
 	}
-	took := time.Since(started)
+	next.verify = time.Since(started)
+	settle, release := func() error { return nil }, func() {}
 	if files > 0 {
-		release, err := t.receive(records)
-		defer release()
+		settle, release, err = t.receive(next.records)
 		if err != nil {
-			return err
+			defer release()
+			return errors.Join(err, settle())
 		}
 	}
-	res, err := t.s.replica.Store.Put(records)
-	if errors.Is(err, logstore.ErrForked) { // another session was faster to learn of it
-		of.over = true
-		if res.Fork != nil {
-			t.s.noteFork(of.logID, res.Fork.Seq)
+	if err := t.stored(); err != nil || of.over { // over: a fork was found in what came before
+		defer release()
+		return errors.Join(err, settle())
+	}
+	of.next += uint64(len(next.records))
+	of.last = next.records[len(next.records)-1].ID
+	if of.next > of.to && of.to == of.height && of.last != of.id {
+		defer release()
+		return errors.Join(settle(), broken("the log does not end with the entry that it said"))
+	}
+	t.storing = next
+	go func() {
+		defer close(next.done)
+		defer release()
+		if next.err = settle(); next.err == nil {
+			next.put, next.err = t.s.replica.Store.Put(next.records)
 		}
-		return t.s.reach(func(e *state) { e.incomplete = true })
+	}()
+	if files == 0 { // nothing would be gained
+		return t.stored()
 	}
-	if err != nil {
-		return fmt.Errorf("store entries of log %d by %s: %w", of.log, of.author, err)
-	}
-	of.next += uint64(len(records))
-	of.last = records[len(records)-1].ID
-	if of.next > of.to {
-		of.over = true
-		if of.to == of.height && of.last != of.id {
-			return broken("the log does not end with the entry that it said")
-		}
-	}
-	inline := uint64(0)
-	for i := range records {
-		inline += uint64(len(records[i].Payload))
-	}
-	t.s.tally(func(p *Progress) { p.Pulled.add(len(records), inline) })
-	return t.s.reach(func(e *state) {
-		e.taken += uint64(res.Added)
-		e.verify += took
-	})
+	return nil
 }
 
-// prove makes the entries of a run whole and checks them, before anything else is done for them.
-func (p *Replica) prove(of *taking, r *run) ([]logstore.Record, error) {
+// prove makes the entries of a run whole and checks them, before anything else is done for them. Those before them may not be stored
+// yet.
+func (p *Replica) prove(of *taking, r *run, before *storing) ([]logstore.Record, error) {
 	v, err := p.Store.View()
 	if err != nil {
 		return nil, err
@@ -285,6 +288,9 @@ func (p *Replica) prove(of *taking, r *run) ([]logstore.Record, error) {
 	held := func(seq uint64) (bamboo.Hash, bool) {
 		if seq == of.next-1 {
 			return of.last, true
+		}
+		if id, ok := before.holds(of, seq); ok {
+			return id, true
 		}
 		e, err := v.Entry(of.author, of.log, seq)
 		return e.ID, err == nil

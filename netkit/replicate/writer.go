@@ -1,7 +1,6 @@
 package replicate
 
 import (
-	"encoding/binary"
 	"errors"
 	"io"
 	"sync"
@@ -28,9 +27,11 @@ var errStuffed = broken("it asks and does not read the answers")
 
 // writer sends what is to be sent: answers first, then files, then runs, of these no more than the other side has room for.
 type writer struct {
-	s    *session
-	dst  io.Writer
-	part []byte // room for a frame of a file, of the goroutine that writes
+	s   *session
+	dst io.Writer
+	// Of the goroutine that writes:
+	part  []byte   // room for a frame of a file
+	ahead *opening // the file after the one that is being sent; nil if none was asked for yet
 
 	mu       sync.Mutex // guards following
 	changed  *sync.Cond
@@ -101,6 +102,7 @@ func (w *writer) close() { w.change(func() { w.closed = true }) }
 
 // run writes until the writer is closed.
 func (w *writer) run() error {
+	defer func() { w.ahead.drop() }()
 	for {
 		file, run, err := w.next()
 		switch {
@@ -244,84 +246,6 @@ func (w *writer) stored(body []byte) error {
 	}
 	w.s.tally(func(p *Progress) { p.Pushed.add(done.Entries, done.Bytes) })
 	return nil
-}
-
-// sendFile sends a file as far as it is asked for.
-func (w *writer) sendFile(f *fileWant) error {
-	out := &fileWriter{w: w, part: w.part[:0]}
-	err := w.s.replica.Store.SendPayload(out, f.hash, f.from)
-	if out.err == nil {
-		if err != nil {
-			out.part = out.part[:0]
-		}
-		_ = out.flush(wire.AppendFrame(nil, []byte{byte(kindFileEnd), flag(err == nil)})) // it keeps the error
-	}
-	w.part = out.part
-	if out.err == nil && err == nil {
-		w.change(func() { w.payload += f.size - f.from })
-		w.s.tally(func(p *Progress) { p.Pushed.add(0, f.size-f.from) })
-	}
-	return out.err
-}
-
-// fileWriter cuts a file into frames.
-type fileWriter struct {
-	w    *writer
-	part []byte // the next frame, behind frameHead bytes for its length
-	err  error  // of the stream
-}
-
-const frameHead = binary.MaxVarintLen32
-
-func (f *fileWriter) Write(p []byte) (n int, err error) {
-	for len(p) > 0 {
-		if len(f.part) == 0 {
-			f.part = append(f.part, make([]byte, frameHead)...)
-			f.part = append(f.part, byte(kindFile))
-		}
-		k := min(len(p), frameHead+1+fileChunk-len(f.part))
-		f.part = append(f.part, p[:k]...)
-		p, n = p[k:], n+k
-		if len(f.part) == frameHead+1+fileChunk {
-			if err := f.flush(nil); err != nil {
-				return n, err
-			}
-		}
-	}
-	return n, nil
-}
-
-// flush sends the frame once there is room for it, and what follows it.
-func (f *fileWriter) flush(after []byte) error {
-	if len(f.part) == 0 {
-		return f.send(after)
-	}
-	w, size := f.w, len(f.part)-frameHead
-	w.mu.Lock()
-	for f.err == nil && (len(w.control) > 0 || w.fileRoom <= 0) {
-		switch {
-		case len(w.control) > 0:
-			f.err = w.answer()
-		case w.closed:
-			f.err = io.ErrClosedPipe
-		default:
-			w.changed.Wait()
-		}
-	}
-	w.fileRoom -= int64(size)
-	w.mu.Unlock()
-	var head [frameHead]byte
-	n := binary.PutUvarint(head[:], uint64(size))
-	copy(f.part[frameHead-n:], head[:n])
-	return f.send(append(f.part, after...)[frameHead-n:])
-}
-
-func (f *fileWriter) send(data []byte) error {
-	f.part = f.part[:0]
-	if f.err == nil && len(data) > 0 {
-		_, f.err = f.w.dst.Write(data)
-	}
-	return f.err
 }
 
 // grant notes that the other side has room for more. It must not give back more than it got.
