@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"dibber/netkit/bamboo"
+	"dibber/netkit/logstore"
 	"dibber/netkit/replicate"
 
 	"github.com/urfave/cli/v2"
@@ -109,32 +110,45 @@ func readAuthors(name string, out map[bamboo.Author]bool) error {
 	return lines.Err()
 }
 
-// replica opens the store and lets it take part. Without a word about authors those unknown are refused where strict is set, and
-// taken where it is not.
+// given reports whether anything is said.
+func (o *admitOptions) given() bool {
+	return o.Any || len(o.Authors)+len(o.Namespaces) > 0 || o.PerAuthor|o.PerPeer|o.PerNamespace|o.Total|o.MinFree > 0
+}
+
+// replica opens the store and lets it take part by the rules.
 func (o *admitOptions) replica(ctx context.Context, out *output, store *storeOptions, strict bool) (*replicate.Replica, func() error, error) {
-	cfg, err := store.config(out.e)
+	cfg, rules, err := o.rules(out, store, strict)
 	if err != nil {
 		return nil, nil, err
-	}
-	cfg.MinFree = o.MinFree
-	rules := replicate.Rules{PerAuthor: o.PerAuthor, PerPeer: o.PerPeer, PerNamespace: o.PerNamespace, Total: o.Total}
-	if rules.Namespaces, err = authorsOf("--namespace-key", o.Namespaces); err != nil {
-		return nil, nil, err
-	}
-	if !o.Any && (strict || len(o.Authors)+len(o.Namespaces) > 0) {
-		if rules.Authors, err = authorsOf("--allow-author", o.Authors); err != nil {
-			return nil, nil, err
-		}
-		key, _, err := store.author(out.e, false)
-		if err == nil {
-			rules.Authors[authorOf(key)] = true
-		} else if !errors.Is(err, fs.ErrNotExist) {
-			return nil, nil, err
-		}
 	}
 	s, err := openStore(ctx, cfg)
 	if err != nil {
 		return nil, nil, err
 	}
 	return replicate.NewReplica(s, rules), s.Close, nil
+}
+
+// rules are whose entries the store takes. Without a word about authors those unknown are refused where strict is set, and taken where
+// it is not.
+func (o *admitOptions) rules(out *output, store *storeOptions, strict bool) (cfg logstore.Config, rules replicate.Rules, err error) {
+	if cfg, err = store.config(out.e); err != nil {
+		return cfg, rules, err
+	}
+	cfg.MinFree = o.MinFree
+	rules = replicate.Rules{PerAuthor: o.PerAuthor, PerPeer: o.PerPeer, PerNamespace: o.PerNamespace, Total: o.Total}
+	if rules.Namespaces, err = authorsOf("--namespace-key", o.Namespaces); err != nil {
+		return cfg, rules, err
+	}
+	if !o.Any && (strict || len(o.Authors)+len(o.Namespaces) > 0) {
+		if rules.Authors, err = authorsOf("--allow-author", o.Authors); err != nil {
+			return cfg, rules, err
+		}
+		key, _, err := store.author(out.e, false)
+		if err == nil {
+			rules.Authors[authorOf(key)] = true
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return cfg, rules, err
+		}
+	}
+	return cfg, rules, nil
 }

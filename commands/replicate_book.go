@@ -13,6 +13,7 @@ import (
 
 	"dibber/netkit/bamboo"
 	"dibber/netkit/logstore"
+	"dibber/netkit/replicate"
 )
 
 // logbook is what can be asked of a store, whichever process has it open.
@@ -30,6 +31,8 @@ type logbook interface {
 	forks(ctx context.Context) (forksDoc, error)
 	// verify reads all of it; on is told of entries read so far, as far as they can be known.
 	verify(ctx context.Context, on func(entries int)) (verifyDoc, error)
+	// export writes logs, of some authors or of all, as a bundle.
+	export(ctx context.Context, w io.Writer, authors []bamboo.Author) (replicate.BundleReport, error)
 }
 
 // entryQuery says which entries of a log are read.
@@ -227,6 +230,10 @@ func (b *ownBook) stats(context.Context) (doc statsDoc, err error) {
 func (b *ownBook) verify(ctx context.Context, on func(int)) (verifyDoc, error) {
 	report, err := b.s.Verify(ctx, logstore.VerifyConfig{On: on})
 	return verifyDoc{report}, err
+}
+
+func (b *ownBook) export(ctx context.Context, w io.Writer, authors []bamboo.Author) (replicate.BundleReport, error) {
+	return replicate.NewReplica(b.s, replicate.Rules{}).Export(ctx, w, authors)
 }
 
 func (b *ownBook) forks(context.Context) (doc forksDoc, err error) {

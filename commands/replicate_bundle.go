@@ -8,8 +8,8 @@ import (
 	"os"
 
 	"dibber/netkit/bamboo"
-	"dibber/netkit/logstore"
 	"dibber/netkit/replicate"
+	"dibber/netkit/store"
 
 	"github.com/urfave/cli/v2"
 )
@@ -31,12 +31,13 @@ type exportDoc struct {
 // importDoc says what was read, and what of it was new.
 type importDoc struct{ replicate.BundleReport }
 
-func newReplicateExport(e *env) spec {
+func newReplicateExport(*env) spec {
 	var o exportOptions
 	return spec{
 		name: "export", usage: "write the store to a bundle", args: "FILE|-",
 		about: `A bundle holds logs with their payloads and is proven by whoever imports it, so it may go over any link: one that leads
-one way only, a disk, a pipe. A FILE gets its name once it is whole.`,
+one way only, a disk, a pipe. A FILE gets its name once it is whole. A store that replicate run or serve --replicate has open is
+read through that process.`,
 		examples: []string{"dibber replicate export logs.bundle", "dibber replicate export - | ssh home dibber replicate import -", "dibber replicate export mine.bundle --author cc1e16e77ee458ace078f964df4fc77a4dae3326cd2c7a3ab26f8fd1d593fc49"},
 		flags: append([]cli.Flag{
 			listFlag("", "author", "write only the logs of the author `KEY` (repeatable)", &o.Authors),
@@ -50,7 +51,7 @@ one way only, a disk, a pipe. A FILE gets its name once it is whole.`,
 			_, err := parseAuthors("--author", o.Authors)
 			return err
 		},
-		run: func(ctx context.Context, out *output) (any, error) { return o.export(ctx, out, e) },
+		run: func(ctx context.Context, out *output) (any, error) { return o.export(ctx, out) },
 	}
 }
 
@@ -65,7 +66,7 @@ func parseAuthors(flag string, keys []string) (out []bamboo.Author, err error) {
 	return out, nil
 }
 
-func (o *exportOptions) export(ctx context.Context, out *output, e *env) (doc any, err error) {
+func (o *exportOptions) export(ctx context.Context, out *output) (doc any, err error) {
 	authors, err := parseAuthors("--author", o.Authors)
 	if err != nil {
 		return nil, err
@@ -80,8 +81,8 @@ func (o *exportOptions) export(ctx context.Context, out *output, e *env) (doc an
 		return nil, err
 	}
 	var report replicate.BundleReport
-	err = o.Store.with(ctx, e, func(s *logstore.Store) (err error) {
-		report, err = replicate.NewReplica(s, replicate.Rules{}).Export(ctx, dst, authors)
+	err = o.Store.book(ctx, out, func(b logbook) (err error) {
+		report, err = b.export(ctx, dst, authors)
 		return err
 	})
 	if err = finish(err); err != nil {
@@ -125,7 +126,8 @@ func newReplicateImport(*env) spec {
 	return spec{
 		name: "import", usage: "take what is in a bundle", args: "FILE|-",
 		about: `Everything is proven before it is stored. What was taken before a bundle breaks off stays; import it again to go on.
-The exit code is 10 if it shows a fork, 6 if logs were refused.`,
+A store that replicate run or serve --replicate has open takes it through that process, by the rules that this was given. The exit
+code is 10 if the bundle shows a fork, 6 if logs were refused.`,
 		examples: []string{"dibber replicate import logs.bundle", "dibber replicate import - --json", "dibber replicate import logs.bundle --allow-author @authors.txt"},
 		flags:    append(storeFlags(&o.Store), admitFlags(&o.Admit)...),
 		options:  &o, doc: importDoc{},
@@ -150,12 +152,7 @@ func (o *importOptions) take(ctx context.Context, out *output) (doc any, err err
 		defer f.Close()
 		src = f
 	}
-	r, closeStore, err := o.Admit.replica(ctx, out, &o.Store, false)
-	if err != nil {
-		return nil, err
-	}
-	defer closing(&err, closeStore)
-	report, err := r.Import(ctx, src)
+	report, err := o.read(ctx, out, src)
 	switch {
 	case err != nil:
 		return importDoc{report}, fmt.Errorf("import: %w", err)
@@ -172,6 +169,29 @@ func (o *importOptions) take(ctx context.Context, out *output) (doc any, err err
 		}
 	}
 	return importDoc{report}, nil
+}
+
+// read takes a bundle into the store, by way of the process that has it open if there is one.
+func (o *importOptions) read(ctx context.Context, out *output, src io.Reader) (report replicate.BundleReport, err error) {
+	report.Forks = []replicate.Fork{}
+	cfg, rules, err := o.Admit.rules(out, &o.Store, false)
+	if err != nil {
+		return report, err
+	}
+	s, far, err := openOrReach(ctx, cfg)
+	switch {
+	case err != nil:
+		return report, err
+	case far == nil:
+		defer closing(&err, s.Close)
+		return replicate.NewReplica(s, rules).Import(ctx, src)
+	case o.Admit.given():
+		return report, &failure{
+			Code: "locked", Phase: "open", Err: &store.LockedError{Dir: cfg.Dir, PID: far.pid},
+			Hint: "what is taken is then up to that process: give --allow-author, --accept-any and --quota-… to it, or end it first",
+		}
+	}
+	return far.take(ctx, src)
 }
 
 func (d importDoc) renderText(t *text) {

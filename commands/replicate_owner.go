@@ -25,7 +25,10 @@ func (o *storeOptions) socket(ctx context.Context, out *output, r *replicate.Rep
 	dir := o.dir(out.e)
 	runtime, _ := out.e.lookup("XDG_RUNTIME_DIR")
 	b := &ownBook{e: out.e, store: o, s: r.Store, add: r.Append}
-	return control.New(ctx, control.Config{Dir: dir, Runtime: runtime, Verbs: b.verbs(dir)})
+	verbs := append(b.verbs(dir), control.Verb{Pattern: "POST /bundle", Stream: func(ctx context.Context, _ control.Call, body io.Reader, w io.Writer) error {
+		return streamImport(ctx, r, body, w)
+	}})
+	return control.New(ctx, control.Config{Dir: dir, Runtime: runtime, Verbs: verbs})
 }
 
 // verbs are what can be asked of the store.
@@ -48,6 +51,7 @@ func (b *ownBook) verbs(dir string) []control.Verb {
 		verb("GET /forks", func(ctx context.Context, _ control.Call) (any, error) { return b.forks(ctx) }),
 		{Pattern: "POST /entries", Query: []string{"log", "lines"}, Stream: b.streamAppend},
 		{Pattern: "GET /entries", Query: []string{"log", "from", "to", "last", "follow"}, Stream: b.streamEntries},
+		{Pattern: "GET /bundle", Query: []string{"authors"}, Stream: b.streamExport},
 		{Pattern: "GET /payloads/{hash}", Stream: func(ctx context.Context, c control.Call, _ io.Reader, w io.Writer) error {
 			hash, err := bamboo.ParseHash(c.Value("hash"))
 			if err != nil {

@@ -16,6 +16,11 @@ import (
 // stays.
 func (r *Replica) Import(ctx context.Context, src io.Reader) (report BundleReport, err error) {
 	report.Forks = []Fork{}
+	defer func() {
+		if report.Added > 0 {
+			r.change()
+		}
+	}()
 	in := bufio.NewReaderSize(src, partFrame)
 	magic := make([]byte, len(bundleMagic))
 	if _, err := io.ReadFull(in, magic); err != nil || string(magic) != bundleMagic {
