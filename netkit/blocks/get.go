@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/ipfs/boxo/blockstore"
-	"github.com/ipfs/boxo/ipld/merkledag"
 	block "github.com/ipfs/go-block-format"
 	"github.com/ipfs/go-cid"
 	ipld "github.com/ipfs/go-ipld-format"
@@ -62,7 +61,7 @@ type Got struct {
 type CodecError struct{ CID cid.Cid }
 
 func (e *CodecError) Error() string {
-	return fmt.Sprintf("block %s has the codec 0x%x: what it refers to is not known, as it is neither dag-pb nor raw", e.CID, e.CID.Prefix().Codec)
+	return fmt.Sprintf("block %s has the codec 0x%x: what it refers to is not known, as it is none of dag-pb, dag-cbor and raw", e.CID, e.CID.Prefix().Codec)
 }
 
 // NotFoundError is a block that nobody has.
@@ -269,19 +268,4 @@ func (g *getter) take(b block.Block) error {
 		g.cfg.On(g.got.Progress)
 	}
 	return nil
-}
-
-// Links are what a block refers to. It fails with a [CodecError] for codecs other than dag-pb and raw.
-func Links(b block.Block) ([]*ipld.Link, error) {
-	switch b.Cid().Prefix().Codec {
-	case cid.Raw:
-		return nil, nil
-	case cid.DagProtobuf:
-		n, err := merkledag.DecodeProtobuf(b.RawData())
-		if err != nil {
-			return nil, fmt.Errorf("read block %s: %w", b.Cid(), err)
-		}
-		return n.Links(), nil
-	}
-	return nil, &CodecError{CID: b.Cid()}
 }

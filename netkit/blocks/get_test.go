@@ -161,7 +161,7 @@ func TestGetFails(t *testing.T) {
 	t.Run("a codec that nobody here reads", func(t *testing.T) {
 		to := newStore(t)
 		b := raw(t, []byte("{}"))
-		c := cid.NewCidV1(cid.DagCBOR, b.Cid().Hash())
+		c := cid.NewCidV1(cid.DagJSON, b.Cid().Hash())
 		if err := to.Put(t.Context(), b); err != nil {
 			t.Fatal(err)
 		}
