@@ -127,14 +127,17 @@ func (e *env) runCommand(c *cli.Context, in *invocation) exitCode {
 	if err := e.prepare(c, in); err != nil {
 		return exitCode(e.usageError(err))
 	}
-	out.log, out.level = e.logger()
 	ctx := c.Context
+	if code, done := e.borrow(ctx, in); done {
+		return code
+	}
+	out.log, out.level = e.logger()
 	if most := e.patience(in.spec); most > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, most, errTimeout)
 		defer cancel()
 	}
-	if in.spec.longLived != nil && in.spec.longLived() && !in.spec.data {
+	if in.spec.longLived != nil && in.spec.longLived() && !in.spec.data && e.lent == nil {
 		// A reader that goes away is no reason to end, as it is for a one-shot.
 		signal.Ignore(syscall.SIGPIPE)
 		out.queue = newQueue(e.stdio.Out)
@@ -155,6 +158,9 @@ func (e *env) runCommand(c *cli.Context, in *invocation) exitCode {
 // long-lived has its garbage bounded. The returned function puts things back. Who
 // set GOGC or GOMEMLIMIT knows better.
 func (e *env) tuneGC(s *spec) (restore func()) {
+	if e.lent != nil {
+		return func() {} // the process is another's
+	}
 	for _, name := range []string{"GOGC", "GOMEMLIMIT"} {
 		if _, own := e.lookup(name); own {
 			return func() {}

@@ -24,6 +24,7 @@ type env struct {
 	root   []spec   // every command, for those that describe the others
 	args   []string // this run's command line
 	given  []given  // the flags of this run's command line
+	lent   *lending // the node to run on in place of one of its own; nil means the latter
 	line   []string // the flags of this run's command line other than its format, for those that show settings
 }
 

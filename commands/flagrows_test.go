@@ -50,6 +50,7 @@ func sharedFlagRows() []flagRow {
 		{groupHost, "announce", "Host.Announce", "host_flags.txtar"},
 		{groupHost, "interface", "Host.Interface", "TestKeepsToTheInterface"},
 		{groupHost, "state-dir", "Host.StateDir", "id.txtar"},
+		{groupHost, "own-host", "Host.OwnHost", "TestOneShotsOnARunningNode"},
 		{groupHost, "admin", "Host.Admin", "ctl.txtar"},
 		{groupHost, "ip4", "Host.IP4", "host_flags.txtar"},
 		{groupHost, "ip6", "Host.IP6", "host_flags.txtar"},

@@ -77,6 +77,7 @@ type hostOptions struct {
 	StateDir    string   // empty means dibber in $XDG_STATE_HOME
 	Admin       string   // control socket; empty means control.sock in StateDir
 	IP4, IP6    bool     // restrict to one family
+	OwnHost     bool     // do not run on the node of another process
 }
 
 // stateDirFlag declares where everything is that outlives a run.

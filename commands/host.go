@@ -232,8 +232,11 @@ func (o *hostOptions) readSecrets(out *output, cfg *host.Config, def hostDefault
 	return nil
 }
 
-// open starts the host.
+// open starts the host, or takes the one that is lent.
 func (o *hostOptions) open(out *output, def hostDefaults) (*host.Node, error) {
+	if out.e.lent != nil {
+		return out.e.lent.n, nil
+	}
 	cfg, err := o.config(out, def)
 	if err != nil {
 		return nil, err

@@ -62,7 +62,9 @@ Over a relay with limits it stays within nine tenths of what is left of them, an
 			&cli.BoolFlag{Name: "raw", Usage: "measure a plain TCP connection to the same host as well; the peer must be a dibber whose ports can be reached", Destination: &o.Raw},
 			&cli.BoolFlag{Name: "until-direct", Usage: "wait for a direct path first, or exit 7 at --timeout", Destination: &o.UntilDirect},
 			&cli.BoolFlag{Name: "relay-only", Usage: "try relayed addresses only, and stay on the relay", Destination: &o.RelayOnly},
+			ownHostFlag(&o.Host.OwnHost),
 		}, sourceFlags(&o.Sources), hostFlags(&o.Host)),
+		lends:   o.Host.lends("dir", "duration", "bytes", "trips", "until-direct"),
 		options: &o, timeout: 30 * time.Second, doc: perfDoc{}, events: append(reachEvents(), event{"path.changed", pathLine{}}, event{"progress", perf.Progress{}}),
 		extra:    o.extra,
 		validate: o.validate,
@@ -153,10 +155,7 @@ func runPerf(ctx context.Context, out *output, o perfOptions) (doc any, err erro
 	if err != nil {
 		return nil, err
 	}
-	defer closing(&err, n.Close)
-	if !o.RelayOnly {
-		defer o.Host.punching(n)()
-	}
+	defer closing(&err, o.Host.used(out, n, !o.RelayOnly))
 	if err := find.complete(ctx, n, &t); err != nil {
 		return d, err
 	}

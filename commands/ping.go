@@ -40,7 +40,7 @@ func newPing(*env) spec {
 	return spec{
 		name: "ping", usage: "measure round trips to a peer, each with its path", args: "<target>",
 		about: `Each ping takes the best path open at that moment, so the lines show when a relayed connection became direct.
-Ctrl-C prints the statistics.`,
+Ctrl-C prints the statistics. A node that runs on the state folder is what pings, on the connections that it has.`,
 		examples: []string{
 			"dibber ping /ip4/127.0.0.1/tcp/4001/p2p/12D3KooWCw68m5CRcV8vD9iuR325oKwJHLYqTYH5mYwD6k2QV4nm",
 			"dibber ping @home --peers @peers.txt -c 10 -i 200ms",
@@ -49,7 +49,9 @@ Ctrl-C prints the statistics.`,
 		flags: slices.Concat([]cli.Flag{
 			&cli.IntFlag{Name: "count", Aliases: []string{"c"}, Value: 4, Usage: "send `N` pings; 0 pings until interrupted", Destination: &o.Count},
 			&cli.DurationFlag{Name: "interval", Aliases: []string{"i"}, Value: time.Second, Usage: "wait `DURATION` from ping to ping", Destination: &o.Interval},
+			ownHostFlag(&o.Host.OwnHost),
 		}, sourceFlags(&o.Sources), hostFlags(&o.Host)),
+		lends:   o.Host.lends("count", "interval"),
 		options: &o, doc: pingDoc{}, events: []event{{"pong", ping.Pong{}}},
 		longLived: func() bool { return o.Count == 0 },
 		validate: func(args []string) error {
@@ -76,7 +78,7 @@ func (p pongLine) line() string {
 	return fmt.Sprintf("seq %d  %.2f ms  %s via %s", p.Seq, *p.RTTms, p.Path, p.Addr)
 }
 
-func runPing(ctx context.Context, out *output, o pingOptions) (any, error) {
+func runPing(ctx context.Context, out *output, o pingOptions) (_ any, err error) {
 	targets, err := o.Host.oneTarget(out, "ping", o.Target, addr.Options{})
 	if err != nil {
 		return nil, err
@@ -91,8 +93,7 @@ func runPing(ctx context.Context, out *output, o pingOptions) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer n.Close()
-	defer o.Host.punching(n)()
+	defer closing(&err, o.Host.used(out, n, true))
 	if err := find.complete(ctx, n, &targets[0]); err != nil {
 		return doc, err
 	}

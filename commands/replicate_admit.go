@@ -117,6 +117,10 @@ func (o *admitOptions) given() bool {
 
 // replica opens the store and lets it take part by the rules.
 func (o *admitOptions) replica(ctx context.Context, out *output, store *storeOptions, strict bool) (*replicate.Replica, func() error, error) {
+	if lent := out.e.lent; lent != nil {
+		r, err := lent.logsOf(store.dir(out.e))
+		return r, func() error { return nil }, err
+	}
 	cfg, rules, err := o.rules(out, store, strict)
 	if err != nil {
 		return nil, nil, err

@@ -11,6 +11,7 @@ import (
 
 	"dibber/netkit/bamboo"
 	"dibber/netkit/control"
+	"dibber/netkit/host"
 	"dibber/netkit/replicate"
 )
 
@@ -21,13 +22,13 @@ type openingDoc struct {
 }
 
 // socket lets the commands of other processes into a store that this one has open, at a control socket in the folder of the store.
-func (o *storeOptions) socket(ctx context.Context, out *output, r *replicate.Replica) (*control.Service, error) {
+func (o *storeOptions) socket(ctx context.Context, out *output, n *host.Node, r *replicate.Replica) (*control.Service, error) {
 	dir := o.dir(out.e)
 	runtime, _ := out.e.lookup("XDG_RUNTIME_DIR")
 	b := &ownBook{e: out.e, store: o, s: r.Store, add: r.Append}
 	verbs := append(b.verbs(dir), control.Verb{Pattern: "POST /bundle", Stream: func(ctx context.Context, _ control.Call, body io.Reader, w io.Writer) error {
 		return streamImport(ctx, r, body, w)
-	}})
+	}}, (&lending{n: n, replica: r, logs: dir}).verb())
 	return control.New(ctx, control.Config{Dir: dir, Runtime: runtime, Verbs: verbs})
 }
 

@@ -70,7 +70,7 @@ func openStore(ctx context.Context, cfg logstore.Config) (*logstore.Store, error
 	if far != nil {
 		return nil, &failure{
 			Code: "locked", Phase: "open", Err: &store.LockedError{Dir: cfg.Dir, PID: far.pid},
-			Hint: "end that process first; replicate log, export, import, stats, forks and verify go through it",
+			Hint: "end that process first; replicate log, export, import, sync, stats, forks and verify go through it",
 		}
 	}
 	return s, err

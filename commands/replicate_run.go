@@ -219,7 +219,7 @@ func (o *runOptions) run(ctx context.Context, out *output) (doc any, err error) 
 		return nil, err
 	}
 	defer closing(&err, s.Close)
-	socket, err := o.Store.socket(ctx, out, r)
+	socket, err := o.Store.socket(ctx, out, n, r)
 	if err != nil {
 		return nil, err
 	}

@@ -103,7 +103,8 @@ func newReplicateSync(*env) spec {
 		name: "sync", usage: "bring the store in step with those of peers, once", args: "<target>...",
 		about: `The other side runs dibber replicate run or dibber serve --replicate. Each side learns what it lacks and gets it, both ways
 at once; everything is proven before it is stored, and whatever has come when the connection is cut is kept. The exit code is 10 if
-a fork was found or the stores still differ, 6 if either side refused entries.`,
+a fork was found or the stores still differ, 6 if either side refused entries. While serve --replicate or replicate run has the store
+open, that process holds the session, on its connections and by its rules.`,
 		examples: []string{
 			"dibber replicate sync /ip4/127.0.0.1/udp/4001/quic-v1/p2p/12D3KooWCw68m5CRcV8vD9iuR325oKwJHLYqTYH5mYwD6k2QV4nm",
 			"dibber replicate sync @home @work --peers @peers.txt --dir pull --json",
@@ -117,13 +118,21 @@ a fork was found or the stores still differ, 6 if either side refused entries.`,
 			&cli.BoolFlag{Name: "verify-only", Usage: "compare the roots and transfer nothing; exit 10 if they differ", Destination: &o.VerifyOnly},
 			&cli.BoolFlag{Name: "until-direct", Usage: "wait for a direct path before anything is sent, or exit 7 at --timeout", Destination: &o.UntilDirect},
 			&cli.BoolFlag{Name: "stdio", Usage: "speak over stdin and stdout, to the same command at the other end, instead of with a target", Destination: &o.Stdio},
-			storeFlag(&o.Store),
+			storeFlag(&o.Store), ownHostFlag(&o.Host.OwnHost),
 		}, pandaFlags(&o.Panda, "exchange entries with nodes of p2panda (aquadoggo) by their own protocol"), admitFlags(&o.Admit), sourceFlags(&o.Sources), hostFlags(&o.Host)),
+		lends:   o.lends(),
 		options: &o, doc: syncDoc{}, manyDoc: syncManyDoc{},
 		events:   append(reachEvents(), event{"path.changed", pathLine{}}, event{"session.path", replicatePath{}}, event{"missing", missingDoc{}}, event{"progress", replicate.Progress{}}),
 		validate: o.validate,
 		run:      func(ctx context.Context, out *output) (any, error) { return runSync(ctx, out, o) },
 	}
+}
+
+// lends: on the node of serve --replicate or replicate run that has the store open.
+func (o *syncOptions) lends() *lends {
+	l := o.Host.lends("dir", "algo", "dry-run", "print-missing", "verify-only", "until-direct", "store")
+	l.dirs = func(e *env) []string { return []string{o.Store.dir(e)} }
+	return l
 }
 
 // replicatePath is the path that a session takes.
@@ -226,8 +235,7 @@ func runSync(ctx context.Context, out *output, o syncOptions) (doc any, err erro
 	if err != nil {
 		return nil, err
 	}
-	defer closing(&err, n.Close)
-	defer o.Host.punching(n)()
+	defer closing(&err, o.Host.used(out, n, true))
 	var panda *p2panda.Service
 	if o.Panda.On {
 		if panda, err = p2panda.New(n, o.Panda.config(r)); err != nil {

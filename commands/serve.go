@@ -185,7 +185,7 @@ func (o *serveOptions) config(out *output, own peer.ID, db *store.DB) (serve.Con
 }
 
 // replicate opens the store that is kept in step, and its socket; nothing without the role.
-func (o *serveOptions) replicate(ctx context.Context, out *output, open *closers) (*serve.Replicate, error) {
+func (o *serveOptions) replicate(ctx context.Context, out *output, n *host.Node, open *closers) (*serve.Replicate, error) {
 	if !o.Replicate {
 		return nil, nil
 	}
@@ -194,7 +194,7 @@ func (o *serveOptions) replicate(ctx context.Context, out *output, open *closers
 		return nil, err
 	}
 	open.add(closeStore)
-	socket, err := o.Store.socket(ctx, out, r)
+	socket, err := o.Store.socket(ctx, out, n, r)
 	if err != nil {
 		return nil, err
 	}
@@ -229,7 +229,7 @@ func (o *serveOptions) stores(ctx context.Context, out *output, n *host.Node, di
 	if roles, err = o.config(out, n.ID(), k.registry); err != nil {
 		return roles, k, err
 	}
-	if roles.Replicate, err = o.replicate(ctx, out, open); err != nil {
+	if roles.Replicate, err = o.replicate(ctx, out, n, open); err != nil {
 		return roles, k, err
 	}
 	k.logs, k.logsDir = roles.Replicate, o.Store.dir(out.e)

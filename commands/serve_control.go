@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -40,7 +41,7 @@ type operator struct {
 // open makes the control socket.
 func (op *operator) open(ctx context.Context, socket string) error {
 	runtime, _ := op.out.e.lookup("XDG_RUNTIME_DIR")
-	s, err := control.New(ctx, control.Config{Dir: op.dir, Socket: socket, Runtime: runtime, Verbs: append(op.verbs(), op.blockVerbs()...)})
+	s, err := control.New(ctx, control.Config{Dir: op.dir, Socket: socket, Runtime: runtime, Verbs: slices.Concat(op.verbs(), op.blockVerbs(), []control.Verb{(&lending{n: op.n}).verb()})})
 	op.socket = s
 	return err
 }

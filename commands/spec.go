@@ -38,6 +38,8 @@ type spec struct {
 
 	complete func(prior []string) []string // the words that the next argument may be, for completion; nil means any
 
+	lends *lends // how the command can run on the node of another process; nil means it cannot
+
 	subcommands []spec
 
 	path []string // set by the framework: the names from the root down to this command

@@ -18,7 +18,10 @@ func (s *Service) stream(v Verb, w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c := &streamed{w: w, body: r.Body, control: http.NewResponseController(w)}
-	err := c.control.SetWriteDeadline(time.Time{}) // that of the whole answer
+	err := c.control.EnableFullDuplex() // an answer may begin before the request has ended
+	if err == nil {
+		err = c.control.SetWriteDeadline(time.Time{}) // that of the whole answer
+	}
 	if err == nil {
 		err = v.Stream(r.Context(), Call{r: r}, bodyReader{c}, c)
 	}
