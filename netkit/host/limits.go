@@ -40,7 +40,7 @@ const (
 	// trimGrace keeps a connection that was just opened from being trimmed
 	// before it could ask for anything. A host at its limit turns newcomers away
 	// for as long.
-	trimGrace = 20 * time.Second
+	trimGrace = 5 * time.Second
 )
 
 func (l Limits) withDefaults() Limits {

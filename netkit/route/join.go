@@ -132,7 +132,7 @@ func (s *Service) admit(ctx context.Context, p peer.AddrInfo) error {
 }
 
 // joinAgain is how long a node that could not join waits at most before it tries again: those to boot from may be full.
-const joinAgain = 15 * time.Second
+const joinAgain = 5 * time.Second
 
 // lookAtTable is how often the table is looked at by a node that somebody told nothing.
 const lookAtTable = 5 * time.Second
