@@ -350,10 +350,7 @@ const identityFile = "identity.key"
 func hostFailure(err error) (failure, bool) {
 	var le *host.ListenError
 	var locked *store.LockedError
-	var later *store.FormatError
 	switch {
-	case errors.As(err, &later):
-		return failure{Exit: exitProtocol, Code: "newer_format", Phase: "start", Hint: "a newer dibber keeps that folder, and nothing in it was touched: run that one, or choose another folder with --state-dir"}, true
 	case errors.As(err, &locked):
 		return failure{Code: "locked", Phase: "start", Hint: "end the other process, or choose another folder with --state-dir"}, true
 	case errors.Is(err, host.ErrTransportOff):

@@ -31,8 +31,7 @@ type FolderLock struct{ file *os.File }
 
 // Lock makes this process the owner of dir, which it creates (0700) if it is
 // missing. The lock is flock(2), or LockFileEx, on dir/lock and ends with the process; the
-// process id in that file only serves the message of a [LockedError]. A folder of an
-// older format is brought to the present one; one of a later format is a [FormatError].
+// process id in that file only serves the message of a [LockedError].
 func Lock(dir string) (*FolderLock, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create state folder: %w", err)
@@ -44,11 +43,7 @@ func Lock(dir string) (*FolderLock, error) {
 	if err := take(file, dir); err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
-	l := &FolderLock{file: file}
-	if err := upgrade(dir); err != nil {
-		return nil, errors.Join(err, l.Close())
-	}
-	return l, nil
+	return &FolderLock{file: file}, nil
 }
 
 func take(file *os.File, dir string) error {
