@@ -200,7 +200,11 @@ func knownPeers(t *addr.Table) (list []peer.AddrInfo) {
 func (o *hostOptions) readSecrets(out *output, cfg *host.Config, def hostDefaults) error {
 	file := o.Identity
 	if file == "" && def.identity != "" {
-		file = filepath.Join(o.stateDir(out.e), def.identity)
+		dir, err := o.openState(out.e, true)
+		if err != nil {
+			return err
+		}
+		file = filepath.Join(dir, def.identity)
 	}
 	if file != "" && file != ephemeral {
 		key, created, err := identity.LoadOrCreate(file)
