@@ -14,8 +14,14 @@ func (t target) String() string { return t.os + "/" + t.arch }
 // targets are all of them.
 func targets() []target {
 	return []target{
-		{"linux", "amd64"}, {"linux", "arm64"}, {"linux", "arm"}, {"linux", "riscv64"},
-		{"darwin", "amd64"}, {"darwin", "arm64"}, {"windows", "amd64"}, {"windows", "arm64"},
+		{"linux", "amd64"},
+		{"linux", "arm64"},
+		{"linux", "arm"},
+		{"linux", "riscv64"},
+		{"darwin", "amd64"},
+		{"darwin", "arm64"},
+		{"windows", "amd64"},
+		{"windows", "arm64"},
 	}
 }
 
