@@ -185,7 +185,7 @@ func replicateFailure(err error) (failure, bool) {
 	case errors.Is(err, logstore.ErrEnded):
 		return failure{Exit: exitRefused, Code: "ended"}, true
 	case errors.Is(err, logstore.ErrDiskFull):
-		return failure{Exit: exitRefused, Code: "disk_full", Retryable: true}, true
+		return failure{Exit: exitRefused, Code: "disk_full", Hint: "free space on the disk of the store", Retryable: true}, true
 	case errors.Is(err, logstore.ErrExists):
 		return failure{Exit: exitRefused, Code: "exists"}, true
 	case errors.Is(err, logstore.ErrNoStore):

@@ -28,6 +28,12 @@ func TestChoose(t *testing.T) {
 	}
 }
 
+func TestVersion(t *testing.T) {
+	if v, err := version("../.."); err != nil || !strings.Contains(v, ".") {
+		t.Errorf("version %q, %v", v, err)
+	}
+}
+
 // TestArchives: the same files give the same bytes, whenever they were written, and come out again.
 func TestArchives(t *testing.T) {
 	made := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)

@@ -8,11 +8,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
-
-	"dibber/commands"
 )
 
 // source is a checkout.
@@ -20,6 +19,7 @@ type source struct {
 	dir     string
 	made    time.Time // of the commit
 	changed bool      // it is not what is committed
+	version string
 }
 
 // sum is the hash of an archive.
@@ -37,8 +37,25 @@ func sourceIn(ctx context.Context, dir string) (*source, error) {
 	}
 	s.made = time.Unix(seconds, 0).UTC()
 	status, err := s.git(ctx, "status", "--porcelain")
+	if err != nil {
+		return nil, err
+	}
 	s.changed = status != ""
+	s.version, err = version(dir)
 	return s, err
+}
+
+// version reads it from the source: to import it would link all of dibber into this program.
+func version(dir string) (string, error) {
+	text, err := os.ReadFile(filepath.Join(dir, "commands", "version.go"))
+	if err != nil {
+		return "", err
+	}
+	found := regexp.MustCompile(`(?m)^const Version = "([^"]+)"$`).FindSubmatch(text)
+	if found == nil {
+		return "", fmt.Errorf("%s/commands/version.go has no const Version", dir)
+	}
+	return string(found[1]), nil
 }
 
 func (s *source) git(ctx context.Context, args ...string) (string, error) {
@@ -65,7 +82,7 @@ func (s *source) clone(ctx context.Context, tmp string) (*source, error) {
 	if _, err := s.git(ctx, "clone", "--quiet", "--no-checkout", from, at); err != nil {
 		return nil, err
 	}
-	again := &source{dir: at, made: s.made}
+	again := &source{dir: at, made: s.made, version: s.version}
 	_, err = again.git(ctx, "checkout", "--quiet", "--detach", commit)
 	return again, err
 }
@@ -105,7 +122,7 @@ func (s *source) one(ctx context.Context, t target, out, cache string) (one sum,
 	if err := cmd.Run(); err != nil {
 		return one, fmt.Errorf("go build: %w", err)
 	}
-	name := fmt.Sprintf("dibber-%s-%s-%s", commands.Version, t.os, t.arch)
+	name := fmt.Sprintf("dibber-%s-%s-%s", s.version, t.os, t.arch)
 	a := archive{root: name, made: s.made, files: []file{
 		{binary, t.program(), 0o755},
 		{filepath.Join(s.dir, "CHANGELOG.md"), "CHANGELOG.md", 0o644},

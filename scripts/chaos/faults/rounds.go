@@ -97,8 +97,16 @@ func (b *bed) again(ctx context.Context, r *result, h host.Host, kept []string) 
 	if err := h.Connect(ctx, s.info); err != nil {
 		return err
 	}
+	page, err := rendezvous.DiscoverAll(ctx, h, s.info, rendezvous.DiscoverRequest{Format: rendezvous.FormatStandard})
+	if err != nil {
+		return err
+	}
+	there := make(map[string]bool)
+	for _, e := range page.Entries {
+		there[e.Namespace] = e.Peer == h.ID()
+	}
 	for _, ns := range kept {
-		if !found(ctx, h, s.info, ns) {
+		if !there[ns] {
 			r.Lost++
 		}
 	}
@@ -163,6 +171,7 @@ func (b *bed) afterwards(ctx context.Context, r *result, h host.Host, name, ns s
 	began := time.Now()
 	err := register(ctx, h, b.server.info, ns)
 	for err != nil && time.Since(began) < patience && ctx.Err() == nil {
+		time.Sleep(loadEvery)
 		err = register(ctx, h, b.server.info, ns)
 	}
 	took := time.Since(began).Seconds()
@@ -180,9 +189,19 @@ type load struct {
 	refused int
 }
 
+// loadEvery is how often the load registers: a peer that asks more often than 20 times a second is refused for that.
+const loadEvery = 100 * time.Millisecond
+
 // hammer registers in one namespace after the other until ctx ends.
 func hammer(ctx context.Context, h host.Host, server peer.AddrInfo, round int) (l load) {
-	for i := 0; ctx.Err() == nil; i++ {
+	tick := time.NewTicker(loadEvery)
+	defer tick.Stop()
+	for i := 0; ; i++ {
+		select {
+		case <-ctx.Done():
+			return l
+		case <-tick.C:
+		}
 		ns := fmt.Sprintf("%d-load-%d", round, i)
 		err := register(ctx, h, server, ns)
 		if _, refused := errors.AsType[*rendezvous.StatusError](err); refused {
@@ -191,7 +210,6 @@ func hammer(ctx context.Context, h host.Host, server peer.AddrInfo, round int) (
 			l.kept = append(l.kept, ns)
 		}
 	}
-	return l
 }
 
 func (b *bed) filler() string { return filepath.Join(b.disk, "filler") }
