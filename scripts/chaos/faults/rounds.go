@@ -46,11 +46,16 @@ func register(ctx context.Context, h host.Host, server peer.AddrInfo, ns string)
 	return err
 }
 
-// found reports whether a peer is in a namespace.
+// found reports whether a peer is in a namespace, by the answer to another one: nobody is told of itself.
 func found(ctx context.Context, h host.Host, server peer.AddrInfo, ns string) bool {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	page, err := rendezvous.DiscoverAll(ctx, h, server, rendezvous.DiscoverRequest{Namespace: ns, Format: rendezvous.FormatStandard})
+	reader, err := newPeer(ctx, server)
+	if err != nil {
+		return false
+	}
+	defer reader.Close() // it was only asked with
+	page, err := rendezvous.DiscoverAll(ctx, reader, server, rendezvous.DiscoverRequest{Namespace: ns, Format: rendezvous.FormatStandard})
 	return err == nil && len(page.Entries) == 1 && page.Entries[0].Peer == h.ID()
 }
 
@@ -94,10 +99,12 @@ func (b *bed) again(ctx context.Context, r *result, h host.Host, kept []string) 
 	if !s.lives() {
 		return fmt.Errorf("the server did not start again: %s", s.stderr.String())
 	}
-	if err := h.Connect(ctx, s.info); err != nil {
+	reader, err := newPeer(ctx, s.info)
+	if err != nil {
 		return err
 	}
-	page, err := rendezvous.DiscoverAll(ctx, h, s.info, rendezvous.DiscoverRequest{Format: rendezvous.FormatStandard})
+	defer reader.Close() // the process ends
+	page, err := rendezvous.DiscoverAll(ctx, reader, s.info, rendezvous.DiscoverRequest{Format: rendezvous.FormatStandard})
 	if err != nil {
 		return err
 	}
