@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -41,6 +42,8 @@ type patientFS struct {
 	stalled atomic.Pointer[error] // why something waits; nil: nothing does
 	closing chan struct{}
 	close   sync.Once
+
+	readOnly bool // nothing is to be written
 }
 
 func newPatientFS(fs vfs.FS) *patientFS {
@@ -118,6 +121,15 @@ func (fs *patientFS) patient(f vfs.File, err error) (vfs.File, error) {
 		return nil, err
 	}
 	return &patientFile{File: f, fs: fs}, nil
+}
+
+// Lock implements vfs.FS. Where nothing can be written nobody has to be kept from it.
+func (fs *patientFS) Lock(name string) (io.Closer, error) {
+	l, err := fs.FS.Lock(name)
+	if fs.readOnly && Unwritable(err) != nil {
+		return io.NopCloser(nil), nil
+	}
+	return l, err
 }
 
 // Unwrap implements vfs.FS.

@@ -121,3 +121,35 @@ func TestReserve(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestReadOnly: what is there is read where nothing can be written, not even a lock.
+func TestReadOnly(t *testing.T) {
+	mem, disk := vfs.NewMem(), atomic.Bool{}
+	fs := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if disk.Load() && op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
+			return syscall.EROFS
+		}
+		return nil
+	}))
+	db := openDB(t, fs)
+	if err := db.Write(map[string][]byte{"a": []byte("1")}); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	disk.Store(true)
+	db, err := Open("db", Config{FS: fs, ReadOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := db.Get([]byte("a")); err != nil || string(got) != "1" {
+		t.Errorf("it has %q, %v", got, err)
+	}
+	if err := db.Write(map[string][]byte{"a": []byte("2")}); !errors.Is(err, ErrReadOnly) {
+		t.Errorf("a write: %v", err)
+	}
+	if err := db.Close(); err != nil {
+		t.Error(err)
+	}
+}

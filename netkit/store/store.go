@@ -29,6 +29,8 @@ type Config struct {
 	// Reserve is how many bytes must be free on the disk for a write; zero means twice MemTableBytes, which is about what has to be
 	// written for the database to be opened again.
 	Reserve uint64
+	// ReadOnly opens a database that is there for reading alone, on a disk that takes no writes. They are refused with [ErrReadOnly].
+	ReadOnly bool
 	// FS is the file system; nil means the operating system's.
 	FS vfs.FS
 }
@@ -50,12 +52,14 @@ func Open(dir string, cfg Config) (*DB, error) {
 	if cfg.FS == nil {
 		fs.FS = vfs.Default
 	}
+	fs.readOnly = cfg.ReadOnly
 	opts := &pebble.Options{
 		FormatMajorVersion: pebble.FormatNewest,
 		CacheSize:          cfg.CacheBytes,
 		MemTableSize:       cfg.MemTableBytes,
 		MaxOpenFiles:       cfg.MaxOpenFiles,
 		FS:                 fs,
+		ReadOnly:           cfg.ReadOnly,
 		Logger:             logger,
 	}
 	if opts.CacheSize == 0 {
@@ -80,6 +84,9 @@ func Open(dir string, cfg Config) (*DB, error) {
 
 // open opens the database unless that is bound to wait for the disk: nobody would learn why.
 func (d *DB) open(opts *pebble.Options) (*pebble.DB, error) {
+	if opts.ReadOnly {
+		return pebble.Open(d.dir, opts)
+	}
 	if err := d.fs.FS.MkdirAll(d.dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -114,6 +121,9 @@ func (d *DB) space() error {
 func (d *DB) refusal() error {
 	if err := d.log.failure(); err != nil {
 		return err
+	}
+	if d.fs.readOnly {
+		return fmt.Errorf("write database: %w", ErrReadOnly)
 	}
 	if err := d.fs.why(); err != nil {
 		return err
