@@ -78,9 +78,12 @@ func (r *result) print() error {
 	return nil
 }
 
+// errMount means that this machine or user cannot do what is needed.
+var errMount = errors.New("it mounts a tmpfs, which only root can do, on Linux")
+
 func run(ctx context.Context, rounds int) (r *result, err error) {
 	if os.Geteuid() != 0 {
-		return nil, errors.New("it mounts a file system, which only root can do")
+		return nil, errMount
 	}
 	began := time.Now()
 	dir, err := os.MkdirTemp("", "dibber-faults-")
@@ -96,7 +99,7 @@ func run(ctx context.Context, rounds int) (r *result, err error) {
 		return nil, err
 	}
 	if err := b.command(ctx, "mount", "-t", "tmpfs", "-o", "size="+diskSize, "tmpfs", b.disk); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", errMount, err)
 	}
 	defer func() { err = errors.Join(err, b.command(context.Background(), "umount", b.disk)) }()
 	defer b.kill()

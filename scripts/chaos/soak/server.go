@@ -32,7 +32,7 @@ type server struct {
 func start(ctx context.Context, binary, dir string) (*server, error) {
 	ready := filepath.Join(dir, "ready")
 	s := &server{exited: make(chan struct{})}
-	s.cmd = exec.Command(binary, "serve", "--relay", "--rendezvous", "--http", "127.0.0.1:0", "--http-pprof", "--quiet",
+	s.cmd = exec.CommandContext(ctx, binary, "serve", "--relay", "--rendezvous", "--http", "127.0.0.1:0", "--http-pprof", "--quiet",
 		"--listen", "/ip4/127.0.0.1/udp/0/quic-v1", "--listen", "/ip4/127.0.0.1/tcp/0", "--state-dir", filepath.Join(dir, "state"), "--ready-file", ready)
 	s.cmd.Stderr = &s.stderr
 	if err := s.cmd.Start(); err != nil {
