@@ -55,7 +55,11 @@ func blockStoreFlag(dest *string) cli.Flag {
 // blockDir is the folder of the store.
 func blockDir(e *env, dir string, h *hostOptions) (string, error) {
 	if dir == "" {
-		dir = filepath.Join(h.stateDir(e), "blocks")
+		state, err := h.openState(e, true)
+		if err != nil {
+			return "", err
+		}
+		dir = filepath.Join(state, "blocks")
 	}
 	return filepath.Abs(dir)
 }

@@ -58,7 +58,11 @@ func (o *ctlOptions) socket(out *output) (string, error) {
 	if o.Host.Admin != "" {
 		return o.Host.Admin, nil
 	}
-	socket, err := control.Find(o.Host.stateDir(out.e))
+	dir, err := o.Host.checkedState(out.e)
+	if err != nil {
+		return "", err
+	}
+	socket, err := control.Find(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", control.ErrNotRunning
 	}

@@ -200,7 +200,11 @@ func knownPeers(t *addr.Table) (list []peer.AddrInfo) {
 func (o *hostOptions) readSecrets(out *output, cfg *host.Config, def hostDefaults) error {
 	file := o.Identity
 	if file == "" && def.identity != "" {
-		file = filepath.Join(o.stateDir(out.e), def.identity)
+		dir, err := o.openState(out.e, true)
+		if err != nil {
+			return err
+		}
+		file = filepath.Join(dir, def.identity)
 	}
 	if file != "" && file != ephemeral {
 		key, created, err := identity.LoadOrCreate(file)
@@ -353,6 +357,10 @@ func hostFailure(err error) (failure, bool) {
 	switch {
 	case errors.As(err, &locked):
 		return failure{Code: "locked", Phase: "start", Hint: "end the other process, or choose another folder with --state-dir"}, true
+	case errors.Is(store.Unwritable(err), store.ErrFull):
+		return failure{Exit: exitRefused, Code: "disk_full", Hint: "free space on the disk of the state folder, or name another --state-dir", Retryable: true}, true
+	case errors.Is(store.Unwritable(err), store.ErrReadOnly):
+		return failure{Exit: exitRefused, Code: "read_only", Hint: "mount the file system of the state folder for writing, or name another --state-dir", Retryable: true}, true
 	case errors.Is(err, host.ErrTransportOff):
 		return failure{Exit: exitUsage, Hint: "see --transport, --psk-file and --tls-cert"}, true
 	case errors.As(err, &le):

@@ -137,7 +137,11 @@ func runNatcheck(ctx context.Context, out *output, o natcheckOptions) (any, erro
 	if err != nil {
 		return nil, err
 	}
-	past, err := loadHistory(o.historyFile(out.e), out.e.start)
+	file, err := o.historyFile(out.e)
+	if err != nil {
+		return nil, err
+	}
+	past, err := loadHistory(file, out.e.start)
 	if err != nil {
 		return nil, err
 	}
@@ -190,11 +194,12 @@ func (o *natcheckOptions) config(servers []peer.AddrInfo) natcheck.Config {
 }
 
 // historyFile is where looks are kept; empty where they are not.
-func (o *natcheckOptions) historyFile(e *env) string {
+func (o *natcheckOptions) historyFile(e *env) (string, error) {
 	if o.NoHistory {
-		return ""
+		return "", nil
 	}
-	return filepath.Join(o.Host.stateDir(e), historyFile)
+	dir, err := o.Host.openState(e, false)
+	return filepath.Join(dir, historyFile), err
 }
 
 // servers reads --server; each needs an address.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"dibber/netkit/nat"
+	"dibber/netkit/store"
 )
 
 const (
@@ -98,7 +99,7 @@ func (h *history) save() error {
 		}
 		lines.Write(slices.Concat(line, []byte("\n")))
 	}
-	if err := os.MkdirAll(filepath.Dir(h.file), 0o700); err != nil {
+	if _, err := store.Migrate(filepath.Dir(h.file)); err != nil {
 		return fmt.Errorf("history of natcheck: %w", err)
 	}
 	// Not in place: who reads at this moment is to find all of them or those before.

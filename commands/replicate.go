@@ -70,6 +70,15 @@ func (o *storeOptions) stateDir(e *env) string {
 // config says where the store and its guard are. The guard lies in the state folder under a name that the place of the store gives
 // it: a copy of the store elsewhere is another store, which must not sign as if it were this one.
 func (o *storeOptions) config(e *env) (logstore.Config, error) {
+	return o.place(e, false)
+}
+
+// place is config for a command that makes the state folder if create is set.
+func (o *storeOptions) place(e *env, create bool) (logstore.Config, error) {
+	state, err := (&hostOptions{StateDir: o.StateDir}).openState(e, create)
+	if err != nil {
+		return logstore.Config{}, err
+	}
 	dir, err := filepath.Abs(o.dir(e))
 	if err != nil {
 		return logstore.Config{}, err
@@ -77,7 +86,7 @@ func (o *storeOptions) config(e *env) (logstore.Config, error) {
 	place := bamboo.HashOf([]byte(dir))
 	return logstore.Config{
 		Dir: dir, Existing: true,
-		Guard: filepath.Join(o.stateDir(e), "guard", hex.EncodeToString(place[:8]), "own-heads"),
+		Guard: filepath.Join(state, "guard", hex.EncodeToString(place[:8]), "own-heads"),
 	}, nil
 }
 
@@ -176,7 +185,7 @@ func replicateFailure(err error) (failure, bool) {
 	case errors.Is(err, logstore.ErrEnded):
 		return failure{Exit: exitRefused, Code: "ended"}, true
 	case errors.Is(err, logstore.ErrDiskFull):
-		return failure{Exit: exitRefused, Code: "disk_full", Retryable: true}, true
+		return failure{Exit: exitRefused, Code: "disk_full", Hint: "free space on the disk of the store", Retryable: true}, true
 	case errors.Is(err, logstore.ErrExists):
 		return failure{Exit: exitRefused, Code: "exists"}, true
 	case errors.Is(err, logstore.ErrNoStore):
@@ -202,7 +211,7 @@ func newReplicateInit(e *env) spec {
 		examples: []string{"dibber replicate init", "dibber replicate init --store logs", "dibber replicate init -q"},
 		flags:    storeFlags(&o.Store), options: &o, doc: initDoc{},
 		run: func(ctx context.Context, _ *output) (doc any, err error) {
-			cfg, err := o.Store.config(e)
+			cfg, err := o.Store.place(e, true)
 			if err != nil {
 				return nil, err
 			}

@@ -31,6 +31,7 @@ func (o *storeOptions) book(ctx context.Context, out *output, fn func(logbook) e
 	if err != nil {
 		return err
 	}
+	cfg.Readable = true // what is there can be read on any disk
 	s, far, err := openOrReach(ctx, cfg)
 	switch {
 	case err != nil:

@@ -251,12 +251,10 @@ func runServe(ctx context.Context, out *output, o serveOptions) (doc any, err er
 	out.readyFirst()
 	var open closers
 	defer func() { err = errors.Join(err, open.close()) }()
-	dir := o.Host.stateDir(out.e)
-	lock, err := store.Lock(dir)
+	dir, err := o.Host.ownState(out, &open)
 	if err != nil {
 		return nil, err
 	}
-	open.add(lock.Close)
 	if err := forgetReady(o.ReadyFile); err != nil {
 		return nil, err
 	}

@@ -201,3 +201,16 @@ func TestSpoiltArchives(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// TestFolderOfALaterVersion: what only a newer dibber can read is not put in place.
+func TestFolderOfALaterVersion(t *testing.T) {
+	dir, to := t.TempDir(), filepath.Join(t.TempDir(), "state")
+	put(t, dir, map[string]string{"format": "7\n", "identity.key": "x"})
+	_, err := backup.Restore(bytes.NewReader(write(t, backup.Source{Dir: dir})), to)
+	if newer, ok := errors.AsType[*store.NewerError](err); !ok || newer.Dir != to {
+		t.Errorf("got %v", err)
+	}
+	if _, err := os.Stat(to); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("something is there: %v", err)
+	}
+}

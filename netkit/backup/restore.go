@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"dibber/netkit/store"
 )
 
 var (
@@ -48,6 +50,9 @@ func Restore(r io.Reader, dir string) (m Manifest, err error) {
 	if m, err = extract(r, tmp); err != nil {
 		return m, fmt.Errorf("restore to %s: %w", dir, err)
 	}
+	if err := known(tmp, dir); err != nil {
+		return m, fmt.Errorf("restore to %s: %w", dir, err)
+	}
 	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return m, fmt.Errorf("restore to %s: %w", dir, err)
 	}
@@ -55,6 +60,15 @@ func Restore(r io.Reader, dir string) (m Manifest, err error) {
 		return m, fmt.Errorf("restore to %s: %w", dir, err)
 	}
 	return m, syncDir(filepath.Dir(dir))
+}
+
+// known reports an error if what was taken out is a state folder of a later version than this program knows.
+func known(tmp, dir string) error {
+	_, err := store.CheckFormat(tmp)
+	if newer, ok := errors.AsType[*store.NewerError](err); ok {
+		newer.Dir = dir // where it would be, not where it is for now
+	}
+	return err
 }
 
 // extract takes the files out, and compares them with the manifest.

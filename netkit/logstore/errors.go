@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"dibber/netkit/bamboo"
+	"dibber/netkit/store"
 )
 
 var (
@@ -19,7 +20,7 @@ var (
 	// ErrEnded is returned for entries after the one with which a log ends.
 	ErrEnded = errors.New("log has ended")
 	// ErrDiskFull is returned before anything is written when less than Config.MinFree would be left.
-	ErrDiskFull = errors.New("too little space on disk")
+	ErrDiskFull = store.ErrFull
 	// ErrPayloadMissing is returned for an entry whose payload is a file that has not been received.
 	ErrPayloadMissing = errors.New("payload has not been received")
 	// ErrClosed is returned after [Store.Close].

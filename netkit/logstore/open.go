@@ -29,6 +29,8 @@ type Config struct {
 	// AcceptLoss opens what is left of a store that has lost entries, which is a [LostError] otherwise. Peers then learn that the cursors
 	// they hold for it are worth nothing.
 	AcceptLoss bool
+	// Readable opens a store that is there for reading alone where the disk takes no writes; they are refused.
+	Readable bool
 	// MinFree is how many bytes must be free on the disk for anything to be stored; zero means 64 MiB.
 	MinFree uint64
 	// MemTableBytes is the size at which writes held in memory go to a table on disk; zero means 16 MiB.
@@ -107,7 +109,8 @@ func (s *Store) prepare() error {
 	}
 	if s.cfg.FS == nil {
 		var err error
-		if s.lock, err = store.Lock(s.cfg.Dir); err != nil {
+		s.lock, err = store.Lock(s.cfg.Dir)
+		if err != nil && !(s.cfg.Readable && errors.Is(store.Unwritable(err), store.ErrReadOnly)) { // where nobody can write
 			return err
 		}
 	}
@@ -154,11 +157,11 @@ func (s *Store) openDB() (db *store.DB, lost, err error) {
 	if cfg.MemTableBytes == 0 {
 		cfg.MemTableBytes = 16 << 20
 	}
-	// Pebble writes a table of what its log holds when it opens, and tries for ever if it cannot.
-	if err := s.space(2 * cfg.MemTableBytes); err != nil {
-		return nil, nil, err
-	}
 	db, err = store.Open(dir, cfg)
+	if s.cfg.Readable && store.Unwritable(err) != nil {
+		cfg.ReadOnly = true
+		db, err = store.Open(dir, cfg)
+	}
 	if err == nil || !pebble.IsCorruptionError(err) {
 		return db, nil, err
 	}

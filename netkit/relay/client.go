@@ -194,15 +194,25 @@ func (c *Client) reserve(ctx context.Context) (Reservation, error) {
 	return Reserve(ask, c.n, c.cfg.Relay)
 }
 
-// leastHold is the least time between two renewals, whatever lifetime a relay grants.
-const leastHold = time.Second
+// leastHold and mostHold are the least and the most time between two renewals, whatever lifetime a relay grants. It tells when a
+// reservation ends by its wall clock: where that is ahead of the one here, by a day say, the time left would seem far too long. Relays grant
+// an hour as a rule.
+const (
+	leastHold = time.Second
+	mostHold  = 45 * time.Minute
+)
+
+// renewAfter is how long a reservation is held before it is renewed: three quarters of what is left of it.
+func renewAfter(left time.Duration) time.Duration {
+	return min(max(left*3/4, leastHold), mostHold)
+}
 
 // hold waits until r should be renewed, or tells why the relay was lost. A relay
 // forgets a reservation with the last connection, and another part of the host may
 // have opened a new one at once: so it is renewed, too, when every connection that
 // stood when it was made is closed.
 func (c *Client) hold(ctx context.Context, r Reservation, changed <-chan struct{}) error {
-	renew := time.NewTimer(max(time.Until(r.Expires)*3/4, leastHold))
+	renew := time.NewTimer(renewAfter(time.Until(r.Expires)))
 	defer renew.Stop()
 	stood := c.n.Conns(r.Relay)
 	for slices.ContainsFunc(stood, func(conn network.Conn) bool { return !conn.IsClosed() }) {

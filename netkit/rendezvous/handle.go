@@ -8,6 +8,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"dibber/netkit/store"
 	"dibber/netkit/wire"
 )
 
@@ -190,13 +191,23 @@ func (s *Server) put(c claim) (EventKind, *StatusError) {
 		return "", why
 	}
 	s.tellGone(done.evicted)
-	if done.commit != nil && done.commit.wait() != nil {
-		return "", refusal(reasonStorage, "registration could not be stored")
+	if done.commit != nil {
+		if err := done.commit.wait(); err != nil {
+			return "", refusal(reasonStorage, "registration could not be stored%s", whyNotStored(err))
+		}
 	}
 	if done.kind == changeRefresh {
 		return EventRefresh, nil
 	}
 	return EventRegister, nil
+}
+
+// whyNotStored is as much of the cause as peers are told, who learn nothing of paths.
+func whyNotStored(err error) string {
+	if why := store.Unwritable(err); why != nil {
+		return ": " + why.Error()
+	}
+	return ""
 }
 
 // unregister ends a registration. The stream is dropped when that could not

@@ -51,7 +51,9 @@ func (p *pebbleStore) GetSize(ctx context.Context, key ds.Key) (int, error) {
 
 // Put implements ds.Write.
 func (p *pebbleStore) Put(_ context.Context, key ds.Key, value []byte) error {
-	if err := p.db.Pebble().Set(storeKey(key), value, pebble.NoSync); err != nil {
+	batch := p.db.Pebble().NewBatch()
+	defer batch.Close()
+	if err := errors.Join(batch.Set(storeKey(key), value, nil), p.db.CommitSoon(batch)); err != nil {
 		return fmt.Errorf("keep record: %w", err)
 	}
 	return nil
@@ -59,7 +61,9 @@ func (p *pebbleStore) Put(_ context.Context, key ds.Key, value []byte) error {
 
 // Delete implements ds.Write.
 func (p *pebbleStore) Delete(_ context.Context, key ds.Key) error {
-	if err := p.db.Pebble().Delete(storeKey(key), pebble.NoSync); err != nil {
+	batch := p.db.Pebble().NewBatch()
+	defer batch.Close()
+	if err := errors.Join(batch.Delete(storeKey(key), nil), p.db.CommitSoon(batch)); err != nil {
 		return fmt.Errorf("drop record: %w", err)
 	}
 	return nil

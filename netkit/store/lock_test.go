@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"syscall"
 	"testing"
 )
 
@@ -99,28 +98,5 @@ func TestLockWithoutFolder(t *testing.T) {
 	}
 	if _, err := Lock(filepath.Join(file, "state")); err == nil {
 		t.Error("locked a folder that cannot be made")
-	}
-}
-
-// TestLockWhileAChildStarts: a child has what its parent had open until it runs another program; the lock ends without it.
-func TestLockWhileAChildStarts(t *testing.T) {
-	dir := t.TempDir()
-	lock, err := Lock(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	child, err := syscall.Dup(int(lock.file.Fd()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer syscall.Close(child)
-	if err := lock.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if lock, err = Lock(dir); err != nil {
-		t.Fatalf("after Close: %v", err)
-	}
-	if err := lock.Close(); err != nil {
-		t.Fatal(err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -12,8 +13,8 @@ import (
 // ErrNotFound is returned by [DB.Get] for a key that has no value.
 var ErrNotFound = pebble.ErrNotFound
 
-// ErrBroken is returned by writes after the disk failed one of them. The
-// database must be closed and opened again.
+// ErrBroken is returned by writes after the disk failed one of them for another reason than that it took none for a while ([ErrFull],
+// [ErrReadOnly]). The database must be closed and opened again.
 var ErrBroken = errors.New("database stopped by a disk error")
 
 // Config sets how a database uses memory and disk.
@@ -25,6 +26,11 @@ type Config struct {
 	MemTableBytes uint64
 	// MaxOpenFiles bounds the file descriptors; zero means 256.
 	MaxOpenFiles int
+	// Reserve is how many bytes must be free on the disk for a write; zero means twice MemTableBytes, which is about what has to be
+	// written for the database to be opened again.
+	Reserve uint64
+	// ReadOnly opens a database that is there for reading alone, on a disk that takes no writes. They are refused with [ErrReadOnly].
+	ReadOnly bool
 	// FS is the file system; nil means the operating system's.
 	FS vfs.FS
 }
@@ -32,20 +38,28 @@ type Config struct {
 // DB is an ordered key-value database on disk. It is safe for concurrent use;
 // concurrent writes share their syncs.
 type DB struct {
-	db  *pebble.DB
-	log *quietLogger
+	db      *pebble.DB
+	log     *quietLogger
+	fs      *patientFS
+	dir     string
+	reserve uint64
 }
 
 // Open opens the database in dir, and makes it if there is none. One process
 // at a time can have it open.
 func Open(dir string, cfg Config) (*DB, error) {
-	logger := new(quietLogger)
+	logger, fs := new(quietLogger), newPatientFS(cfg.FS)
+	if cfg.FS == nil {
+		fs.FS = vfs.Default
+	}
+	fs.readOnly = cfg.ReadOnly
 	opts := &pebble.Options{
 		FormatMajorVersion: pebble.FormatNewest,
 		CacheSize:          cfg.CacheBytes,
 		MemTableSize:       cfg.MemTableBytes,
 		MaxOpenFiles:       cfg.MaxOpenFiles,
-		FS:                 cfg.FS,
+		FS:                 fs,
+		ReadOnly:           cfg.ReadOnly,
 		Logger:             logger,
 	}
 	if opts.CacheSize == 0 {
@@ -57,11 +71,64 @@ func Open(dir string, cfg Config) (*DB, error) {
 	if opts.MaxOpenFiles == 0 {
 		opts.MaxOpenFiles = 256
 	}
-	db, err := pebble.Open(dir, opts)
-	if err != nil {
+	if cfg.Reserve == 0 {
+		cfg.Reserve = 2 * opts.MemTableSize
+	}
+	d := &DB{log: logger, fs: fs, dir: dir, reserve: cfg.Reserve}
+	var err error
+	if d.db, err = d.open(opts); err != nil {
 		return nil, fmt.Errorf("open database in %s: %w", dir, err)
 	}
-	return &DB{db: db, log: logger}, nil
+	return d, nil
+}
+
+// open opens the database unless that is bound to wait for the disk: nobody would learn why.
+func (d *DB) open(opts *pebble.Options) (*pebble.DB, error) {
+	if opts.ReadOnly {
+		return pebble.Open(d.dir, opts)
+	}
+	if err := d.fs.FS.MkdirAll(d.dir, 0o755); err != nil {
+		return nil, err
+	}
+	if err := d.space(); err != nil {
+		return nil, err
+	}
+	stop := time.AfterFunc(openPatience, d.fs.giveUp)
+	db, err := pebble.Open(d.dir, opts)
+	if err != nil {
+		stop.Stop()
+		return nil, err
+	}
+	if !stop.Stop() {
+		return nil, errors.Join(fmt.Errorf("not within %s", openPatience), d.fs.why(), db.Close())
+	}
+	return db, nil
+}
+
+// openPatience is how long a disk is waited for that became full while a database was opened.
+const openPatience = time.Minute
+
+// space returns [ErrFull] unless what must be free on the disk is. A file system that does not tell is not asked.
+func (d *DB) space() error {
+	usage, err := d.fs.GetDiskUsage(d.dir)
+	if err != nil || usage.AvailBytes >= d.reserve {
+		return nil
+	}
+	return fmt.Errorf("%w: %d bytes are free, %d must be", ErrFull, usage.AvailBytes, d.reserve)
+}
+
+// refusal is why a write is refused before it is begun; nil if it is not. Then nothing is changed, and the next one may succeed.
+func (d *DB) refusal() error {
+	if err := d.log.failure(); err != nil {
+		return err
+	}
+	if d.fs.readOnly {
+		return fmt.Errorf("write database: %w", ErrReadOnly)
+	}
+	if err := d.fs.why(); err != nil {
+		return err
+	}
+	return d.space()
 }
 
 // Pebble returns the database itself, for users that need its batches,
@@ -145,7 +212,7 @@ func (d *DB) Write(changes map[string][]byte) error {
 
 // Commit makes the changes of a batch of [DB.Pebble], all or none, and returns when they are on disk.
 func (d *DB) Commit(batch *pebble.Batch) error {
-	if err := d.log.failure(); err != nil {
+	if err := d.refusal(); err != nil {
 		return err
 	}
 	if err := batch.Commit(pebble.Sync); err != nil {
@@ -157,7 +224,7 @@ func (d *DB) Commit(batch *pebble.Batch) error {
 // CommitSoon makes the changes of a batch, all or none. They survive the end of the process at once, and that of the machine when
 // [DB.Sync] or a later [DB.Commit] has returned.
 func (d *DB) CommitSoon(batch *pebble.Batch) error {
-	if err := d.log.failure(); err != nil {
+	if err := d.refusal(); err != nil {
 		return err
 	}
 	if err := batch.Commit(pebble.NoSync); err != nil {
@@ -168,7 +235,7 @@ func (d *DB) CommitSoon(batch *pebble.Batch) error {
 
 // Sync returns when all that was committed is on disk.
 func (d *DB) Sync() error {
-	if err := d.log.failure(); err != nil {
+	if err := d.refusal(); err != nil {
 		return err
 	}
 	if err := d.db.LogData(nil, pebble.Sync); err != nil {
@@ -185,8 +252,9 @@ func stage(batch *pebble.Batch, key, value []byte) error {
 	return batch.Set(key, value, nil)
 }
 
-// Close writes what is in memory and releases the folder.
+// Close writes what is in memory and releases the folder. It does not wait for a disk that takes no writes.
 func (d *DB) Close() error {
+	d.fs.giveUp()
 	if err := d.db.Close(); err != nil {
 		return fmt.Errorf("close database: %w", err)
 	}
