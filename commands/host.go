@@ -358,9 +358,9 @@ func hostFailure(err error) (failure, bool) {
 	case errors.As(err, &locked):
 		return failure{Code: "locked", Phase: "start", Hint: "end the other process, or choose another folder with --state-dir"}, true
 	case errors.Is(store.Unwritable(err), store.ErrFull):
-		return failure{Exit: exitRefused, Code: "disk_full", Hint: "free space on the disk of the state folder, or name another --state-dir", Retryable: true}, true
+		return failure{Exit: exitRefused, Code: "disk_full", Hint: "free space on that disk; --state-dir names another state folder", Retryable: true}, true
 	case errors.Is(store.Unwritable(err), store.ErrReadOnly):
-		return failure{Exit: exitRefused, Code: "read_only", Hint: "mount the file system of the state folder for writing, or name another --state-dir", Retryable: true}, true
+		return failure{Exit: exitRefused, Code: "read_only", Hint: "mount that file system for writing; --state-dir names another state folder", Retryable: true}, true
 	case errors.Is(err, host.ErrTransportOff):
 		return failure{Exit: exitUsage, Hint: "see --transport, --psk-file and --tls-cert"}, true
 	case errors.As(err, &le):

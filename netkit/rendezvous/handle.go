@@ -183,6 +183,12 @@ func (s *Server) register(req wire.Request, m *registerMessage) []byte {
 // put stores a claim and waits until that is durable. A refusal may be due to
 // registrations that have expired but are not swept yet, hence the second try.
 func (s *Server) put(c claim) (EventKind, *StatusError) {
+	// Behind a write that waits for the disk a claim would wait, too, and its peer would not learn why.
+	if db, tells := s.cfg.DB.(interface{ Refusal() error }); tells {
+		if err := db.Refusal(); err != nil {
+			return "", notStored(err)
+		}
+	}
 	done, why := s.reg.put(time.Now(), c)
 	if why != nil && s.sweep(time.Now()) {
 		done, why = s.reg.put(time.Now(), c)
@@ -193,7 +199,7 @@ func (s *Server) put(c claim) (EventKind, *StatusError) {
 	s.tellGone(done.evicted)
 	if done.commit != nil {
 		if err := done.commit.wait(); err != nil {
-			return "", refusal(reasonStorage, "registration could not be stored%s", whyNotStored(err))
+			return "", notStored(err)
 		}
 	}
 	if done.kind == changeRefresh {
@@ -202,12 +208,12 @@ func (s *Server) put(c claim) (EventKind, *StatusError) {
 	return EventRegister, nil
 }
 
-// whyNotStored is as much of the cause as peers are told, who learn nothing of paths.
-func whyNotStored(err error) string {
+// notStored refuses with as much of the cause as peers are told, who learn nothing of paths.
+func notStored(err error) *StatusError {
 	if why := store.Unwritable(err); why != nil {
-		return ": " + why.Error()
+		return refusal(reasonStorage, "registration could not be stored: %v", why)
 	}
-	return ""
+	return refusal(reasonStorage, "registration could not be stored")
 }
 
 // unregister ends a registration. The stream is dropped when that could not

@@ -7,7 +7,8 @@ import (
 )
 
 // DB is what a server keeps its registrations in. Its keys all begin
-// "rendezvous/", so that others may use the same database.
+// "rendezvous/", so that others may use the same database. One that has a method Refusal() error besides tells whether it takes
+// writes now, and is asked before each registration.
 type DB interface {
 	// Scan calls fn for each key with the prefix, in byte order. The slices
 	// are valid during the call.

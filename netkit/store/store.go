@@ -117,8 +117,9 @@ func (d *DB) space() error {
 	return fmt.Errorf("%w: %d bytes are free, %d must be", ErrFull, usage.AvailBytes, d.reserve)
 }
 
-// refusal is why a write is refused before it is begun; nil if it is not. Then nothing is changed, and the next one may succeed.
-func (d *DB) refusal() error {
+// Refusal is why a write would be refused now before it is begun; nil if it would not. It is [ErrFull], [ErrReadOnly] or [ErrBroken]; after the
+// first two a later one may succeed.
+func (d *DB) Refusal() error {
 	if err := d.log.failure(); err != nil {
 		return err
 	}
@@ -212,7 +213,7 @@ func (d *DB) Write(changes map[string][]byte) error {
 
 // Commit makes the changes of a batch of [DB.Pebble], all or none, and returns when they are on disk.
 func (d *DB) Commit(batch *pebble.Batch) error {
-	if err := d.refusal(); err != nil {
+	if err := d.Refusal(); err != nil {
 		return err
 	}
 	if err := batch.Commit(pebble.Sync); err != nil {
@@ -224,7 +225,7 @@ func (d *DB) Commit(batch *pebble.Batch) error {
 // CommitSoon makes the changes of a batch, all or none. They survive the end of the process at once, and that of the machine when
 // [DB.Sync] or a later [DB.Commit] has returned.
 func (d *DB) CommitSoon(batch *pebble.Batch) error {
-	if err := d.refusal(); err != nil {
+	if err := d.Refusal(); err != nil {
 		return err
 	}
 	if err := batch.Commit(pebble.NoSync); err != nil {
@@ -235,7 +236,7 @@ func (d *DB) CommitSoon(batch *pebble.Batch) error {
 
 // Sync returns when all that was committed is on disk.
 func (d *DB) Sync() error {
-	if err := d.refusal(); err != nil {
+	if err := d.Refusal(); err != nil {
 		return err
 	}
 	if err := d.db.LogData(nil, pebble.Sync); err != nil {
