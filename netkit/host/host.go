@@ -130,7 +130,7 @@ func (n *Node) options() ([]libp2p.Option, error) {
 		libp2p.ConnectionGater(n.gater),
 		libp2p.ConnectionManager(cm),
 		libp2p.ResourceManager(rm),
-		libp2p.SwarmOpts(swarm.WithDialRanker(n.tracer.rank)),
+		libp2p.SwarmOpts(append(n.cfg.swarmOptions(), swarm.WithDialRanker(n.tracer.rank))...),
 		libp2p.AddrsFactory(n.advertised),
 		n.cfg.metrics(),
 		// The relay transport is added by hand, timed; see circuitOption.
@@ -224,7 +224,7 @@ func (n *Node) Dialer() (corehost.Host, error) {
 		libp2p.Ping(false),
 		libp2p.ConnectionGater(n.gater),
 		libp2p.ResourceManager(rm),
-		libp2p.SwarmOpts(swarm.WithDialRanker(swarm.NoDelayDialRanker)),
+		libp2p.SwarmOpts(append(n.cfg.swarmOptions(), swarm.WithDialRanker(swarm.NoDelayDialRanker))...),
 		libp2p.DisableMetrics(),
 		libp2p.DisableIdentifyAddressDiscovery(),
 		libp2p.UDPBlackHoleSuccessCounter(nil),
@@ -232,6 +232,9 @@ func (n *Node) Dialer() (corehost.Host, error) {
 	)
 	if n.cfg.PSK != nil {
 		opts = append(opts, libp2p.PrivateNetwork(n.cfg.PSK))
+	}
+	if n.cfg.SOCKS != nil {
+		opts = append(opts, libp2p.MultiaddrResolver(swarm.ResolverFromMaDNS{Resolver: n.cfg.Resolver}))
 	}
 	h, err := libp2p.New(opts...)
 	if err != nil {
