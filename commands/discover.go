@@ -88,7 +88,7 @@ can, as dibber's do; the others are asked every --interval. via of a source says
 }
 
 func (o *discoverOptions) validate(e *env, args []string) error {
-	if !e.named("rendezvous", "mdns", "dnsaddr", "pubsub", "peers", "dht") && !o.Host.NoDiscovery {
+	if !e.named("rendezvous", "mdns", "dnsaddr", "pubsub", "peers", "dht") && !o.Host.NoDiscovery && o.Host.hidden() == "" {
 		o.Sources.MDNS = true // the bare command
 	}
 	asks := len(o.Sources.Rendezvous) > 0

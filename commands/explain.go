@@ -127,6 +127,9 @@ func (o *explainOptions) validate(args []string) error {
 	if err := o.Sources.validate(); err != nil {
 		return err
 	}
+	if err := o.Host.shows("explain of a target"); err != nil {
+		return err
+	}
 	return o.Host.needTargets("explain", args, addr.Options{})
 }
 

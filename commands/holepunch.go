@@ -98,6 +98,9 @@ func (o *holepunchOptions) validate(args []string) error {
 	case o.Host.NoDiscovery:
 		return usagef("--no-discovery tells nobody an address, and a punch tells the peer this host's")
 	}
+	if err := o.Host.shows("holepunch"); err != nil {
+		return err
+	}
 	return o.Host.needTargets("holepunch", args, addr.Options{})
 }
 

@@ -112,6 +112,9 @@ func (o *listenOptions) validate(args []string) error {
 	if err := o.Sources.validate(); err != nil {
 		return err
 	}
+	if err := o.Host.shows("holepunch listen"); err != nil {
+		return err
+	}
 	return o.Host.validate()
 }
 

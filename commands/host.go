@@ -47,6 +47,9 @@ func (o *hostOptions) validate() error {
 	if (o.TLSCert == "") != (o.TLSKey == "") {
 		return usagef("--tls-cert and --tls-key go together")
 	}
+	if err := o.validateHidden(); err != nil {
+		return err
+	}
 	if o.NoDiscovery && o.Peers == "" {
 		return usagef("--no-discovery needs --peers @FILE: without a table there is nobody to talk to")
 	}
@@ -86,9 +89,12 @@ func parseListen(values []string) ([]ma.Multiaddr, error) {
 	return out, err
 }
 
-// mdnsInterfaces are the interfaces that mDNS uses, where those of list were named by
-// --mdns-interface; none means all.
-func (o *hostOptions) mdnsInterfaces(list []string) ([]string, error) {
+// mdnsInterfaces are the interfaces that mDNS uses, if it is on, where those of list were
+// named by --mdns-interface; none means all.
+func (o *hostOptions) mdnsInterfaces(on bool, list []string) ([]string, error) {
+	if by := o.hidden(); on && by != "" {
+		return nil, usagef("%s and --mdns exclude each other: multicast shows this machine to the local network", by)
+	}
 	if o.Interface == "" {
 		return list, nil
 	}
@@ -184,7 +190,7 @@ func (o *hostOptions) config(out *output, def hostDefaults) (host.Config, error)
 	if err := o.readSecrets(out, &cfg, def); err != nil {
 		return cfg, err
 	}
-	return cfg, nil
+	return cfg, o.hide(out, &cfg)
 }
 
 // knownPeers are the peers of a table.
@@ -242,9 +248,9 @@ func (o *hostOptions) open(out *output, def hostDefaults) (*host.Node, error) {
 }
 
 // punching lets relayed connections become direct until stop is called. A host that
-// keeps to its table of peers exchanges addresses with nobody.
+// keeps to its table of peers, or is hidden, exchanges addresses with nobody.
 func (o *hostOptions) punching(n *host.Node) (stop func()) {
-	if o.NoDiscovery {
+	if !o.exchanges() {
 		return func() {}
 	}
 	s := punch.New(n, punch.Config{})
@@ -285,7 +291,7 @@ func (o *hostOptions) targets(out *output, args []string, opts addr.Options) ([]
 	if len(list) == 0 {
 		return nil, usagef("no target: the list is empty")
 	}
-	return list, nil
+	return list, o.nameless(list)
 }
 
 // infos reads the peers that a flag names; each needs an address.
@@ -352,6 +358,8 @@ func hostFailure(err error) (failure, bool) {
 		return failure{Code: "locked", Phase: "start", Hint: "end the other process, or choose another folder with --state-dir"}, true
 	case errors.Is(err, host.ErrTransportOff):
 		return failure{Exit: exitUsage, Hint: "see --transport, --psk-file and --tls-cert"}, true
+	case errors.Is(err, host.ErrSOCKS), errors.Is(err, host.ErrHidden):
+		return failure{Exit: exitUsage}, true
 	case errors.As(err, &le):
 		return failure{Code: "listen", Phase: "listen", Addr: le.Addr.String(), Hint: listenHint(le)}, true
 	case errors.Is(err, host.ErrInterface):

@@ -116,6 +116,9 @@ func (o *natcheckOptions) validate(e *env, args []string) error {
 	if err := o.Sources.Network.validate(); err != nil {
 		return err
 	}
+	if err := o.Host.shows("natcheck"); err != nil {
+		return err
+	}
 	return o.Host.validate()
 }
 

@@ -293,7 +293,7 @@ func (o *subOptions) roles(out *output, n *host.Node) (cfg serve.Config, err err
 		}
 	}
 	cfg.Peering = &peering.Config{Require: gossip.Protocols()}
-	if !h.NoDiscovery {
+	if h.exchanges() {
 		cfg.Punch, cfg.Natcheck = &punch.Config{}, &natcheck.ShareConfig{}
 	}
 	cfg.On = func(e serve.Event) { tellReached(out, e) }

@@ -155,7 +155,7 @@ func (o *serveOptions) config(out *output, own peer.ID, db *store.DB) (serve.Con
 	}
 	cfg.MDNS = o.MDNS
 	var err error
-	if cfg.MDNSInterfaces, err = o.Host.mdnsInterfaces(o.MDNSInterfaces); err != nil {
+	if cfg.MDNSInterfaces, err = o.Host.mdnsInterfaces(o.MDNS, o.MDNSInterfaces); err != nil {
 		return cfg, err
 	}
 	for flag, list := range map[string]struct {
@@ -178,7 +178,7 @@ func (o *serveOptions) config(out *output, own peer.ID, db *store.DB) (serve.Con
 		}
 	}
 	cfg.Peering, cfg.Pubsub = o.Peering.config(), o.Pubsub.config()
-	if !o.Host.NoDiscovery && !o.Chain.on() {
+	if o.Host.exchanges() && !o.Chain.on() {
 		cfg.Punch, cfg.Natcheck = &punch.Config{}, &natcheck.ShareConfig{}
 	}
 	return cfg, o.Chain.role(out, &o.Host, own, &cfg)

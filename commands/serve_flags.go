@@ -132,7 +132,7 @@ func (o *serveOptions) validate(e *env, args []string) error {
 			return usagef("--namespace: %d bytes are more than 255", len(ns))
 		}
 	}
-	if err := o.validateFull(); err != nil {
+	if err := errors.Join(o.validateFull(), o.validateHidden()); err != nil {
 		return err
 	}
 	if err := o.Chain.validateServe(e, serveFlags(&serveOptions{})); err != nil {
@@ -190,8 +190,11 @@ func (o *serveOptions) needs(e *env) error {
 	return nil
 }
 
-// dialsBack reports whether the node answers AutoNAT.
-func (o *serveOptions) dialsBack() bool { return o.AutoNAT || (o.Relay || o.isFull()) && !o.NoAutoNAT }
+// dialsBack reports whether the node answers AutoNAT. A hidden one does so only when told to: what it can reach is what the server
+// that it dials through can.
+func (o *serveOptions) dialsBack() bool {
+	return o.AutoNAT || (o.Relay || o.isFull()) && !o.NoAutoNAT && o.Host.hidden() == ""
+}
 
 // unique drops repetitions and keeps the order.
 func unique(list []string) []string {

@@ -47,7 +47,7 @@ func (o *serveOptions) full() *serve.Full {
 	switch {
 	case o.Full.Public:
 		f.Fixed = reach.Public
-	case o.Full.Private:
+	case o.Full.Private, o.Host.hidden() != "": // a hidden node is reached by what it announces and by relays
 		f.Fixed = reach.Private
 	}
 	return f
@@ -101,7 +101,7 @@ type pendingRole struct {
 
 // pending lists what a full node does not do yet.
 func (o *serveOptions) pending() []pendingRole {
-	if !o.isFull() || o.Full.Public || o.Full.Private {
+	if !o.isFull() || o.Full.Public || o.Full.Private || o.Host.hidden() != "" {
 		return nil
 	}
 	var out []pendingRole
@@ -144,7 +144,7 @@ func (o *serveOptions) fullReveals() []string {
 		return nil
 	}
 	var out []string
-	if !o.Full.Public && !o.Full.Private {
+	if !o.Full.Public && !o.Full.Private && o.Host.hidden() == "" {
 		out = append(out, "connected peers that answer AutoNAT: this node's public addresses, which they dial")
 	}
 	if o.moreRelays() > 0 {

@@ -58,7 +58,7 @@ func (o *sourceOptions) validate() error {
 func (o *sourceOptions) config(out *output, h *hostOptions) (discover.Config, error) {
 	cfg := discover.Config{Namespace: o.Namespace}
 	if o.MDNS {
-		interfaces, err := h.mdnsInterfaces(o.Interfaces)
+		interfaces, err := h.mdnsInterfaces(true, o.Interfaces)
 		if err != nil {
 			return cfg, err
 		}
