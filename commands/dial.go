@@ -338,6 +338,8 @@ func unreachableFailure(e *dial.UnreachableError) failure {
 		f.Phase, f.Hint = "relay", "the peer has no reservation there: it must run with --use-relay, or is gone"
 	case dial.ConnectionRefused:
 		f.Hint = "nothing listens there: is the peer running, and is this its port?"
+	case dial.ProxyFailed:
+		f.Hint = "is the SOCKS server running, is --socks5 its port, and is the peer there? Its log says more"
 	case dial.Timeout:
 		f.Hint = "no answer: a firewall, a NAT, or nobody there"
 	case dial.RelayUnreachable:

@@ -32,6 +32,8 @@ var (
 	// ErrSOCKS means that a host cannot keep to Config.SOCKS: the server is not written as HOST:PORT, a listen address is not on
 	// loopback, or sockets are bound to an interface, past which the server may be.
 	ErrSOCKS = errors.New("cannot keep to the SOCKS server")
+	// ErrProxy means that the SOCKS server of a host could not be reached, or gave no connection with the peer.
+	ErrProxy = errors.New("no connection from the SOCKS server")
 	// ErrNames means that a name was to be resolved by a host that dials through a SOCKS server: whoever answers would learn who is
 	// dialled, and the answer is an address that the server is not asked to find.
 	ErrNames = errors.New("names are not resolved with a SOCKS server")
@@ -180,7 +182,7 @@ func (t *socksTCP) dial(ctx context.Context, a ma.Multiaddr, p peer.ID, scope ne
 	}
 	raw, err := t.via.DialContext(ctx, "tcp", to)
 	if err != nil {
-		return nil, fmt.Errorf("through the SOCKS server %s: %w", t.server.At, err)
+		return nil, fmt.Errorf("%w %s: %w", ErrProxy, t.server.At, err)
 	}
 	local, err := manet.FromNetAddr(raw.LocalAddr())
 	if err != nil {
