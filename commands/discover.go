@@ -117,6 +117,8 @@ func (o *discoverOptions) validate(e *env, args []string) error {
 		return usagef("--watch has no end: it excludes --for, --min and --limit")
 	case o.Host.NoDiscovery && (asks || o.Sources.MDNS || o.Sources.DHT || len(o.DNSAddrs) > 0 || o.Pubsub != ""):
 		return usagef("--no-discovery leaves only the table: it excludes --rendezvous, --mdns, --dht, --dnsaddr and --pubsub")
+	case o.Host.SOCKS != "" && len(o.DNSAddrs) > 0:
+		return usagef("--socks5 and --dnsaddr exclude each other: whoever answers would learn who is looked for")
 	case o.Output == outputAddrs && (e.shared.JSON || e.shared.NDJSON):
 		return usagef("--output addrs excludes --json and --ndjson, whose documents have the addresses too")
 	}

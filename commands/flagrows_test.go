@@ -49,6 +49,7 @@ func sharedFlagRows() []flagRow {
 		{groupHost, "no-discovery", "Host.NoDiscovery", "host_flags.txtar"},
 		{groupHost, "announce", "Host.Announce", "host_flags.txtar"},
 		{groupHost, "interface", "Host.Interface", "TestKeepsToTheInterface"},
+		{groupHost, "socks5", "Host.SOCKS", "socks5.txtar"},
 		{groupHost, "state-dir", "Host.StateDir", "id.txtar"},
 		{groupHost, "admin", "Host.Admin", "ctl.txtar"},
 		{groupHost, "ip4", "Host.IP4", "host_flags.txtar"},
