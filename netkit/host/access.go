@@ -70,6 +70,7 @@ type gater struct {
 	bans   atomic.Pointer[bans]
 	known  atomic.Pointer[[]peer.AddrInfo] // only these may come in; nil: everybody the lists admit
 	away   away
+	guests guests
 	family Family
 	// connected says whether a connection with a peer is open, where one is enough; nil: where it is not.
 	connected atomic.Pointer[func(peer.ID) bool]
@@ -87,12 +88,24 @@ func newGater(cfg Config) *gater {
 
 // admits reports whether p may come in from m.
 func (g *gater) admits(p peer.ID, m ma.Multiaddr) bool {
-	a, banned := g.access.Load(), g.bans.Load()
-	if banned.peer(p) || banned.addr(m) || !a.admitsPeer(p) || !a.admitsAddr(m) {
+	if !g.unhindered(p, m) {
+		return false
+	}
+	if g.guests.has(p) {
+		return true
+	}
+	a := g.access.Load()
+	if !a.admitsPeer(p) {
 		return false
 	}
 	known := g.known.Load()
 	return known == nil || slices.ContainsFunc(*known, func(k peer.AddrInfo) bool { return k.ID == p })
+}
+
+// unhindered reports whether nothing keeps p out but that no list names it.
+func (g *gater) unhindered(p peer.ID, m ma.Multiaddr) bool {
+	a, banned := g.access.Load(), g.bans.Load()
+	return !banned.peer(p) && !banned.addr(m) && !slices.Contains(a.DenyPeers, p) && a.admitsAddr(m)
 }
 
 // Admits reports whether p may come in from an address.
@@ -133,7 +146,7 @@ func (g *gater) InterceptSecured(dir network.Direction, p peer.ID, c network.Con
 	if dir == network.DirOutbound {
 		return g.InterceptPeerDial(p)
 	}
-	return g.admits(p, c.RemoteMultiaddr())
+	return g.admits(p, c.RemoteMultiaddr()) || g.unhindered(p, c.RemoteMultiaddr()) && g.guests.calls()
 }
 
 func (g *gater) InterceptUpgraded(network.Conn) (bool, control.DisconnectReason) { return true, 0 }

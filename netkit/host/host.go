@@ -91,6 +91,7 @@ func New(cfg Config) (*Node, error) {
 		// The library leaves behind what it was given.
 		return nil, errors.Join(fmt.Errorf("start libp2p host: %w", err), n.book.Peerstore.Close())
 	}
+	n.guardDoor()
 	if cfg.Single {
 		n.gater.connected.Store(new(n.connected))
 	}
