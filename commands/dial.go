@@ -173,7 +173,7 @@ func runDial(ctx context.Context, out *output, o dialOptions) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	n, err := o.Host.open(out, hostDefaults{})
+	n, err := o.Host.open(ctx, out, hostDefaults{})
 	if err != nil {
 		return nil, err
 	}

@@ -88,7 +88,7 @@ can, as dibber's do; the others are asked every --interval. via of a source says
 }
 
 func (o *discoverOptions) validate(e *env, args []string) error {
-	if !e.named("rendezvous", "mdns", "dnsaddr", "pubsub", "peers", "dht") && !o.Host.NoDiscovery && o.Host.hidden() == "" {
+	if !e.named("rendezvous", "mdns", "dnsaddr", "pubsub", "peers", "dht") && !o.Host.NoDiscovery && o.Host.hidden() == "" && o.Host.Join == "" {
 		o.Sources.MDNS = true // the bare command
 	}
 	asks := len(o.Sources.Rendezvous) > 0
@@ -198,7 +198,7 @@ func runDiscover(ctx context.Context, out *output, o discoverOptions) (doc any, 
 	if err != nil {
 		return nil, err
 	}
-	n, err := o.Host.open(out, hostDefaults{})
+	n, err := o.Host.open(ctx, out, hostDefaults{})
 	if err != nil {
 		return nil, err
 	}

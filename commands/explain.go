@@ -229,7 +229,7 @@ func explainTarget(ctx context.Context, out *output, o explainOptions) (own, oth
 	if err != nil {
 		return own, other, nil, err
 	}
-	n, err := o.Host.open(out, hostDefaults{})
+	n, err := o.Host.open(ctx, out, hostDefaults{})
 	if err != nil {
 		return own, other, nil, err
 	}

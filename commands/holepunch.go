@@ -133,7 +133,7 @@ func runHolepunch(ctx context.Context, out *output, o holepunchOptions) (any, er
 			Hint: "the address looks like RELAY/p2p-circuit/p2p/PEER; dibber holepunch listen --relay RELAY prints it on the other side",
 		}
 	}
-	n, err := o.Host.open(out, hostDefaults{})
+	n, err := o.Host.open(ctx, out, hostDefaults{})
 	if err != nil {
 		return nil, err
 	}

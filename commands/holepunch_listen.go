@@ -158,7 +158,7 @@ func listenEvents() []event {
 
 func runHolepunchListen(ctx context.Context, out *output, o listenOptions) (doc any, err error) {
 	out.readyFirst()
-	n, err := o.Host.open(out, hostDefaults{})
+	n, err := o.Host.open(ctx, out, hostDefaults{})
 	if err != nil {
 		return nil, err
 	}

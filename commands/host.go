@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -190,6 +191,9 @@ func (o *hostOptions) config(out *output, def hostDefaults) (host.Config, error)
 	if err := o.readSecrets(out, &cfg, def); err != nil {
 		return cfg, err
 	}
+	if err := o.joinNetwork(out, &cfg); err != nil {
+		return cfg, err
+	}
 	return cfg, o.hide(out, &cfg)
 }
 
@@ -238,13 +242,20 @@ func (o *hostOptions) readSecrets(out *output, cfg *host.Config, def hostDefault
 	return nil
 }
 
-// open starts the host.
-func (o *hostOptions) open(out *output, def hostDefaults) (*host.Node, error) {
+// open starts the host, and has it let in where it was invited.
+func (o *hostOptions) open(ctx context.Context, out *output, def hostDefaults) (*host.Node, error) {
 	cfg, err := o.config(out, def)
 	if err != nil {
 		return nil, err
 	}
-	return host.New(cfg)
+	n, err := host.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := o.present(ctx, out, n); err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
+	return n, nil
 }
 
 // punching lets relayed connections become direct until stop is called. A host that
@@ -277,6 +288,9 @@ func (o *hostOptions) stateDir(e *env) string {
 
 // targets reads the arguments that name peers.
 func (o *hostOptions) targets(out *output, args []string, opts addr.Options) ([]addr.Target, error) {
+	if _, err := o.invitation(); err != nil {
+		return nil, err
+	}
 	table, err := o.table()
 	if err != nil {
 		return nil, err

@@ -146,7 +146,7 @@ func runNatcheck(ctx context.Context, out *output, o natcheckOptions) (any, erro
 	}
 	cfg := o.config(servers)
 	cfg.On = func(e natcheck.Event) { tellNatcheck(out, e) }
-	n, err := o.Host.open(out, hostDefaults{})
+	n, err := o.Host.open(ctx, out, hostDefaults{})
 	if err != nil {
 		return nil, err
 	}

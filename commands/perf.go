@@ -149,7 +149,7 @@ func runPerf(ctx context.Context, out *output, o perfOptions) (doc any, err erro
 	}
 	t := targets[0]
 	d := perfDoc{Peer: &t.ID}
-	n, err := o.Host.open(out, hostDefaults{})
+	n, err := o.Host.open(ctx, out, hostDefaults{})
 	if err != nil {
 		return nil, err
 	}

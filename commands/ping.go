@@ -87,7 +87,7 @@ func runPing(ctx context.Context, out *output, o pingOptions) (any, error) {
 	}
 	id := targets[0].ID
 	doc := pingDoc{Peer: &id}
-	n, err := o.Host.open(out, hostDefaults{})
+	n, err := o.Host.open(ctx, out, hostDefaults{})
 	if err != nil {
 		return nil, err
 	}

@@ -83,7 +83,7 @@ func runPipeListen(ctx context.Context, out *output, o pipeListenOptions) (doc a
 	if err != nil {
 		return nil, err
 	}
-	n, err := o.Host.open(out, hostDefaults{})
+	n, err := o.Host.open(ctx, out, hostDefaults{})
 	if err != nil {
 		return nil, err
 	}

@@ -194,7 +194,7 @@ func (o *subOptions) run(ctx context.Context, out *output) (doc any, err error) 
 		}
 	}
 	cfg := gossip.Config{Trace: o.Trace, On: s.happened, MaxMessage: o.Gossip.MaxMessage, Exchange: o.Gossip.Exchange}
-	n, err := o.Host.open(out, hostDefaults{})
+	n, err := o.Host.open(ctx, out, hostDefaults{})
 	if err != nil {
 		return nil, err
 	}

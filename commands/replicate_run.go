@@ -182,7 +182,7 @@ func (o *runOptions) run(ctx context.Context, out *output) (doc any, err error) 
 		return nil, err
 	}
 	defer closing(&err, closeStore)
-	n, err := o.Host.open(out, hostDefaults{})
+	n, err := o.Host.open(ctx, out, hostDefaults{})
 	if err != nil {
 		return nil, err
 	}

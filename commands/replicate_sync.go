@@ -222,7 +222,7 @@ func runSync(ctx context.Context, out *output, o syncOptions) (doc any, err erro
 		return nil, err
 	}
 	defer closing(&err, closeStore)
-	n, err := o.Host.open(out, hostDefaults{})
+	n, err := o.Host.open(ctx, out, hostDefaults{})
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 	"dibber/netkit/backup"
 	"dibber/netkit/dialback"
 	"dibber/netkit/host"
+	"dibber/netkit/join"
 	"dibber/netkit/natcheck"
 	"dibber/netkit/perf"
 	"dibber/netkit/punch"
@@ -177,6 +178,9 @@ func (o *serveOptions) config(out *output, own peer.ID, db *store.DB) (serve.Con
 			cfg.Registrations = append(cfg.Registrations, serve.Registration{Server: s, Namespace: ns, TTL: o.TTL, Format: recordFormat(o.RecordFormat)})
 		}
 	}
+	if !o.Chain.on() {
+		cfg.Join = &join.Config{Book: invitations(o.Host.stateDir(out.e))}
+	}
 	cfg.Peering, cfg.Pubsub = o.Peering.config(), o.Pubsub.config()
 	if o.Host.exchanges() && !o.Chain.on() {
 		cfg.Punch, cfg.Natcheck = &punch.Config{}, &natcheck.ShareConfig{}
@@ -203,7 +207,7 @@ func (o *serveOptions) replicate(ctx context.Context, out *output, open *closers
 }
 
 // startHost starts the host, and reports whether everybody may connect.
-func (o *serveOptions) startHost(out *output, web dashboard) (n *host.Node, everybody bool, err error) {
+func (o *serveOptions) startHost(ctx context.Context, out *output, web dashboard) (n *host.Node, everybody bool, err error) {
 	cfg, err := o.hostConfig(out)
 	if err != nil {
 		return nil, false, err
@@ -211,6 +215,9 @@ func (o *serveOptions) startHost(out *output, web dashboard) (n *host.Node, ever
 	cfg.Limits, cfg.EachAddress, cfg.Metrics = o.Limits, o.Vantage, web.registerer()
 	if n, err = host.New(cfg); err != nil {
 		return nil, false, err
+	}
+	if err := o.Host.present(ctx, out, n); err != nil {
+		return nil, false, errors.Join(err, n.Close())
 	}
 	if len(n.ListenAddrs()) == 0 {
 		return nil, false, errors.Join(usagef("nothing to listen on: wss needs --tls-cert and --tls-key, other transports a --listen of their own"), n.Close())
@@ -265,7 +272,7 @@ func runServe(ctx context.Context, out *output, o serveOptions) (doc any, err er
 		return nil, err
 	}
 	open.add(web.close) // ended by drain, but for a start that fails
-	n, everybody, err := o.startHost(out, web)
+	n, everybody, err := o.startHost(ctx, out, web)
 	if err != nil {
 		return nil, err
 	}

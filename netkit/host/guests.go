@@ -19,7 +19,7 @@ const (
 )
 
 // Door is where strangers say why they are to be let in: for a short while they may connect although Access.AllowPeers or
-// Config.KnownOnly keep them out, few at once, and speak one protocol. Deny lists, bans and ranges hold for them as ever.
+// Config.KnownOnly keep them out, few at once, and speak one protocol; any other closes the connection. Deny lists, bans and ranges hold for them as ever.
 type Door struct {
 	Protocol protocol.ID
 	Handle   network.StreamHandler
@@ -136,7 +136,7 @@ func (n *Node) receive(st network.Stream) {
 		err = st.SetProtocol(id)
 	}
 	if err != nil {
-		_ = st.ResetWithError(network.StreamProtocolNegotiationFailed)
+		_ = st.Conn().CloseWithError(network.ConnGated) // who has something else to say is no guest to be
 		return
 	}
 	_ = st.SetDeadline(time.Time{})

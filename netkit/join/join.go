@@ -18,6 +18,8 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/libp2p/go-libp2p/core/sec"
+	"github.com/libp2p/go-libp2p/core/transport"
 )
 
 // Protocol carries tokens.
@@ -28,6 +30,8 @@ var (
 	ErrForeign = errors.New("the join token is of another node")
 	// ErrUnsupported means that a node takes no tokens.
 	ErrUnsupported = errors.New("the peer takes no join tokens")
+	// ErrUnreachable means that who made a token is at none of its addresses.
+	ErrUnreachable = errors.New("the node of the join token cannot be reached")
 	// ErrBusy means that too many tokens come at once.
 	ErrBusy = errors.New("too many tokens are shown there at the moment")
 	// ErrRefused means that a token was refused for a reason that has no word here.
@@ -68,7 +72,7 @@ type Result struct {
 }
 
 // Do shows a token to the node that made it, and returns when that lets this one in. It fails with an error of package invite,
-// ErrForeign, ErrBusy or ErrUnsupported, or as [host.Node.Dial] does.
+// ErrForeign, ErrBusy, ErrRefused, ErrUnsupported or ErrUnreachable.
 func Do(ctx context.Context, n *host.Node, text string) (r Result, err error) {
 	t, err := invite.Parse(text)
 	if err != nil {
@@ -82,14 +86,13 @@ func Do(ctx context.Context, n *host.Node, text string) (r Result, err error) {
 	if err != nil {
 		return r, err
 	}
-	c, err := n.Dial(ctx, t.Peer, t.Addrs)
+	c, err := reach(ctx, n, t)
 	if err != nil {
 		return r, fmt.Errorf("show the join token: %w", err)
 	}
-	// This connection is one of a stranger's, with whom the node spoke nothing else: the next one is not.
-	defer func() { _ = n.Network().ClosePeer(t.Peer) }()
+	defer func() { _ = c.Close() }() // all was said
 	r.Addr = c.RemoteMultiaddr().String()
-	st, err := n.OpenStream(ctx, c, Protocol)
+	st, err := n.OpenOn(ctx, c, Protocol)
 	if err != nil {
 		return r, fmt.Errorf("show the join token: %w", err)
 	}
@@ -97,11 +100,10 @@ func Do(ctx context.Context, n *host.Node, text string) (r Result, err error) {
 	switch {
 	case ctx.Err() != nil:
 		return r, ctx.Err()
+	case err != nil && !c.IsClosed():
+		return r, fmt.Errorf("%w: %w", ErrUnsupported, err)
 	case err != nil:
-		if speaks, asked := n.Supports(ctx, c, Protocol); asked == nil && !speaks {
-			return r, ErrUnsupported
-		}
-		return r, fmt.Errorf("show the join token to %s: %w", t.Peer, err)
+		return r, fmt.Errorf("show the join token to %s: %w: %w", t.Peer, ErrRefused, err)
 	case len(reply) == 9 && reply[0] == taken:
 		r.Until = time.Unix(int64(binary.BigEndian.Uint64(reply[1:])), 0).UTC()
 		return r, nil
@@ -109,4 +111,33 @@ func Do(ctx context.Context, n *host.Node, text string) (r Result, err error) {
 		return r, fmt.Errorf("%s says: %w", t.Peer, statuses()[reply[0]])
 	}
 	return r, ErrRefused
+}
+
+// reach connects with who made a token, past the host's network: there, identify would speak first, for which a stranger is shown out.
+func reach(ctx context.Context, n *host.Node, t invite.Token) (transport.CapableConn, error) {
+	var failed []error
+	for _, a := range t.Addrs {
+		found := n.Resolve(ctx, t.Peer, a)
+		if found.Err != nil {
+			failed = append(failed, found.Err)
+		}
+		for _, at := range found.Addrs {
+			if !n.CanDial(at) {
+				continue
+			}
+			c, err := n.DialAddr(ctx, t.Peer, at)
+			if err == nil {
+				return c, nil
+			}
+			failed = append(failed, fmt.Errorf("%s: %w", at, err))
+		}
+	}
+	var other sec.ErrPeerIDMismatch
+	if err := errors.Join(failed...); errors.As(err, &other) {
+		return nil, fmt.Errorf("%w: where it says that %s is, %s answers", ErrForeign, t.Peer, other.Actual)
+	}
+	if len(failed) == 0 {
+		return nil, fmt.Errorf("%w: it has no address that this host can dial", ErrUnreachable)
+	}
+	return nil, fmt.Errorf("%w: %w", ErrUnreachable, errors.Join(failed...))
 }
