@@ -54,7 +54,7 @@ type Service struct {
 
 	mu     sync.Mutex // guards following, and the book's guests
 	marks  mark       // the book when it was last read
-	live   bool       // it has a token that somebody may come by
+	live   bool       // it has a token whose time is not over: who shows a revoked one is told so
 	soon   time.Time  // when the next of its tokens ends
 }
 
@@ -91,7 +91,7 @@ func (s *Service) Close() error {
 	return s.wire.Close()
 }
 
-// open reports whether strangers may come: there is a token by which.
+// open reports whether strangers may come: there is a token that they may have.
 func (s *Service) open() bool {
 	_ = s.refresh(false) // what could not be read is as it was
 	s.mu.Lock()
@@ -132,11 +132,14 @@ func (s *Service) refresh(always bool) error {
 	guests := make(map[peer.ID]time.Time)
 	s.marks, s.live, s.soon = seen, false, time.Time{}
 	for _, e := range list {
-		if e.Live(now) != nil {
+		if !now.Before(e.Expires) {
 			continue
 		}
 		if s.live = true; s.soon.IsZero() { // the list is in the order of their ends
 			s.soon = e.Expires
+		}
+		if e.Revoked != nil {
+			continue
 		}
 		for _, p := range e.Guests {
 			if guests[p].Before(e.Expires) {
