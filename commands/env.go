@@ -18,13 +18,14 @@ type Stdio struct {
 
 // env is what every command is built with. One env serves one call of Main.
 type env struct {
-	stdio  Stdio
-	start  time.Time
-	shared sharedOptions
-	root   []spec   // every command, for those that describe the others
-	args   []string // this run's command line
-	given  []given  // the flags of this run's command line
-	line   []string // the flags of this run's command line other than its format, for those that show settings
+	stdio     Stdio
+	start     time.Time
+	shared    sharedOptions
+	root      []spec    // every command, for those that describe the others
+	args      []string  // this run's command line
+	given     []given   // the flags of this run's command line
+	mentioned []mention // peers that this run names
+	line      []string  // the flags of this run's command line other than its format, for those that show settings
 }
 
 // newEnv fills the defaults of stdio and declares every command.

@@ -31,6 +31,7 @@ type serveOptions struct {
 	Relay          bool
 	RelayLimits    relay.Limits
 	RelayUnlimited bool
+	CircuitsOnly   bool
 
 	Rendezvous       bool
 	RendezvousLimits rendezvous.Limits
@@ -122,6 +123,7 @@ func (o *serveOptions) relayLimits() relay.Limits {
 // rendezvousLimits are the rendezvous point's limits as the flags have them.
 func (o *serveOptions) rendezvousLimits() rendezvous.Limits {
 	l := o.RendezvousLimits
+	l.CircuitsOnly = o.CircuitsOnly
 	for _, word := range o.RefuseAddrs {
 		l.RefuseAddrs |= addrKinds()[word]
 	}
@@ -139,7 +141,7 @@ func addrKinds() map[string]rendezvous.AddrKinds {
 func (o *serveOptions) config(out *output, own peer.ID, db *store.DB) (serve.Config, error) {
 	var cfg serve.Config
 	if o.Relay {
-		cfg.Relay = &relay.Config{Limits: o.relayLimits()}
+		cfg.Relay = &relay.Config{Limits: o.relayLimits(), NoIntro: o.CircuitsOnly}
 	}
 	if o.Rendezvous {
 		cfg.Rendezvous = &rendezvous.ServerConfig{Limits: o.rendezvousLimits(), DB: db}
@@ -212,6 +214,7 @@ func (o *serveOptions) startHost(ctx context.Context, out *output, web dashboard
 	if err != nil {
 		return nil, false, err
 	}
+	cfg.CircuitsOnly = o.CircuitsOnly
 	cfg.Limits, cfg.EachAddress, cfg.Metrics = o.Limits, o.Vantage, web.registerer()
 	if n, err = host.New(cfg); err != nil {
 		return nil, false, err
@@ -219,7 +222,7 @@ func (o *serveOptions) startHost(ctx context.Context, out *output, web dashboard
 	if err := o.Host.present(ctx, out, n); err != nil {
 		return nil, false, errors.Join(err, n.Close())
 	}
-	if len(n.ListenAddrs()) == 0 {
+	if len(n.ListenAddrs()) == 0 && !o.Host.RelayOnly {
 		return nil, false, errors.Join(usagef("nothing to listen on: wss needs --tls-cert and --tls-key, other transports a --listen of their own"), n.Close())
 	}
 	return n, cfg.Access.Open() && !cfg.KnownOnly, nil

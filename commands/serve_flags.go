@@ -34,6 +34,8 @@ func serveFlags(o *serveOptions) []cli.Flag {
 		&cli.Int64Flag{Name: "relay-rate", Usage: "carry at most `N` bytes a second one way of a circuit; 0 means any", Destination: &o.RelayLimits.Rate},
 		boolean("relay-unlimited", "do not limit how long circuits last and what they carry", &o.RelayUnlimited),
 
+		boolean("circuits-only", "hand out nobody's addresses but circuits: as a rendezvous point refuse who registers others, in peer exchange leave them out, as a relay carry no offers", &o.CircuitsOnly),
+
 		boolean("rendezvous", "keep registrations for others (libp2p rendezvous)", &o.Rendezvous),
 		span("rendezvous-min-ttl", "grant no registration shorter than `DURATION`, 1m at least; 0 means 2h", &o.RendezvousLimits.MinTTL),
 		span("rendezvous-max-ttl", "grant no registration longer than `DURATION`; 0 means 72h", &o.RendezvousLimits.MaxTTL),

@@ -43,7 +43,7 @@ func (o *serveOptions) full() *serve.Full {
 	if !o.isFull() {
 		return nil
 	}
-	f := &serve.Full{NoRelay: o.Full.NoRelay, NoReserve: o.Full.NoReserve, FindRelays: o.Full.FindRelays}
+	f := &serve.Full{NoRelay: o.Full.NoRelay, NoReserve: o.Full.NoReserve || o.Host.RelayOnly, FindRelays: o.Full.FindRelays}
 	switch {
 	case o.Full.Public:
 		f.Fixed = reach.Public
@@ -119,7 +119,7 @@ func (o *serveOptions) pending() []pendingRole {
 
 // moreRelays is on how many relays the node reserves by itself while private.
 func (o *serveOptions) moreRelays() int {
-	if !o.isFull() || o.Full.Public || o.Full.NoReserve {
+	if !o.isFull() || o.Full.Public || o.Full.NoReserve || o.Host.RelayOnly {
 		return 0
 	}
 	return max(0, serve.FullReservations-len(unique(o.UseRelays)))

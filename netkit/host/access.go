@@ -72,12 +72,16 @@ type gater struct {
 	away   away
 	guests guests
 	family Family
+	trust  *trust // nil: everybody may be dialled everywhere
 	// connected says whether a connection with a peer is open, where one is enough; nil: where it is not.
 	connected atomic.Pointer[func(peer.ID) bool]
 }
 
 func newGater(cfg Config) *gater {
 	g := &gater{family: cfg.Family}
+	if cfg.RelayOnly {
+		g.trust = &trust{cfg.Trusted}
+	}
 	g.access.Store(&cfg.Access)
 	g.bans.Store(newBans(nil))
 	if cfg.KnownOnly {
@@ -128,8 +132,8 @@ func (g *gater) denies(m ma.Multiaddr) bool {
 	return g.access.Load().deniesAddr(m) || g.bans.Load().addr(m)
 }
 
-func (g *gater) InterceptAddrDial(_ peer.ID, m ma.Multiaddr) bool {
-	return !g.family.excludes(m) && !g.denies(m)
+func (g *gater) InterceptAddrDial(p peer.ID, m ma.Multiaddr) bool {
+	return !g.family.excludes(m) && !g.denies(m) && !g.trust.excludes(p, m)
 }
 
 func (g *gater) InterceptAccept(c network.ConnMultiaddrs) bool {

@@ -146,6 +146,17 @@ type Config struct {
 	// told no address but those of Announce and circuits. It excludes Interface.
 	SOCKS *SOCKS
 
+	// RelayOnly has others reach the host, and be reached, through relays only, which
+	// must be among those it trusts: it listens nowhere, dials whom it trusts directly
+	// and everybody else through them, and tells others its circuits and no other
+	// address. It excludes Listen.
+	RelayOnly bool
+	// Trusted are the relays and servers that learn where the host is, with RelayOnly.
+	Trusted []peer.ID
+	// CircuitsOnly passes on signed records of others only where they have circuit
+	// addresses alone.
+	CircuitsOnly bool
+
 	device *device // of Interface; nil without one
 }
 
@@ -181,6 +192,12 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if len(c.Transports) == 0 {
 		return c, ErrNoTransport
+	}
+	if c.RelayOnly {
+		if len(c.Listen) > 0 {
+			return c, fmt.Errorf("%w: it listens nowhere", ErrHidden)
+		}
+		c.Listen = []ma.Multiaddr{}
 	}
 	if c.Listen == nil {
 		var err error

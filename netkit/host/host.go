@@ -126,7 +126,7 @@ func (n *Node) options() ([]libp2p.Option, error) {
 		libp2p.Identity(n.cfg.Identity),
 		libp2p.UserAgent(n.cfg.Agent),
 		libp2p.ProtocolVersion(n.cfg.ProtocolVersion),
-		libp2p.ListenAddrs(n.cfg.Listen...),
+		n.cfg.listening(),
 		libp2p.Peerstore(n.book),
 		libp2p.ConnectionGater(n.gater),
 		libp2p.ConnectionManager(cm),
@@ -149,6 +149,14 @@ func (n *Node) options() ([]libp2p.Option, error) {
 		opts = append(opts, libp2p.MultiaddrResolver(swarm.ResolverFromMaDNS{Resolver: n.cfg.Resolver}))
 	}
 	return opts, nil
+}
+
+// listening is the option for where to listen: without one the library chooses.
+func (c Config) listening() libp2p.Option {
+	if len(c.Listen) == 0 {
+		return libp2p.NoListenAddrs
+	}
+	return libp2p.ListenAddrs(c.Listen...)
 }
 
 // metrics is the option for what libp2p counts.
