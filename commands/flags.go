@@ -132,7 +132,7 @@ func hostFlags(o *hostOptions) []cli.Flag {
 			"namespace and network key are taken from it where no flag names others", &o.Join),
 		&cli.BoolFlag{
 			Category: groupHost, Name: "relay-only", Destination: &o.RelayOnly,
-			Usage: "reach others, and be reached, through relays only, those that the command names: tell nobody else an IP address of this machine, listen nowhere, refuse hole punching",
+			Usage: "reach others, and be reached, through relays only, those that the command names: tell nobody else an IP address of this machine, listen nowhere unless --listen says so, refuse hole punching",
 		},
 		text("socks5", "dial through this SOCKS5 `SERVER`, HOST:PORT or USER:PASSWORD@HOST:PORT, as of Tor, /onion3 addresses too: by TCP, listening on "+
 			"loopback only, announcing --announce and circuits only; /dns is refused", &o.SOCKS),

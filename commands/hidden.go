@@ -26,8 +26,8 @@ func (o *hostOptions) hidden() string {
 
 // validateHidden finds the usage errors in the flags that hide the host, and in those that would show it.
 func (o *hostOptions) validateHidden() error {
-	if o.RelayOnly && (len(o.Listen) > 0 || len(o.Announce) > 0) {
-		return usagef("--relay-only listens nowhere and announces circuits alone: it excludes --listen and --announce")
+	if o.RelayOnly && len(o.Announce) > 0 {
+		return usagef("--relay-only announces circuits alone: it excludes --announce")
 	}
 	if o.SOCKS == "" {
 		return nil

@@ -147,9 +147,9 @@ type Config struct {
 	SOCKS *SOCKS
 
 	// RelayOnly has others reach the host, and be reached, through relays only, which
-	// must be among those it trusts: it listens nowhere, dials whom it trusts directly
-	// and everybody else through them, and tells others its circuits and no other
-	// address. It excludes Listen.
+	// must be among those it trusts: it listens nowhere unless Listen says where, dials
+	// whom it trusts directly and everybody else through them, and tells others its
+	// circuits and no other address.
 	RelayOnly bool
 	// Trusted are the relays and servers that learn where the host is, with RelayOnly.
 	Trusted []peer.ID
@@ -193,10 +193,7 @@ func (c Config) withDefaults() (Config, error) {
 	if len(c.Transports) == 0 {
 		return c, ErrNoTransport
 	}
-	if c.RelayOnly {
-		if len(c.Listen) > 0 {
-			return c, fmt.Errorf("%w: it listens nowhere", ErrHidden)
-		}
+	if c.RelayOnly && c.Listen == nil {
 		c.Listen = []ma.Multiaddr{}
 	}
 	if c.Listen == nil {
