@@ -118,8 +118,13 @@ func (o *serveOptions) validateHidden() error {
 		name string
 		on   bool
 	}{
-		{"--mdns", o.MDNS}, {"--vantage", o.Vantage}, {"--public-node", o.Full.Public}, {"--profile", o.Chain.on()},
-		{"--relay", o.Host.RelayOnly && o.Relay}, {"--dht", o.Host.RelayOnly && o.DHT.On}, {"--find-relays", o.Host.RelayOnly && o.Full.FindRelays},
+		{"--mdns", o.MDNS},
+		{"--vantage", o.Vantage},
+		{"--public-node", o.Full.Public},
+		{"--profile", o.Chain.on()},
+		{"--relay", o.Host.RelayOnly && o.Relay},
+		{"--dht", o.Host.RelayOnly && o.DHT.On},
+		{"--find-relays", o.Host.RelayOnly && o.Full.FindRelays},
 		{"--autonat", o.Host.RelayOnly && o.AutoNAT},
 	} {
 		if f.on {

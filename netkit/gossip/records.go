@@ -15,7 +15,7 @@ import (
 // records are the signed peer records of connected peers, as identify brought them: the library's peerstore does not keep them.
 type records struct {
 	may func(*record.Envelope) bool // nil: all may be told of
-	mu  sync.Mutex // guards following
+	mu  sync.Mutex                  // guards following
 	all map[peer.ID][]byte
 }
 

@@ -52,10 +52,10 @@ type Service struct {
 	stop context.CancelFunc
 	done sync.WaitGroup
 
-	mu     sync.Mutex // guards following, and the book's guests
-	marks  mark       // the book when it was last read
-	live   bool       // it has a token whose time is not over: who shows a revoked one is told so
-	soon   time.Time  // when the next of its tokens ends
+	mu    sync.Mutex // guards following, and the book's guests
+	marks mark       // the book when it was last read
+	live  bool       // it has a token whose time is not over: who shows a revoked one is told so
+	soon  time.Time  // when the next of its tokens ends
 }
 
 // mark is what tells a folder that was changed from one that was not.
