@@ -78,6 +78,16 @@ func (n *Node) stranger(c network.Conn) bool {
 	return !closed && c.Stat().Direction == network.DirInbound && !n.gater.admits(c.RemotePeer(), c.RemoteMultiaddr())
 }
 
+// atDoor reports whether c is a stranger's who may still say why he comes.
+func (n *Node) atDoor(c network.Conn) bool {
+	g := &n.gater.guests
+	g.mu.Lock()
+	_, calls := g.callers[c]
+	calls = calls && g.door != nil
+	g.mu.Unlock()
+	return calls && n.gater.unhindered(c.RemotePeer(), c.RemoteMultiaddr())
+}
+
 // guardDoor hands the streams of strangers to the door, where the library's own protocols are not spoken, and shows them out.
 func (n *Node) guardDoor() {
 	s := n.swarm()

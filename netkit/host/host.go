@@ -194,7 +194,7 @@ func (n *Node) Known() []peer.AddrInfo { return *n.known.Load() }
 // many those were.
 func (n *Node) enforce() (closed int) {
 	for _, c := range n.Network().Conns() {
-		if !n.gater.allows(c) {
+		if !n.gater.allows(c) && !n.atDoor(c) {
 			closed++
 			// The connection is gone either way; its error tells nothing new.
 			_ = c.CloseWithError(network.ConnGated)
