@@ -134,7 +134,7 @@ func (o *blockPeers) open(ctx context.Context, out *output, k *keeper, c cid.Cid
 	if err != nil {
 		return x, err
 	}
-	if x.n, err = o.Host.open(out, hostDefaults{}); err != nil {
+	if x.n, err = o.Host.open(ctx, out, hostDefaults{}); err != nil {
 		return x, err
 	}
 	x.stop.add(x.n.Close)

@@ -201,6 +201,10 @@ func (e *env) prepare(c *cli.Context, in *invocation) error {
 	case s.Timeout < 0:
 		return usagef("--timeout: %q is negative", s.Timeout)
 	}
+	if j, ok := in.spec.options.(joiner); ok {
+		j.join()
+	}
+	e.mentioned = mentions(in.spec, e, in.args)
 	if in.spec.validate != nil {
 		err := in.spec.validate(in.args)
 		if err != nil && len(in.args) > 0 && len(in.spec.subcommands) > 0 {

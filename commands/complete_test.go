@@ -36,14 +36,14 @@ func TestCompletion(t *testing.T) {
 	}{
 		{words: nil, want: []string{"serve", "dial", "key", "help", "version"}},
 		{words: []string{"ver"}, want: []string{"version"}, only: true},
-		{words: []string{"key", ""}, want: []string{"new", "show", "convert"}, only: true},
+		{words: []string{"key", ""}, want: []string{"new", "show", "convert", "invite"}, only: true},
 		{words: []string{"psk", ""}, want: []string{"new"}, only: true},
 		{words: []string{"config", "s"}, want: []string{"show"}, only: true},
 		{words: []string{"help", "ke"}, want: []string{"key"}, only: true},
 		// equal verbs of different nouns have flags of their own
 		{words: []string{"key", "new", "--"}, want: []string{"--type", "--bits", "--output", "--json"}, not: []string{"--listen"}},
 		{words: []string{"psk", "new", "--"}, want: []string{"--output", "--json"}, not: []string{"--type", "--bits"}},
-		{words: []string{"serve", "--rel"}, want: []string{"--relay", "--relay-bytes"}, not: []string{"--relay-only"}},
+		{words: []string{"serve", "--rel"}, want: []string{"--relay", "--relay-bytes", "--relay-only"}, not: []string{"--raw"}},
 		{words: []string{"dial", "--rel"}, want: []string{"--relay-only"}, only: true},
 		{words: []string{"--"}, want: []string{"--help"}, only: true},
 		// flags after an argument

@@ -140,7 +140,7 @@ func (o *dhtOptions) validate(verb string, args []string, want int, what string)
 
 // taking opens a host, joins the network and calls ask.
 func (o *dhtOptions) taking(ctx context.Context, out *output, ask func(*host.Node, *route.Service) error) (err error) {
-	n, err := o.Host.open(out, hostDefaults{})
+	n, err := o.Host.open(ctx, out, hostDefaults{})
 	if err != nil {
 		return err
 	}

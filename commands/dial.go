@@ -26,7 +26,6 @@ type dialOptions struct {
 	Interval     time.Duration
 	Each         bool
 	NoRelay      bool
-	RelayOnly    bool
 	UntilDirect  bool
 	Require      []string
 	Hold         time.Duration
@@ -66,7 +65,6 @@ soon as the way between the two allows it. At the end the changes are summed up,
 			&cli.DurationFlag{Name: "interval", Aliases: []string{"i"}, Value: 10 * time.Millisecond, Usage: "wait `DURATION` from ping to ping", Destination: &o.Interval},
 			&cli.BoolFlag{Name: "each", Usage: "dial every address in isolation instead of racing them", Destination: &o.Each},
 			&cli.BoolFlag{Name: "no-relay", Usage: "try direct addresses only", Destination: &o.NoRelay},
-			&cli.BoolFlag{Name: "relay-only", Usage: "try relayed addresses only", Destination: &o.RelayOnly},
 			&cli.BoolFlag{Name: "until-direct", Usage: "wait for a direct path, or exit 7 at --timeout", Destination: &o.UntilDirect},
 			listFlag("", "require", "exit 5 unless the peer speaks `PROTOCOL` (repeatable)", &o.Require),
 			&cli.DurationFlag{Name: "hold", Usage: "keep the connection for `DURATION` and tell when its path changes", Destination: &o.Hold},
@@ -89,9 +87,9 @@ soon as the way between the two allows it. At the end the changes are summed up,
 func (o *dialOptions) validate(args []string) error {
 	o.Targets = args
 	switch {
-	case o.NoRelay && o.RelayOnly:
+	case o.NoRelay && o.Host.RelayOnly:
 		return usagef("--no-relay and --relay-only exclude each other")
-	case o.UntilDirect && o.RelayOnly:
+	case o.UntilDirect && o.Host.RelayOnly:
 		return usagef("--until-direct and --relay-only exclude each other")
 	case o.Each && (o.UntilDirect || o.Watch || o.Hold != 0 || len(o.Require) > 0):
 		return usagef("--each closes every connection at once; it cannot go with --until-direct, --watch, --hold or --require")
@@ -173,14 +171,12 @@ func runDial(ctx context.Context, out *output, o dialOptions) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	n, err := o.Host.open(out, hostDefaults{})
+	n, err := o.Host.open(ctx, out, hostDefaults{})
 	if err != nil {
 		return nil, err
 	}
 	defer n.Close()
-	if !o.RelayOnly {
-		defer o.Host.punching(n)()
-	}
+	defer o.Host.punching(n)()
 	if len(targets) == 1 {
 		r, err := dialTarget(ctx, out, n, find, targets[0], o)
 		return dialDoc{Result: &r}, err
@@ -230,7 +226,7 @@ func dialTarget(ctx context.Context, out *output, n *host.Node, find finder, t a
 		return dial.Result{Peer: &t.ID}, err
 	}
 	cfg := dial.Config{
-		NoRelay: o.NoRelay, RelayOnly: o.RelayOnly, UntilDirect: o.UntilDirect,
+		NoRelay: o.NoRelay, RelayOnly: o.Host.RelayOnly, UntilDirect: o.UntilDirect,
 		Require: protocol.ConvertFromStrings(o.Require), Hold: o.Hold, Watch: o.Watch,
 		Ping: ping.Config{Count: o.Ping, Interval: max(o.Interval, time.Microsecond)},
 		On:   func(e dial.Event) { tellDial(out, t, e, o.holds()) },
@@ -338,6 +334,8 @@ func unreachableFailure(e *dial.UnreachableError) failure {
 		f.Phase, f.Hint = "relay", "the peer has no reservation there: it must run with --use-relay, or is gone"
 	case dial.ConnectionRefused:
 		f.Hint = "nothing listens there: is the peer running, and is this its port?"
+	case dial.ProxyFailed:
+		f.Hint = "is the SOCKS server running, is --socks5 its port, and is the peer there? Its log says more"
 	case dial.Timeout:
 		f.Hint = "no answer: a firewall, a NAT, or nobody there"
 	case dial.RelayUnreachable:

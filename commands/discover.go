@@ -88,7 +88,7 @@ can, as dibber's do; the others are asked every --interval. via of a source says
 }
 
 func (o *discoverOptions) validate(e *env, args []string) error {
-	if !e.named("rendezvous", "mdns", "dnsaddr", "pubsub", "peers", "dht") && !o.Host.NoDiscovery {
+	if !e.named("rendezvous", "mdns", "dnsaddr", "pubsub", "peers", "dht") && !o.Host.NoDiscovery && o.Host.hidden() == "" && o.Host.Join == "" {
 		o.Sources.MDNS = true // the bare command
 	}
 	asks := len(o.Sources.Rendezvous) > 0
@@ -117,6 +117,8 @@ func (o *discoverOptions) validate(e *env, args []string) error {
 		return usagef("--watch has no end: it excludes --for, --min and --limit")
 	case o.Host.NoDiscovery && (asks || o.Sources.MDNS || o.Sources.DHT || len(o.DNSAddrs) > 0 || o.Pubsub != ""):
 		return usagef("--no-discovery leaves only the table: it excludes --rendezvous, --mdns, --dht, --dnsaddr and --pubsub")
+	case o.Host.SOCKS != "" && len(o.DNSAddrs) > 0:
+		return usagef("--socks5 and --dnsaddr exclude each other: whoever answers would learn who is looked for")
 	case o.Output == outputAddrs && (e.shared.JSON || e.shared.NDJSON):
 		return usagef("--output addrs excludes --json and --ndjson, whose documents have the addresses too")
 	}
@@ -196,7 +198,7 @@ func runDiscover(ctx context.Context, out *output, o discoverOptions) (doc any, 
 	if err != nil {
 		return nil, err
 	}
-	n, err := o.Host.open(out, hostDefaults{})
+	n, err := o.Host.open(ctx, out, hostDefaults{})
 	if err != nil {
 		return nil, err
 	}

@@ -128,6 +128,7 @@ func fails(t *testing.T, code exitCode, args ...string) string {
 func TestDocumentsOfNewKeys(t *testing.T) {
 	t.Parallel()
 	goldenDocument(t, "key.new.json", succeeds(t, "key", "new", "-o", filepath.Join(t.TempDir(), "new.key")))
+	goldenDocument(t, "key.invite.json", succeeds(t, "key", "invite", "--state-dir", t.TempDir(), "--addr", "/ip4/192.0.2.7/udp/4001/quic-v1", "--namespace", "chat"))
 	goldenDocument(t, "schema.json", succeeds(t, "schema", "psk", "new"))
 }
 

@@ -18,14 +18,15 @@ type Stdio struct {
 
 // env is what every command is built with. One env serves one call of Main.
 type env struct {
-	stdio  Stdio
-	start  time.Time
-	shared sharedOptions
-	root   []spec   // every command, for those that describe the others
-	args   []string // this run's command line
-	given  []given  // the flags of this run's command line
-	lent   *lending // the node to run on in place of one of its own; nil means the latter
-	line   []string // the flags of this run's command line other than its format, for those that show settings
+	stdio     Stdio
+	start     time.Time
+	shared    sharedOptions
+	root      []spec    // every command, for those that describe the others
+	args      []string  // this run's command line
+	given     []given   // the flags of this run's command line
+	mentioned []mention // peers that this run names
+	lent      *lending  // the node to run on in place of one of its own; nil means the latter
+	line      []string  // the flags of this run's command line other than its format, for those that show settings
 }
 
 // newEnv fills the defaults of stdio and declares every command.

@@ -127,6 +127,9 @@ func (o *explainOptions) validate(args []string) error {
 	if err := o.Sources.validate(); err != nil {
 		return err
 	}
+	if err := o.Host.shows("explain of a target"); err != nil {
+		return err
+	}
 	return o.Host.needTargets("explain", args, addr.Options{})
 }
 
@@ -226,7 +229,7 @@ func explainTarget(ctx context.Context, out *output, o explainOptions) (own, oth
 	if err != nil {
 		return own, other, nil, err
 	}
-	n, err := o.Host.open(out, hostDefaults{})
+	n, err := o.Host.open(ctx, out, hostDefaults{})
 	if err != nil {
 		return own, other, nil, err
 	}

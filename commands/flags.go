@@ -74,6 +74,9 @@ type hostOptions struct {
 	NoDiscovery bool
 	Announce    []string // multiaddrs announced beside those found out
 	Interface   string   // empty means all
+	Join        string   // a join token, or @FILE with one; empty means none
+	RelayOnly   bool     // reach others, and be reached, by relays only
+	SOCKS       string   // HOST:PORT of a SOCKS5 server; empty means none
 	StateDir    string   // empty means dibber in $XDG_STATE_HOME
 	Admin       string   // control socket; empty means control.sock in StateDir
 	IP4, IP6    bool     // restrict to one family
@@ -126,6 +129,14 @@ func hostFlags(o *hostOptions) []cli.Flag {
 		},
 		text("interface", "listen, dial, announce, and use mDNS and port mapping, on this `INTERFACE` only, as of a VPN (Linux); "+
 			"names are still asked of the system's resolver", &o.Interface),
+		text("join", "show this join `TOKEN`, or that of @FILE, to the node that made it (dibber key invite), which lets this one in; relays, rendezvous point, "+
+			"namespace and network key are taken from it where no flag names others", &o.Join),
+		&cli.BoolFlag{
+			Category: groupHost, Name: "relay-only", Destination: &o.RelayOnly,
+			Usage: "reach others, and be reached, through relays only, those that the command names: tell nobody else an IP address of this machine, listen nowhere unless --listen says so, refuse hole punching",
+		},
+		text("socks5", "dial through this SOCKS5 `SERVER`, HOST:PORT or USER:PASSWORD@HOST:PORT, as of Tor, /onion3 addresses too: by TCP, listening on "+
+			"loopback only, announcing --announce and circuits only; /dns is refused", &o.SOCKS),
 		list("announce", "announce `ADDR` beside the addresses found out (repeatable)", &o.Announce),
 		stateDirFlag(o),
 		&cli.BoolFlag{Category: groupHost, Name: "ip4", Aliases: []string{"4"}, Usage: "use IPv4 only", Destination: &o.IP4},

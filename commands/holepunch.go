@@ -98,6 +98,9 @@ func (o *holepunchOptions) validate(args []string) error {
 	case o.Host.NoDiscovery:
 		return usagef("--no-discovery tells nobody an address, and a punch tells the peer this host's")
 	}
+	if err := o.Host.shows("holepunch"); err != nil {
+		return err
+	}
 	return o.Host.needTargets("holepunch", args, addr.Options{})
 }
 
@@ -130,7 +133,7 @@ func runHolepunch(ctx context.Context, out *output, o holepunchOptions) (any, er
 			Hint: "the address looks like RELAY/p2p-circuit/p2p/PEER; dibber holepunch listen --relay RELAY prints it on the other side",
 		}
 	}
-	n, err := o.Host.open(out, hostDefaults{})
+	n, err := o.Host.open(ctx, out, hostDefaults{})
 	if err != nil {
 		return nil, err
 	}

@@ -112,6 +112,9 @@ func (o *listenOptions) validate(args []string) error {
 	if err := o.Sources.validate(); err != nil {
 		return err
 	}
+	if err := o.Host.shows("holepunch listen"); err != nil {
+		return err
+	}
 	return o.Host.validate()
 }
 
@@ -155,7 +158,7 @@ func listenEvents() []event {
 
 func runHolepunchListen(ctx context.Context, out *output, o listenOptions) (doc any, err error) {
 	out.readyFirst()
-	n, err := o.Host.open(out, hostDefaults{})
+	n, err := o.Host.open(ctx, out, hostDefaults{})
 	if err != nil {
 		return nil, err
 	}

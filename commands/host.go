@@ -1,24 +1,20 @@
 package commands
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 
 	"dibber/netkit/addr"
 	"dibber/netkit/host"
 	"dibber/netkit/identity"
-	"dibber/netkit/mdns"
 	"dibber/netkit/punch"
-	"dibber/netkit/store"
-	"dibber/netkit/vantage"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
@@ -46,6 +42,9 @@ func (o *hostOptions) validate() error {
 	}
 	if (o.TLSCert == "") != (o.TLSKey == "") {
 		return usagef("--tls-cert and --tls-key go together")
+	}
+	if err := o.validateHidden(); err != nil {
+		return err
 	}
 	if o.NoDiscovery && o.Peers == "" {
 		return usagef("--no-discovery needs --peers @FILE: without a table there is nobody to talk to")
@@ -86,9 +85,12 @@ func parseListen(values []string) ([]ma.Multiaddr, error) {
 	return out, err
 }
 
-// mdnsInterfaces are the interfaces that mDNS uses, where those of list were named by
-// --mdns-interface; none means all.
-func (o *hostOptions) mdnsInterfaces(list []string) ([]string, error) {
+// mdnsInterfaces are the interfaces that mDNS uses, if it is on, where those of list were
+// named by --mdns-interface; none means all.
+func (o *hostOptions) mdnsInterfaces(on bool, list []string) ([]string, error) {
+	if by := o.hidden(); on && by != "" {
+		return nil, usagef("%s and --mdns exclude each other: multicast shows this machine to the local network", by)
+	}
 	if o.Interface == "" {
 		return list, nil
 	}
@@ -184,7 +186,10 @@ func (o *hostOptions) config(out *output, def hostDefaults) (host.Config, error)
 	if err := o.readSecrets(out, &cfg, def); err != nil {
 		return cfg, err
 	}
-	return cfg, nil
+	if err := o.joinNetwork(out, &cfg); err != nil {
+		return cfg, err
+	}
+	return cfg, o.hide(out, &cfg)
 }
 
 // knownPeers are the peers of a table.
@@ -236,8 +241,8 @@ func (o *hostOptions) readSecrets(out *output, cfg *host.Config, def hostDefault
 	return nil
 }
 
-// open starts the host, or takes the one that is lent.
-func (o *hostOptions) open(out *output, def hostDefaults) (*host.Node, error) {
+// open starts the host, and has it let in where it was invited; or it takes the one that is lent.
+func (o *hostOptions) open(ctx context.Context, out *output, def hostDefaults) (*host.Node, error) {
 	if out.e.lent != nil {
 		return out.e.lent.n, nil
 	}
@@ -245,13 +250,20 @@ func (o *hostOptions) open(out *output, def hostDefaults) (*host.Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	return host.New(cfg)
+	n, err := host.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := o.present(ctx, out, n); err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
+	return n, nil
 }
 
 // punching lets relayed connections become direct until stop is called. A host that
-// keeps to its table of peers exchanges addresses with nobody.
+// keeps to its table of peers, or is hidden, exchanges addresses with nobody.
 func (o *hostOptions) punching(n *host.Node) (stop func()) {
-	if o.NoDiscovery {
+	if !o.exchanges() {
 		return func() {}
 	}
 	s := punch.New(n, punch.Config{})
@@ -278,6 +290,9 @@ func (o *hostOptions) stateDir(e *env) string {
 
 // targets reads the arguments that name peers.
 func (o *hostOptions) targets(out *output, args []string, opts addr.Options) ([]addr.Target, error) {
+	if _, err := o.invitation(); err != nil {
+		return nil, err
+	}
 	table, err := o.table()
 	if err != nil {
 		return nil, err
@@ -292,7 +307,7 @@ func (o *hostOptions) targets(out *output, args []string, opts addr.Options) ([]
 	if len(list) == 0 {
 		return nil, usagef("no target: the list is empty")
 	}
-	return list, nil
+	return list, o.nameless(list)
 }
 
 // infos reads the peers that a flag names; each needs an address.
@@ -349,45 +364,3 @@ func (o *hostOptions) needTargets(command string, args []string, opts addr.Optio
 
 // identityFile is the key of the long-lived host, in the state folder.
 const identityFile = "identity.key"
-
-// hostFailure gives the errors of starting a host their class.
-func hostFailure(err error) (failure, bool) {
-	var le *host.ListenError
-	var locked *store.LockedError
-	switch {
-	case errors.As(err, &locked):
-		return failure{Code: "locked", Phase: "start", Hint: "end the other process, or choose another folder with --state-dir"}, true
-	case errors.Is(store.Unwritable(err), store.ErrFull):
-		return failure{Exit: exitRefused, Code: "disk_full", Hint: "free space on that disk; --state-dir names another state folder", Retryable: true}, true
-	case errors.Is(store.Unwritable(err), store.ErrReadOnly):
-		return failure{Exit: exitRefused, Code: "read_only", Hint: "mount that file system for writing; --state-dir names another state folder", Retryable: true}, true
-	case errors.Is(err, host.ErrTransportOff):
-		return failure{Exit: exitUsage, Hint: "see --transport, --psk-file and --tls-cert"}, true
-	case errors.As(err, &le):
-		return failure{Code: "listen", Phase: "listen", Addr: le.Addr.String(), Hint: listenHint(le)}, true
-	case errors.Is(err, host.ErrInterface):
-		return failure{Exit: exitUsage, Hint: "ip addr lists the interfaces of this machine and their addresses; --interface takes --transport quic, webtransport and tcp"}, true
-	case errors.Is(err, mdns.ErrNoInterface):
-		return failure{Exit: exitUsage, Hint: "ip link lists the interfaces of this machine"}, true
-	case errors.Is(err, host.ErrSharedPort):
-		return failure{Exit: exitUsage, Hint: "--listen it at another port"}, true
-	case errors.Is(err, vantage.ErrNoSite):
-		return failure{Exit: exitUsage, Hint: "--vantage needs --transport quic"}, true
-	case errors.Is(err, host.ErrNoTransport):
-		return failure{Exit: exitUsage, Hint: "--transport tcp"}, true
-	}
-	return failure{}, false
-}
-
-// listenHint tells what to do about an address that cannot be listened on; empty where that is not known.
-func listenHint(err error) string {
-	switch {
-	case errors.Is(err, syscall.EADDRINUSE):
-		return "another program has the port; choose one with --listen"
-	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return "no interface has the address; --listen /ip4/0.0.0.0/… listens on all there are"
-	case errors.Is(err, fs.ErrPermission):
-		return "ports below 1024 are for root, or who has CAP_NET_BIND_SERVICE; choose another one with --listen"
-	}
-	return ""
-}

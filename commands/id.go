@@ -67,7 +67,7 @@ identity is the one that serve keeps in the state folder, made if missing.`,
 
 func runID(ctx context.Context, out *output, o idOptions) (any, error) {
 	if len(o.Target) == 0 {
-		return ownID(out, o)
+		return ownID(ctx, out, o)
 	}
 	targets, err := o.Host.oneTarget(out, "id", o.Target, addr.Options{AllowUnknownPeer: o.AllowUnknown})
 	if err != nil {
@@ -77,7 +77,7 @@ func runID(ctx context.Context, out *output, o idOptions) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	n, err := o.Host.open(out, hostDefaults{})
+	n, err := o.Host.open(ctx, out, hostDefaults{})
 	if err != nil {
 		return nil, err
 	}
@@ -94,8 +94,8 @@ func runID(ctx context.Context, out *output, o idOptions) (any, error) {
 }
 
 // ownID describes the host of these flags.
-func ownID(out *output, o idOptions) (any, error) {
-	n, err := o.Host.open(out, hostDefaults{identity: identityFile})
+func ownID(ctx context.Context, out *output, o idOptions) (any, error) {
+	n, err := o.Host.open(ctx, out, hostDefaults{identity: identityFile})
 	if err != nil {
 		return nil, err
 	}

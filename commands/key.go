@@ -51,7 +51,7 @@ func newKey(e *env) spec {
 		about: `A peer is known by its key: the peer id is made of the public one, and whoever has the private one is the peer.
 Private keys are read in every format that dibber writes, and from a kubo configuration or OpenSSH.`,
 		examples:    []string{"dibber key new -o peer.key", "dibber key show peer.key", "dibber key convert peer.key --format pem"},
-		subcommands: []spec{newKeyNew(&o), newKeyShow(&o), newKeyConvert(e, &o)},
+		subcommands: []spec{newKeyNew(&o), newKeyShow(&o), newKeyConvert(e, &o), newKeyInvite(e)},
 	}
 }
 

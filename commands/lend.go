@@ -58,15 +58,12 @@ type lends struct {
 }
 
 // used returns how the use of a node that open returned is ended: by its end, unless it is lent. Relayed connections become direct
-// until then, where punch is set; a node that is lent sees to that itself.
-func (o *hostOptions) used(out *output, n *host.Node, punch bool) (end func() error) {
+// until then; a node that is lent sees to that itself.
+func (o *hostOptions) used(out *output, n *host.Node) (end func() error) {
 	if out.e.lent != nil {
 		return func() error { return nil }
 	}
-	stop := func() {}
-	if punch {
-		stop = o.punching(n)
-	}
+	stop := o.punching(n)
 	return func() error {
 		stop()
 		return n.Close()

@@ -152,6 +152,8 @@ func maskRules() []maskRule {
 		{regexp.MustCompile(`\bbafz\w{61}\b`), "<cid base32>"},
 		{regexp.MustCompile(`\b002408011220[0-9a-f]{64}\b`), "<multihash>"},
 		{regexp.MustCompile(`^[0-9a-f]{64}$`), "<distance>"},
+		{regexp.MustCompile(`^[0-9a-f]{32}$`), "<invitation>"},
+		{regexp.MustCompile(`^dibber-join-1\.[\w-]+$`), "<token>"},
 		{regexp.MustCompile(`^[\w-]{43}$`), "<address>"},
 		{regexp.MustCompile(`^CiQIARIg[\w+/]{100,}=*$`), "<record>"},
 		{regexp.MustCompile(`\bCAESI[\w+/]{43}=?`), "<public key>"},

@@ -116,6 +116,9 @@ func (o *natcheckOptions) validate(e *env, args []string) error {
 	if err := o.Sources.Network.validate(); err != nil {
 		return err
 	}
+	if err := o.Host.shows("natcheck"); err != nil {
+		return err
+	}
 	return o.Host.validate()
 }
 
@@ -147,7 +150,7 @@ func runNatcheck(ctx context.Context, out *output, o natcheckOptions) (any, erro
 	}
 	cfg := o.config(servers)
 	cfg.On = func(e natcheck.Event) { tellNatcheck(out, e) }
-	n, err := o.Host.open(out, hostDefaults{})
+	n, err := o.Host.open(ctx, out, hostDefaults{})
 	if err != nil {
 		return nil, err
 	}

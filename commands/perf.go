@@ -27,7 +27,6 @@ type perfOptions struct {
 	Trips       int
 	Raw         bool
 	UntilDirect bool
-	RelayOnly   bool
 }
 
 // perfDoc is the document of perf.
@@ -61,7 +60,6 @@ Over a relay with limits it stays within nine tenths of what is left of them, an
 			&cli.IntFlag{Name: "trips", Value: 10, Usage: "measure `N` round trips; 0 measures none", Destination: &o.Trips},
 			&cli.BoolFlag{Name: "raw", Usage: "measure a plain TCP connection to the same host as well; the peer must be a dibber whose ports can be reached", Destination: &o.Raw},
 			&cli.BoolFlag{Name: "until-direct", Usage: "wait for a direct path first, or exit 7 at --timeout", Destination: &o.UntilDirect},
-			&cli.BoolFlag{Name: "relay-only", Usage: "try relayed addresses only, and stay on the relay", Destination: &o.RelayOnly},
 			ownHostFlag(&o.Host.OwnHost),
 		}, sourceFlags(&o.Sources), hostFlags(&o.Host)),
 		lends:   o.Host.lends("dir", "duration", "bytes", "trips", "until-direct"),
@@ -97,9 +95,9 @@ func (o *perfOptions) directions() []perf.Direction {
 func (o *perfOptions) validate(args []string) error {
 	o.Target = args
 	switch {
-	case o.UntilDirect && o.RelayOnly:
+	case o.UntilDirect && o.Host.RelayOnly:
 		return usagef("--until-direct and --relay-only exclude each other")
-	case o.Raw && o.RelayOnly:
+	case o.Raw && o.Host.RelayOnly:
 		return usagef("--raw and --relay-only exclude each other: no plain connection goes through a relay")
 	case o.Duration <= 0:
 		return usagef("--duration: %s is no time", o.Duration)
@@ -151,16 +149,16 @@ func runPerf(ctx context.Context, out *output, o perfOptions) (doc any, err erro
 	}
 	t := targets[0]
 	d := perfDoc{Peer: &t.ID}
-	n, err := o.Host.open(out, hostDefaults{})
+	n, err := o.Host.open(ctx, out, hostDefaults{})
 	if err != nil {
 		return nil, err
 	}
-	defer closing(&err, o.Host.used(out, n, !o.RelayOnly))
+	defer closing(&err, o.Host.used(out, n))
 	if err := find.complete(ctx, n, &t); err != nil {
 		return d, err
 	}
 	reached, err := dial.Do(ctx, n, t.ID, t.Addrs, dial.Config{
-		UntilDirect: o.UntilDirect, RelayOnly: o.RelayOnly, On: func(e dial.Event) { tellDial(out, t, e, false) },
+		UntilDirect: o.UntilDirect, RelayOnly: o.Host.RelayOnly, On: func(e dial.Event) { tellDial(out, t, e, false) },
 	})
 	d.Path, d.Addr, d.Transport, d.Security, d.Muxer, d.Limits = reached.Path, reached.Addr, reached.Transport, reached.Security, reached.Muxer, reached.Limits
 	if err != nil {

@@ -89,11 +89,11 @@ func runPing(ctx context.Context, out *output, o pingOptions) (_ any, err error)
 	}
 	id := targets[0].ID
 	doc := pingDoc{Peer: &id}
-	n, err := o.Host.open(out, hostDefaults{})
+	n, err := o.Host.open(ctx, out, hostDefaults{})
 	if err != nil {
 		return nil, err
 	}
-	defer closing(&err, o.Host.used(out, n, true))
+	defer closing(&err, o.Host.used(out, n))
 	if err := find.complete(ctx, n, &targets[0]); err != nil {
 		return doc, err
 	}

@@ -117,7 +117,7 @@ func runPipe(ctx context.Context, out *output, o pipeOptions) (doc any, err erro
 			return nil, err
 		}
 	}
-	n, err := o.Host.open(out, hostDefaults{})
+	n, err := o.Host.open(ctx, out, hostDefaults{})
 	if err != nil {
 		return nil, err
 	}

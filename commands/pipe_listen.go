@@ -83,7 +83,7 @@ func runPipeListen(ctx context.Context, out *output, o pipeListenOptions) (doc a
 	if err != nil {
 		return nil, err
 	}
-	n, err := o.Host.open(out, hostDefaults{})
+	n, err := o.Host.open(ctx, out, hostDefaults{})
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +107,7 @@ func runPipeListen(ctx context.Context, out *output, o pipeListenOptions) (doc a
 	})
 	defer closing(&err, l.Close)
 	roles := serve.Config{Relays: relays, On: func(e serve.Event) { t.reserved(n, e) }}
-	if !o.Host.NoDiscovery {
+	if o.Host.exchanges() {
 		roles.Punch, roles.Natcheck = &punch.Config{}, &natcheck.ShareConfig{}
 	}
 	s, err := serve.New(n, roles)

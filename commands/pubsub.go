@@ -117,7 +117,7 @@ type gossiper struct {
 }
 
 // open starts the host and gossip on it. cfg tunes the gossip; what the flags say is filled in.
-func (o meeting) open(out *output, cfg gossip.Config) (g *gossiper, err error) {
+func (o meeting) open(ctx context.Context, out *output, cfg gossip.Config) (g *gossiper, err error) {
 	g = &gossiper{out: out}
 	if len(o.Peers) > 0 {
 		if g.named, err = o.host.targets(out, o.Peers, addr.Options{}); err != nil {
@@ -127,7 +127,7 @@ func (o meeting) open(out *output, cfg gossip.Config) (g *gossiper, err error) {
 	if g.find, err = o.sources.finder(out, o.host, g.named); err != nil {
 		return nil, err
 	}
-	if g.n, err = o.host.open(out, hostDefaults{}); err != nil {
+	if g.n, err = o.host.open(ctx, out, hostDefaults{}); err != nil {
 		return nil, err
 	}
 	g.close.add(g.n.Close)

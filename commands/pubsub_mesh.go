@@ -107,7 +107,7 @@ func (o *meshOptions) validate(e *env, flags []cli.Flag, args []string) error {
 }
 
 func (o *meshOptions) run(ctx context.Context, out *output) (doc any, err error) {
-	g, err := o.meeting().open(out, gossip.Config{On: func(e gossip.Event) {
+	g, err := o.meeting().open(ctx, out, gossip.Config{On: func(e gossip.Event) {
 		if slices.Contains(o.Topics, e.Topic) {
 			tellMesh(out, e, o.Watch)
 		}

@@ -95,7 +95,7 @@ func (o *pubsubPeersOptions) validate(e *env, flags []cli.Flag, args []string) e
 
 func (o *pubsubPeersOptions) run(ctx context.Context, out *output) (doc any, err error) {
 	changed := make(chan struct{}, 1)
-	g, err := o.meeting().open(out, gossip.Config{On: func(e gossip.Event) {
+	g, err := o.meeting().open(ctx, out, gossip.Config{On: func(e gossip.Event) {
 		tellSubscription(out, e)
 		wake(changed)
 	}})

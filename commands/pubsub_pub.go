@@ -273,7 +273,7 @@ const drainTime = 5 * time.Second
 const answerTime = 2 * time.Second
 
 func (o *pubOptions) run(ctx context.Context, out *output) (doc any, err error) {
-	g, err := o.meeting().open(out, gossip.Config{})
+	g, err := o.meeting().open(ctx, out, gossip.Config{})
 	if err != nil {
 		return nil, err
 	}

@@ -106,7 +106,7 @@ func (o *sendOptions) run(ctx context.Context, out *output) (doc any, err error)
 	if err != nil {
 		return nil, err
 	}
-	n, err := o.Host.open(out, hostDefaults{})
+	n, err := o.Host.open(ctx, out, hostDefaults{})
 	if err != nil {
 		return nil, err
 	}

@@ -194,7 +194,7 @@ func (o *subOptions) run(ctx context.Context, out *output) (doc any, err error) 
 		}
 	}
 	cfg := gossip.Config{Trace: o.Trace, On: s.happened, MaxMessage: o.Gossip.MaxMessage, Exchange: o.Gossip.Exchange}
-	n, err := o.Host.open(out, hostDefaults{})
+	n, err := o.Host.open(ctx, out, hostDefaults{})
 	if err != nil {
 		return nil, err
 	}
@@ -293,7 +293,7 @@ func (o *subOptions) roles(out *output, n *host.Node) (cfg serve.Config, err err
 		}
 	}
 	cfg.Peering = &peering.Config{Require: gossip.Protocols()}
-	if !h.NoDiscovery {
+	if h.exchanges() {
 		cfg.Punch, cfg.Natcheck = &punch.Config{}, &natcheck.ShareConfig{}
 	}
 	cfg.On = func(e serve.Event) { tellReached(out, e) }

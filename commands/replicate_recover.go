@@ -120,7 +120,7 @@ func (o *recoverOptions) fromPeers(ctx context.Context, out *output) (doc any, e
 		return nil, err
 	}
 	author := authorOf(key)
-	n, err := o.Host.open(out, hostDefaults{})
+	n, err := o.Host.open(ctx, out, hostDefaults{})
 	if err != nil {
 		return nil, err
 	}

@@ -159,7 +159,7 @@ func (o *runOptions) config(out *output, n *host.Node, r *replicate.Replica) (cf
 		MDNS: o.MDNS, Replicate: &serve.Replicate{Replica: r, Config: replicate.Config{Every: o.SyncInterval}},
 		Peering: &peering.Config{Require: []protocol.ID{replicate.Protocol}},
 	}
-	if cfg.MDNSInterfaces, err = o.Host.mdnsInterfaces(o.Interfaces); err != nil {
+	if cfg.MDNSInterfaces, err = o.Host.mdnsInterfaces(o.MDNS, o.Interfaces); err != nil {
 		return cfg, err
 	}
 	if cfg.Peers, err = o.Host.infos(out, n.ID(), "--peer", o.Peers); err != nil {
@@ -168,7 +168,7 @@ func (o *runOptions) config(out *output, n *host.Node, r *replicate.Replica) (cf
 	if cfg.Relays, err = o.Host.infos(out, n.ID(), "--use-relay", o.Relays); err != nil {
 		return cfg, err
 	}
-	if !o.Host.NoDiscovery {
+	if o.Host.exchanges() {
 		cfg.Punch = &punch.Config{}
 	}
 	cfg.Registrations, err = o.registrations(out, n.ID())
@@ -182,7 +182,7 @@ func (o *runOptions) run(ctx context.Context, out *output) (doc any, err error) 
 		return nil, err
 	}
 	defer closing(&err, closeStore)
-	n, err := o.Host.open(out, hostDefaults{})
+	n, err := o.Host.open(ctx, out, hostDefaults{})
 	if err != nil {
 		return nil, err
 	}

@@ -231,11 +231,11 @@ func runSync(ctx context.Context, out *output, o syncOptions) (doc any, err erro
 		return nil, err
 	}
 	defer closing(&err, closeStore)
-	n, err := o.Host.open(out, hostDefaults{})
+	n, err := o.Host.open(ctx, out, hostDefaults{})
 	if err != nil {
 		return nil, err
 	}
-	defer closing(&err, o.Host.used(out, n, true))
+	defer closing(&err, o.Host.used(out, n))
 	var panda *p2panda.Service
 	if o.Panda.On {
 		if panda, err = p2panda.New(n, o.Panda.config(r)); err != nil {

@@ -38,6 +38,7 @@ func TestMain(m *testing.M) {
 		"oldpoint": oldPoint,
 		"tcpecho":  tcpEcho,
 		"tcpsend":  tcpSend,
+		"socksd":   socksd,
 	})
 }
 

@@ -9,6 +9,7 @@ import (
 	"dibber/netkit/backup"
 	"dibber/netkit/dialback"
 	"dibber/netkit/host"
+	"dibber/netkit/join"
 	"dibber/netkit/natcheck"
 	"dibber/netkit/perf"
 	"dibber/netkit/punch"
@@ -30,6 +31,7 @@ type serveOptions struct {
 	Relay          bool
 	RelayLimits    relay.Limits
 	RelayUnlimited bool
+	CircuitsOnly   bool
 
 	Rendezvous       bool
 	RendezvousLimits rendezvous.Limits
@@ -121,6 +123,7 @@ func (o *serveOptions) relayLimits() relay.Limits {
 // rendezvousLimits are the rendezvous point's limits as the flags have them.
 func (o *serveOptions) rendezvousLimits() rendezvous.Limits {
 	l := o.RendezvousLimits
+	l.CircuitsOnly = o.CircuitsOnly
 	for _, word := range o.RefuseAddrs {
 		l.RefuseAddrs |= addrKinds()[word]
 	}
@@ -138,7 +141,7 @@ func addrKinds() map[string]rendezvous.AddrKinds {
 func (o *serveOptions) config(out *output, own peer.ID, db *store.DB) (serve.Config, error) {
 	var cfg serve.Config
 	if o.Relay {
-		cfg.Relay = &relay.Config{Limits: o.relayLimits()}
+		cfg.Relay = &relay.Config{Limits: o.relayLimits(), NoIntro: o.CircuitsOnly}
 	}
 	if o.Rendezvous {
 		cfg.Rendezvous = &rendezvous.ServerConfig{Limits: o.rendezvousLimits(), DB: db}
@@ -155,7 +158,7 @@ func (o *serveOptions) config(out *output, own peer.ID, db *store.DB) (serve.Con
 	}
 	cfg.MDNS = o.MDNS
 	var err error
-	if cfg.MDNSInterfaces, err = o.Host.mdnsInterfaces(o.MDNSInterfaces); err != nil {
+	if cfg.MDNSInterfaces, err = o.Host.mdnsInterfaces(o.MDNS, o.MDNSInterfaces); err != nil {
 		return cfg, err
 	}
 	for flag, list := range map[string]struct {
@@ -177,8 +180,11 @@ func (o *serveOptions) config(out *output, own peer.ID, db *store.DB) (serve.Con
 			cfg.Registrations = append(cfg.Registrations, serve.Registration{Server: s, Namespace: ns, TTL: o.TTL, Format: recordFormat(o.RecordFormat)})
 		}
 	}
+	if !o.Chain.on() {
+		cfg.Join = &join.Config{Book: invitations(o.Host.stateDir(out.e))}
+	}
 	cfg.Peering, cfg.Pubsub = o.Peering.config(), o.Pubsub.config()
-	if !o.Host.NoDiscovery && !o.Chain.on() {
+	if o.Host.exchanges() && !o.Chain.on() {
 		cfg.Punch, cfg.Natcheck = &punch.Config{}, &natcheck.ShareConfig{}
 	}
 	return cfg, o.Chain.role(out, &o.Host, own, &cfg)
@@ -203,16 +209,20 @@ func (o *serveOptions) replicate(ctx context.Context, out *output, n *host.Node,
 }
 
 // startHost starts the host, and reports whether everybody may connect.
-func (o *serveOptions) startHost(out *output, web dashboard) (n *host.Node, everybody bool, err error) {
+func (o *serveOptions) startHost(ctx context.Context, out *output, web dashboard) (n *host.Node, everybody bool, err error) {
 	cfg, err := o.hostConfig(out)
 	if err != nil {
 		return nil, false, err
 	}
+	cfg.CircuitsOnly = o.CircuitsOnly
 	cfg.Limits, cfg.EachAddress, cfg.Metrics = o.Limits, o.Vantage, web.registerer()
 	if n, err = host.New(cfg); err != nil {
 		return nil, false, err
 	}
-	if len(n.ListenAddrs()) == 0 {
+	if err := o.Host.present(ctx, out, n); err != nil {
+		return nil, false, errors.Join(err, n.Close())
+	}
+	if len(n.ListenAddrs()) == 0 && !o.Host.RelayOnly {
 		return nil, false, errors.Join(usagef("nothing to listen on: wss needs --tls-cert and --tls-key, other transports a --listen of their own"), n.Close())
 	}
 	return n, cfg.Access.Open() && !cfg.KnownOnly, nil
@@ -263,7 +273,7 @@ func runServe(ctx context.Context, out *output, o serveOptions) (doc any, err er
 		return nil, err
 	}
 	open.add(web.close) // ended by drain, but for a start that fails
-	n, everybody, err := o.startHost(out, web)
+	n, everybody, err := o.startHost(ctx, out, web)
 	if err != nil {
 		return nil, err
 	}

@@ -35,6 +35,7 @@ func serveEvents() []event {
 	for _, kind := range peeringKinds() {
 		list = append(list, event{"peer." + string(kind), peerLine{}})
 	}
+	list = append(list, event{"guest.joined", guestLine{}}, event{"guest.refused", guestLine{}})
 	return slices.Concat(list, pubsubEvents(), chainEvents(true), fullEvents())
 }
 
@@ -76,6 +77,8 @@ func tellServe(out *output, e serve.Event) {
 		out.recurring("peer "+e.Peer.Peer.String(), e.Peer.Err, "peer."+e.Peer.Kind, peerLine{
 			Peer: e.Peer.Peer, Path: known(e.Peer.Path), Addr: known(e.Peer.Addr), Error: errorText(e.Peer.Err), kind: e.Peer.Kind,
 		})
+	case e.Joined != nil:
+		tellGuest(out, *e.Joined)
 	case e.Replicated != nil:
 		tellSession(out, *e.Replicated)
 	case e.Provided != nil:

@@ -34,6 +34,8 @@ func serveFlags(o *serveOptions) []cli.Flag {
 		&cli.Int64Flag{Name: "relay-rate", Usage: "carry at most `N` bytes a second one way of a circuit; 0 means any", Destination: &o.RelayLimits.Rate},
 		boolean("relay-unlimited", "do not limit how long circuits last and what they carry", &o.RelayUnlimited),
 
+		boolean("circuits-only", "hand out nobody's addresses but circuits: as a rendezvous point refuse who registers others, in peer exchange leave them out, as a relay carry no offers", &o.CircuitsOnly),
+
 		boolean("rendezvous", "keep registrations for others (libp2p rendezvous)", &o.Rendezvous),
 		span("rendezvous-min-ttl", "grant no registration shorter than `DURATION`, 1m at least; 0 means 2h", &o.RendezvousLimits.MinTTL),
 		span("rendezvous-max-ttl", "grant no registration longer than `DURATION`; 0 means 72h", &o.RendezvousLimits.MaxTTL),
@@ -132,7 +134,7 @@ func (o *serveOptions) validate(e *env, args []string) error {
 			return usagef("--namespace: %d bytes are more than 255", len(ns))
 		}
 	}
-	if err := o.validateFull(); err != nil {
+	if err := errors.Join(o.validateFull(), o.validateHidden()); err != nil {
 		return err
 	}
 	if err := o.Chain.validateServe(e, serveFlags(&serveOptions{})); err != nil {
@@ -190,8 +192,11 @@ func (o *serveOptions) needs(e *env) error {
 	return nil
 }
 
-// dialsBack reports whether the node answers AutoNAT.
-func (o *serveOptions) dialsBack() bool { return o.AutoNAT || (o.Relay || o.isFull()) && !o.NoAutoNAT }
+// dialsBack reports whether the node answers AutoNAT. A hidden one does so only when told to: what it can reach is what the server
+// that it dials through can.
+func (o *serveOptions) dialsBack() bool {
+	return o.AutoNAT || (o.Relay || o.isFull()) && !o.NoAutoNAT && o.Host.hidden() == ""
+}
 
 // unique drops repetitions and keeps the order.
 func unique(list []string) []string {

@@ -43,11 +43,11 @@ func (o *serveOptions) full() *serve.Full {
 	if !o.isFull() {
 		return nil
 	}
-	f := &serve.Full{NoRelay: o.Full.NoRelay, NoReserve: o.Full.NoReserve, FindRelays: o.Full.FindRelays}
+	f := &serve.Full{NoRelay: o.Full.NoRelay, NoReserve: o.Full.NoReserve || o.Host.RelayOnly, FindRelays: o.Full.FindRelays}
 	switch {
 	case o.Full.Public:
 		f.Fixed = reach.Public
-	case o.Full.Private:
+	case o.Full.Private, o.Host.hidden() != "": // a hidden node is reached by what it announces and by relays
 		f.Fixed = reach.Private
 	}
 	return f
@@ -101,7 +101,7 @@ type pendingRole struct {
 
 // pending lists what a full node does not do yet.
 func (o *serveOptions) pending() []pendingRole {
-	if !o.isFull() || o.Full.Public || o.Full.Private {
+	if !o.isFull() || o.Full.Public || o.Full.Private || o.Host.hidden() != "" {
 		return nil
 	}
 	var out []pendingRole
@@ -119,7 +119,7 @@ func (o *serveOptions) pending() []pendingRole {
 
 // moreRelays is on how many relays the node reserves by itself while private.
 func (o *serveOptions) moreRelays() int {
-	if !o.isFull() || o.Full.Public || o.Full.NoReserve {
+	if !o.isFull() || o.Full.Public || o.Full.NoReserve || o.Host.RelayOnly {
 		return 0
 	}
 	return max(0, serve.FullReservations-len(unique(o.UseRelays)))
@@ -144,7 +144,7 @@ func (o *serveOptions) fullReveals() []string {
 		return nil
 	}
 	var out []string
-	if !o.Full.Public && !o.Full.Private {
+	if !o.Full.Public && !o.Full.Private && o.Host.hidden() == "" {
 		out = append(out, "connected peers that answer AutoNAT: this node's public addresses, which they dial")
 	}
 	if o.moreRelays() > 0 {

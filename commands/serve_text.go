@@ -110,6 +110,9 @@ func (r readyEvent) reveals() []string {
 	if r.o.Host.NoDiscovery {
 		return append(out, "nobody but the peers of the table: the address a connection comes from")
 	}
+	if r.o.Host.hidden() != "" {
+		return r.o.hiddenReveals()
+	}
 	out = append(out, "every connected peer: the addresses of this machine's interfaces, and those --announce names")
 	if len(r.o.UseRelays) > 0 {
 		out = append(out, "each --use-relay: this node's IP address; those who dial through it: the relay's address, then this node's when they punch")

@@ -57,8 +57,11 @@ func (o *sourceOptions) validate() error {
 // config turns the options into the sources of a search, reading the files they name.
 func (o *sourceOptions) config(out *output, h *hostOptions) (discover.Config, error) {
 	cfg := discover.Config{Namespace: o.Namespace}
+	if _, err := h.invitation(); err != nil {
+		return cfg, err
+	}
 	if o.MDNS {
-		interfaces, err := h.mdnsInterfaces(o.Interfaces)
+		interfaces, err := h.mdnsInterfaces(true, o.Interfaces)
 		if err != nil {
 			return cfg, err
 		}

@@ -28,9 +28,9 @@ const (
 // first row may also import each other.
 func rows() [][]string {
 	return [][]string{
-		{"addr", "identity", "wire", "store", "retry", "nat", "negentropy", "control", "bamboo", "logstore", "pchain", "bans", "backup"},
+		{"addr", "identity", "wire", "store", "retry", "nat", "negentropy", "control", "bamboo", "logstore", "pchain", "bans", "backup", "invite"},
 		{"host"},
-		{"rendezvous", "relay", "dialback", "reach", "mdns", "ping", "pipe", "perf", "vantage", "portmap", "p2panda", "blocks", "route", "gossip", "letter"},
+		{"rendezvous", "relay", "dialback", "reach", "mdns", "ping", "pipe", "perf", "vantage", "portmap", "p2panda", "blocks", "route", "gossip", "letter", "join"},
 		{"natcheck"},
 		{"punch"},
 		{"discover"},

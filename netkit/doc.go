@@ -5,11 +5,11 @@
 //	L0    addr identity wire store retry nat        pure or nearly: what is written, keyed, framed, kept, tried again, concluded
 //	      negentropy control                        and compared; and how a running node is asked
 //	      bamboo logstore                           entries of signed logs, and a store of them
-//	      pchain bans backup                        what peers of ParallelChain say; whom an operator keeps out, and what he puts by
+//	      pchain bans backup invite                 what peers of ParallelChain say; whom an operator keeps out and lets in, and what he puts by
 //	host                                            Config → *host.Node, the one place that builds libp2p hosts
 //	L1    rendezvous relay dialback reach           one protocol each
 //	      mdns ping pipe perf vantage portmap p2panda
-//	      blocks route gossip letter
+//	      blocks route gossip letter join
 //	L2    natcheck punch discover dial replicate    what a person asks for, composed of the above
 //	      peering chain serve cockpit
 //	      natlab netns                              a simulated internet, and namespaces of the kernel on it: for tests only

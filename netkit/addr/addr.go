@@ -140,7 +140,7 @@ func Transport(a ma.Multiaddr) string {
 		switch c.Code() {
 		case ma.P_P2P, ma.P_CIRCUIT:
 			return word
-		case ma.P_TCP:
+		case ma.P_TCP, ma.P_ONION3: // which is TCP within Tor
 			word = TransportTCP
 		case ma.P_TLS:
 			tls = true

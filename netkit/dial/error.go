@@ -73,7 +73,7 @@ func telling(r Reason) int {
 		{HandshakeFailed},
 		{PeerRefused, RelayRefused},
 		{NoReservation, NotARelay, RelayFailed},
-		{ConnectionRefused},
+		{ConnectionRefused, ProxyFailed},
 		{Timeout, RelayUnreachable},
 		{NoRoute, NameUnresolved, Unknown},
 		{Gated, OwnLimit},

@@ -44,6 +44,7 @@ const (
 	BetterTransport   Reason = "better-transport"    // same port by a better transport
 	WantDirect        Reason = "relay-not-wanted"    // --no-relay
 	WantRelay         Reason = "direct-not-wanted"   // --relay-only
+	ProxyFailed       Reason = "proxy-failed"        // the SOCKS server is not there, or could not connect
 	OtherWon          Reason = "other-won"           // another address was faster
 	Interrupted       Reason = "interrupted"         // the whole dial was ended
 	Unknown           Reason = "other"
@@ -68,14 +69,16 @@ func reasonOf(err error) Reason {
 		{swarm.ErrGaterDisallowedConnection, Gated},
 		{swarm.ErrNoTransport, NoTransport},
 		{swarm.ErrDialToSelf, Self},
+		{context.Canceled, Interrupted},
+		{context.DeadlineExceeded, Timeout},
+		{os.ErrDeadlineExceeded, Timeout},
+		{host.ErrNames, NameUnresolved},
+		{host.ErrProxy, ProxyFailed}, // whatever it says of the server itself
 		{syscall.ECONNREFUSED, ConnectionRefused},
 		{syscall.ENETUNREACH, NoRoute},
 		{syscall.EHOSTUNREACH, NoRoute},
 		{syscall.EADDRNOTAVAIL, NoRoute},
 		{network.ErrResourceLimitExceeded, OwnLimit},
-		{context.Canceled, Interrupted},
-		{context.DeadlineExceeded, Timeout},
-		{os.ErrDeadlineExceeded, Timeout},
 	} {
 		if errors.Is(err, known.err) {
 			return known.is

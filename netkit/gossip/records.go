@@ -9,11 +9,13 @@ import (
 	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/record"
 )
 
 // records are the signed peer records of connected peers, as identify brought them: the library's peerstore does not keep them.
 type records struct {
-	mu  sync.Mutex // guards following
+	may func(*record.Envelope) bool // nil: all may be told of
+	mu  sync.Mutex                  // guards following
 	all map[peer.ID][]byte
 }
 
@@ -29,6 +31,7 @@ func (s *Service) keepRecords(n *host.Node) error {
 	if err != nil {
 		return fmt.Errorf("follow peers: %w", err)
 	}
+	s.records.may = n.PassesOn
 	s.records.all = make(map[peer.ID][]byte)
 	s.running.Go(func() {
 		defer sub.Close()
@@ -49,7 +52,8 @@ func (r *records) note(e any) {
 	defer r.mu.Unlock()
 	switch e := e.(type) {
 	case event.EvtPeerIdentificationCompleted:
-		if e.SignedPeerRecord == nil {
+		if e.SignedPeerRecord == nil || r.may != nil && !r.may(e.SignedPeerRecord) {
+			delete(r.all, e.Peer)
 			return
 		}
 		if raw, err := e.SignedPeerRecord.Marshal(); err == nil { // it was read from such bytes

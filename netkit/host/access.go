@@ -70,13 +70,18 @@ type gater struct {
 	bans   atomic.Pointer[bans]
 	known  atomic.Pointer[[]peer.AddrInfo] // only these may come in; nil: everybody the lists admit
 	away   away
+	guests guests
 	family Family
+	trust  *trust // nil: everybody may be dialled everywhere
 	// connected says whether a connection with a peer is open, where one is enough; nil: where it is not.
 	connected atomic.Pointer[func(peer.ID) bool]
 }
 
 func newGater(cfg Config) *gater {
 	g := &gater{family: cfg.Family}
+	if cfg.RelayOnly {
+		g.trust = &trust{cfg.Trusted}
+	}
 	g.access.Store(&cfg.Access)
 	g.bans.Store(newBans(nil))
 	if cfg.KnownOnly {
@@ -87,12 +92,24 @@ func newGater(cfg Config) *gater {
 
 // admits reports whether p may come in from m.
 func (g *gater) admits(p peer.ID, m ma.Multiaddr) bool {
-	a, banned := g.access.Load(), g.bans.Load()
-	if banned.peer(p) || banned.addr(m) || !a.admitsPeer(p) || !a.admitsAddr(m) {
+	if !g.unhindered(p, m) {
+		return false
+	}
+	if g.guests.has(p) {
+		return true
+	}
+	a := g.access.Load()
+	if !a.admitsPeer(p) {
 		return false
 	}
 	known := g.known.Load()
 	return known == nil || slices.ContainsFunc(*known, func(k peer.AddrInfo) bool { return k.ID == p })
+}
+
+// unhindered reports whether nothing keeps p out but that no list names it.
+func (g *gater) unhindered(p peer.ID, m ma.Multiaddr) bool {
+	a, banned := g.access.Load(), g.bans.Load()
+	return !banned.peer(p) && !banned.addr(m) && !slices.Contains(a.DenyPeers, p) && a.admitsAddr(m)
 }
 
 // Admits reports whether p may come in from an address.
@@ -115,8 +132,8 @@ func (g *gater) denies(m ma.Multiaddr) bool {
 	return g.access.Load().deniesAddr(m) || g.bans.Load().addr(m)
 }
 
-func (g *gater) InterceptAddrDial(_ peer.ID, m ma.Multiaddr) bool {
-	return !g.family.excludes(m) && !g.denies(m)
+func (g *gater) InterceptAddrDial(p peer.ID, m ma.Multiaddr) bool {
+	return !g.family.excludes(m) && !g.denies(m) && !g.trust.excludes(p, m)
 }
 
 func (g *gater) InterceptAccept(c network.ConnMultiaddrs) bool {
@@ -133,7 +150,7 @@ func (g *gater) InterceptSecured(dir network.Direction, p peer.ID, c network.Con
 	if dir == network.DirOutbound {
 		return g.InterceptPeerDial(p)
 	}
-	return g.admits(p, c.RemoteMultiaddr())
+	return g.admits(p, c.RemoteMultiaddr()) || g.unhindered(p, c.RemoteMultiaddr()) && g.guests.calls()
 }
 
 func (g *gater) InterceptUpgraded(network.Conn) (bool, control.DisconnectReason) { return true, 0 }

@@ -19,6 +19,8 @@ type addressBook struct {
 	peerstore.CertifiedAddrBook
 	own   peer.ID
 	fixed bool
+	// circuits keeps records with other addresses than circuits back.
+	circuits bool
 }
 
 func newAddressBook(cfg Config) (*addressBook, error) {
@@ -34,7 +36,7 @@ func newAddressBook(cfg Config) (*addressBook, error) {
 	if !ok {
 		return nil, fmt.Errorf("peerstore %T keeps no signed records", ps)
 	}
-	return &addressBook{Peerstore: ps, CertifiedAddrBook: cab, own: own, fixed: cfg.KnownOnly}, nil
+	return &addressBook{Peerstore: ps, CertifiedAddrBook: cab, own: own, fixed: cfg.KnownOnly, circuits: cfg.CircuitsOnly}, nil
 }
 
 // remember stores addresses whatever the mode.
@@ -89,4 +91,13 @@ func (b *addressBook) ConsumePeerRecord(e *record.Envelope, ttl time.Duration) (
 		}
 	}
 	return b.CertifiedAddrBook.ConsumePeerRecord(e, ttl)
+}
+
+// GetPeerRecord implements peerstore.CertifiedAddrBook, from which gossip takes what it tells of others.
+func (b *addressBook) GetPeerRecord(p peer.ID) *record.Envelope {
+	e := b.CertifiedAddrBook.GetPeerRecord(p)
+	if b.circuits && e != nil && p != b.own && !passesOn(e) {
+		return nil
+	}
+	return e
 }

@@ -69,6 +69,9 @@ func (n *Node) Announced() []ma.Multiaddr { return slices.Clone(n.announce.stati
 // advertised is libp2p's AddrsFactory. A host that keeps to a table of peers
 // announces nothing but what it was told to.
 func (n *Node) advertised(found []ma.Multiaddr) []ma.Multiaddr {
+	if n.cfg.hidden() {
+		return n.shown()
+	}
 	var out []ma.Multiaddr
 	if !n.cfg.KnownOnly {
 		out = append(out, found...)

@@ -140,6 +140,22 @@ type Config struct {
 	// all. It takes Linux, and QUIC, WebTransport and TCP alone. Names are asked of
 	// Resolver all the same. It excludes Sockets.
 	Interface string
+	// SOCKS has every connection dialled through a SOCKS5 server, onion addresses
+	// (/onion3/…) too, which it resolves; nil dials by itself. Transports but TCP
+	// are dropped, names are refused, listening is on loopback only, and others are
+	// told no address but those of Announce and circuits. It excludes Interface.
+	SOCKS *SOCKS
+
+	// RelayOnly has others reach the host, and be reached, through relays only, which
+	// must be among those it trusts: it listens nowhere unless Listen says where, dials
+	// whom it trusts directly and everybody else through them, and tells others its
+	// circuits and no other address.
+	RelayOnly bool
+	// Trusted are the relays and servers that learn where the host is, with RelayOnly.
+	Trusted []peer.ID
+	// CircuitsOnly passes on signed records of others only where they have circuit
+	// addresses alone.
+	CircuitsOnly bool
 
 	device *device // of Interface; nil without one
 }
@@ -169,8 +185,16 @@ func (c Config) withDefaults() (Config, error) {
 	if c.PSK != nil {
 		c.Transports = slices.DeleteFunc(slices.Clone(c.Transports), Transport.overUDP)
 	}
+	if c.SOCKS != nil {
+		if err := c.dialThrough(); err != nil {
+			return c, err
+		}
+	}
 	if len(c.Transports) == 0 {
 		return c, ErrNoTransport
+	}
+	if c.RelayOnly && c.Listen == nil {
+		c.Listen = []ma.Multiaddr{}
 	}
 	if c.Listen == nil {
 		var err error
@@ -255,6 +279,9 @@ func (t Transport) suffix(port int) string {
 // wildcards are the unspecified addresses to listen on. A machine without IPv6 is
 // no reason to fail when nobody asked for it.
 func (c Config) wildcards() []string {
+	if c.SOCKS != nil {
+		return c.loopbacks()
+	}
 	switch {
 	case c.Family == IPv6Only:
 		return []string{"ip6/::"}
@@ -263,6 +290,14 @@ func (c Config) wildcards() []string {
 	default:
 		return []string{"ip4/0.0.0.0", "ip6/::"}
 	}
+}
+
+// loopbacks are the addresses to listen on that only this machine reaches.
+func (c Config) loopbacks() []string {
+	if c.Family == IPv6Only {
+		return []string{"ip6/::1"}
+	}
+	return []string{"ip4/127.0.0.1"}
 }
 
 // excludes reports whether a is of the other family than f.

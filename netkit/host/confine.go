@@ -147,8 +147,12 @@ func (d *device) sharedPort(network, address string, c syscall.RawConn) error {
 func (n *Node) Interface() string { return n.cfg.Interface }
 
 // Control binds a socket to Config.Interface, if there is one. It is for the net.Dialer
-// and the net.ListenConfig of sockets that are opened beside the node's own.
+// and the net.ListenConfig of sockets that are opened beside the node's own. It fails
+// with ErrHidden for a hidden node, which has none.
 func (n *Node) Control(network, address string, c syscall.RawConn) error {
+	if n.Hidden() {
+		return ErrHidden
+	}
 	if n.cfg.device == nil {
 		return nil
 	}

@@ -91,6 +91,7 @@ func New(cfg Config) (*Node, error) {
 		// The library leaves behind what it was given.
 		return nil, errors.Join(fmt.Errorf("start libp2p host: %w", err), n.book.Peerstore.Close())
 	}
+	n.guardDoor()
 	if cfg.Single {
 		n.gater.connected.Store(new(n.connected))
 	}
@@ -125,12 +126,12 @@ func (n *Node) options() ([]libp2p.Option, error) {
 		libp2p.Identity(n.cfg.Identity),
 		libp2p.UserAgent(n.cfg.Agent),
 		libp2p.ProtocolVersion(n.cfg.ProtocolVersion),
-		libp2p.ListenAddrs(n.cfg.Listen...),
+		n.cfg.listening(),
 		libp2p.Peerstore(n.book),
 		libp2p.ConnectionGater(n.gater),
 		libp2p.ConnectionManager(cm),
 		libp2p.ResourceManager(rm),
-		libp2p.SwarmOpts(swarm.WithDialRanker(n.tracer.rank)),
+		libp2p.SwarmOpts(append(n.cfg.swarmOptions(), swarm.WithDialRanker(n.tracer.rank))...),
 		libp2p.AddrsFactory(n.advertised),
 		n.cfg.metrics(),
 		// The relay transport is added by hand, timed; see circuitOption.
@@ -148,6 +149,14 @@ func (n *Node) options() ([]libp2p.Option, error) {
 		opts = append(opts, libp2p.MultiaddrResolver(swarm.ResolverFromMaDNS{Resolver: n.cfg.Resolver}))
 	}
 	return opts, nil
+}
+
+// listening is the option for where to listen: without one the library chooses.
+func (c Config) listening() libp2p.Option {
+	if len(c.Listen) == 0 {
+		return libp2p.NoListenAddrs
+	}
+	return libp2p.ListenAddrs(c.Listen...)
 }
 
 // metrics is the option for what libp2p counts.
@@ -185,7 +194,7 @@ func (n *Node) Known() []peer.AddrInfo { return *n.known.Load() }
 // many those were.
 func (n *Node) enforce() (closed int) {
 	for _, c := range n.Network().Conns() {
-		if !n.gater.allows(c) {
+		if !n.gater.allows(c) && !n.atDoor(c) {
 			closed++
 			// The connection is gone either way; its error tells nothing new.
 			_ = c.CloseWithError(network.ConnGated)
@@ -224,7 +233,7 @@ func (n *Node) Dialer() (corehost.Host, error) {
 		libp2p.Ping(false),
 		libp2p.ConnectionGater(n.gater),
 		libp2p.ResourceManager(rm),
-		libp2p.SwarmOpts(swarm.WithDialRanker(swarm.NoDelayDialRanker)),
+		libp2p.SwarmOpts(append(n.cfg.swarmOptions(), swarm.WithDialRanker(swarm.NoDelayDialRanker))...),
 		libp2p.DisableMetrics(),
 		libp2p.DisableIdentifyAddressDiscovery(),
 		libp2p.UDPBlackHoleSuccessCounter(nil),
@@ -232,6 +241,9 @@ func (n *Node) Dialer() (corehost.Host, error) {
 	)
 	if n.cfg.PSK != nil {
 		opts = append(opts, libp2p.PrivateNetwork(n.cfg.PSK))
+	}
+	if n.cfg.SOCKS != nil {
+		opts = append(opts, libp2p.MultiaddrResolver(swarm.ResolverFromMaDNS{Resolver: n.cfg.Resolver}))
 	}
 	h, err := libp2p.New(opts...)
 	if err != nil {

@@ -24,8 +24,11 @@ type seen struct{ addr, local ma.Multiaddr }
 // AddrsFor are the addresses of the host that those can use who are told them by
 // the connected server: what the operator announces, circuits, public addresses,
 // and addresses of the scope in which the server itself was reached, since
-// whoever asks there may be in it, too.
+// whoever asks there may be in it, too. A hidden host has only the first two.
 func (n *Node) AddrsFor(server peer.ID) []ma.Multiaddr {
+	if n.cfg.hidden() {
+		return n.shown()
+	}
 	k := known{announced: n.Announced(), circuits: n.Circuits(), listening: n.ListenAddrs()}
 	for _, o := range n.Observations() {
 		k.observed = append(k.observed, seen{o.Addr, o.Conn.LocalMultiaddr()})

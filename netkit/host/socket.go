@@ -85,8 +85,12 @@ func closeAll(conns []net.PacketConn) error {
 }
 
 // ListenUDP opens a UDP socket of its own, on the network the node's other sockets
-// are on. Port 0 takes a free one. The caller closes it.
+// are on. Port 0 takes a free one. The caller closes it. It fails with ErrHidden for a
+// hidden node.
 func (n *Node) ListenUDP(at netip.AddrPort) (net.PacketConn, error) {
+	if n.Hidden() {
+		return nil, fmt.Errorf("open a UDP socket: %w", ErrHidden)
+	}
 	network := "udp6"
 	if at.Addr().Is4() {
 		network = "udp4"
@@ -103,8 +107,12 @@ func (n *Node) ListenUDP(at netip.AddrPort) (net.PacketConn, error) {
 
 // DialTCP connects to an endpoint from a port that the node listens on by TCP, so
 // that a NAT treats it as it treats the node's own connections. It fails where
-// no such port listens for the endpoint's family. The caller closes it.
+// no such port listens for the endpoint's family, and with ErrHidden for a hidden
+// node. The caller closes it.
 func (n *Node) DialTCP(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
+	if n.Hidden() {
+		return nil, fmt.Errorf("dial tcp %s: %w", to, ErrHidden)
+	}
 	for _, a := range n.Network().ListenAddresses() {
 		at, ok := addr.TCP(a)
 		if !ok || at.Addr().Is4() != to.Addr().Is4() || at.Addr().IsLoopback() != to.Addr().IsLoopback() && !at.Addr().IsUnspecified() {

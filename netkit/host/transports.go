@@ -42,6 +42,9 @@ func transportOptions(cfg Config, tr *dialTracer, keep func(*quicreuse.ConnManag
 			}))
 		case TCP:
 			opts = append(opts, libp2p.Transport(func(u transport.Upgrader, rm network.ResourceManager, shared *tcpreuse.ConnMgr) (transport.Transport, error) {
+				if cfg.SOCKS != nil {
+					return tr.wrap(newSOCKSTCP(*cfg.SOCKS, tracedUpgrader{u}, rm))
+				}
 				if cfg.device != nil {
 					return tr.wrap(newConfinedTCP(cfg.device, tracedUpgrader{u}, rm))
 				}

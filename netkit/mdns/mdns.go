@@ -20,6 +20,8 @@ import (
 	"sync"
 	"time"
 
+	node "dibber/netkit/host"
+
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/miekg/dns"
@@ -113,6 +115,9 @@ type Service struct {
 // New starts a service for h. Errors wrap ErrServiceName, or come from the system: an
 // interface that Config names does not exist, or no socket can be opened.
 func New(h host.Host, config Config) (*Service, error) {
+	if n, ok := h.(interface{ Hidden() bool }); ok && n.Hidden() {
+		return nil, fmt.Errorf("mdns: %w", node.ErrHidden)
+	}
 	names, err := newNames(config.ServiceName)
 	if err != nil {
 		return nil, err

@@ -28,6 +28,8 @@ type Config struct {
 	// who reserve; nil tells all, so that a relay on a LAN or on loopback is of
 	// use (rust-libp2p refuses a reservation without addresses).
 	AddrFilter func(a ma.Multiaddr) bool
+	// NoIntro carries no offers, in which peers tell each other their addresses.
+	NoIntro bool
 	// On is told of events, from several goroutines, those of one reservation or
 	// circuit in order; nil tells nobody. It must not block nor call the Server.
 	On func(Event)

@@ -82,7 +82,9 @@ func New(h corehost.Host, cfg Config) (*Server, error) {
 	h.Network().Notify(s.notifiee)
 	h.SetStreamHandler(proto.ProtoIDv2Hop, s.handle)
 	s.intros = s.introService()
-	h.SetStreamHandler(IntroProtocol, s.intros.Handle)
+	if !cfg.NoIntro {
+		h.SetStreamHandler(IntroProtocol, s.intros.Handle)
+	}
 	s.running.Go(s.watch)
 	return s, nil
 }

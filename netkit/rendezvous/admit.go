@@ -1,6 +1,7 @@
 package rendezvous
 
 import (
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -134,6 +135,8 @@ func openAdmitted(p peer.ID, envelope []byte, limits *Limits) (*Record, *StatusE
 		return nil, refusal(reasonForeignRecord, "record is about another peer")
 	case len(rec.Addrs) == 0:
 		return nil, refusal(reasonAddrs, "record has no addresses")
+	case limits.CircuitsOnly && slices.ContainsFunc(rec.Addrs, func(a ma.Multiaddr) bool { return addrRank(a) != 1 }):
+		return nil, refusal(reasonAddrs, "only circuit addresses are handed out here, and the record has others")
 	case len(rec.Addrs) > limits.RecordAddrs:
 		return nil, refusal(reasonAddrs, "record has more than %d addresses", limits.RecordAddrs)
 	}

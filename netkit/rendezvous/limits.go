@@ -60,6 +60,10 @@ type Limits struct {
 	// other is refused. Zero refuses none, so that a server works on a local
 	// network.
 	RefuseAddrs AddrKinds `json:"refuse_addrs"`
+	// CircuitsOnly refuses records with any address that is not a circuit's, so that
+	// nobody learns another one here; what was registered before is dropped when the
+	// server starts.
+	CircuitsOnly bool `json:"circuits_only"`
 	// Namespaces are those that may be used: an entry that ends in * stands for all
 	// that begin like it. Requests for another one are refused with
 	// E_NOT_AUTHORIZED, and what is registered there is shown to nobody. None

@@ -91,7 +91,7 @@ func load(db DB, reg *registry, now time.Time) (key cookieKey, changes map[strin
 	var last uint64
 	err = scanEntries(db, now, func(e storedEntry) {
 		last = max(last, e.seq)
-		if e.left <= 0 {
+		if e.left <= 0 || reg.limits.Load().CircuitsOnly && e.kinds != AddrRelayed {
 			changes[storedKey(e.seq)] = nil
 			return
 		}

@@ -18,6 +18,7 @@ import (
 	"dibber/netkit/discover"
 	"dibber/netkit/gossip"
 	"dibber/netkit/host"
+	"dibber/netkit/join"
 	"dibber/netkit/mdns"
 	"dibber/netkit/natcheck"
 	"dibber/netkit/peering"
@@ -89,6 +90,9 @@ type Config struct {
 	// Natcheck tells the node's natcheck to whom it allows; nil tells nobody.
 	Natcheck *natcheck.ShareConfig
 
+	// Join lets in who shows a join token of this node's; nil lets nobody. Its On is ignored.
+	Join *join.Config
+
 	// Full lets the node take further roles by itself, as it can be reached or not;
 	// nil takes only those named here. It excludes Relay.
 	Full *Full
@@ -142,6 +146,7 @@ type Event struct {
 	Gossip       *gossip.Event              // of topics
 	Lived        *replicate.Live            // entries that came as they were signed
 	Chain        *chain.Event               // of the network of a ParallelChain
+	Joined       *join.Event                // a join token that was shown
 }
 
 // turnedAway is how long a peer that abused a role is kept out.
@@ -239,7 +244,7 @@ func (s *Server) startServers() error {
 		s.perf = perf.New(s.n, *s.cfg.Perf)
 		s.add(&s.forAll, RolePerf, s.perf.Close)
 	}
-	if err := errors.Join(s.startBlocks(), s.startPubsub(), s.startChain()); err != nil {
+	if err := errors.Join(s.startBlocks(), s.startPubsub(), s.startChain(), s.startJoin()); err != nil {
 		return err
 	}
 	return s.startReplicate() // which may use its gossip, and ends first
@@ -271,6 +276,20 @@ func (s *Server) startNatcheck() error {
 	if s.cfg.Natcheck != nil {
 		s.forUs = append(s.forUs, natcheck.NewShare(s.n, *s.cfg.Natcheck).Close)
 	}
+	return nil
+}
+
+func (s *Server) startJoin() error {
+	if s.cfg.Join == nil {
+		return nil
+	}
+	cfg := *s.cfg.Join
+	cfg.On = func(e join.Event) { s.tell(Event{Joined: &e}) }
+	j, err := join.New(s.n, cfg)
+	if err != nil {
+		return err
+	}
+	s.forAll = append(s.forAll, j.Close)
 	return nil
 }
 
