@@ -119,8 +119,9 @@ func TestCrashUnderLoad(t *testing.T) {
 	db := openStore(t, fs)
 	defer db.Close()
 	s := &Server{reg: newRegistry(testLimits(t, Limits{}), time.Now())}
-	s.journal = startJournal(db, s.reg)
-	defer s.journal.close()
+	journal := startJournal(db, s.reg)
+	s.backend = &embedded{reg: s.reg, journal: journal}
+	defer journal.close()
 
 	var mu sync.Mutex
 	acknowledged := make(map[string]bool)
