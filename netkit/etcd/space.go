@@ -156,12 +156,12 @@ func (s *Space) txn(ctx context.Context, w rendezvous.SpaceWrite) (*client.TxnRe
 	for _, key := range w.Deletes {
 		ops = append(ops, client.OpDelete(s.cfg.Prefix+key))
 	}
-	txn := s.client.Txn(ctx)
 	if w.Guard != "" {
 		key := s.cfg.Prefix + w.Guard
-		txn = txn.If(client.Compare(client.ModRevision(key), "=", int64(w.GuardRevision))).Else(client.OpGet(key))
+		guard := client.Compare(client.ModRevision(key), "=", int64(w.GuardRevision))
+		return s.client.Txn(ctx).If(guard).Then(ops...).Else(client.OpGet(key)).Commit()
 	}
-	return txn.Then(ops...).Commit()
+	return s.client.Txn(ctx).Then(ops...).Commit()
 }
 
 // All implements [rendezvous.Space].

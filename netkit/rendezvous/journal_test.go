@@ -132,7 +132,7 @@ func TestCrashUnderLoad(t *testing.T) {
 		workers.Go(func() {
 			for i := range 50 {
 				name := fmt.Sprintf("%d-%d", worker, i)
-				if _, why := s.put(testClaim(name, "ns", 2*time.Hour)); why != nil {
+				if _, why := s.put(t.Context(), testClaim(name, "ns", 2*time.Hour)); why != nil {
 					t.Error(why)
 				}
 				mu.Lock()

@@ -117,7 +117,7 @@ func TestDiscoverPastWhatIsHidden(t *testing.T) {
 		},
 	})
 	for i := range 2*scanSlots + 10 {
-		if _, why := s.put(testClaim(fmt.Sprint(i), "hidden", 2*time.Hour)); why != nil {
+		if _, why := s.put(t.Context(), testClaim(fmt.Sprint(i), "hidden", 2*time.Hour)); why != nil {
 			t.Fatal(why)
 		}
 	}
