@@ -18,8 +18,15 @@ func TestSharedRegistry(t *testing.T) {
 		}
 	}
 	for _, o := range []registryOptions{
-		{At: "a:1"}, {At: "http://a"}, {At: "etcd://"}, {At: "etcd://a,,b"}, {At: "etcds://a", Cert: "c"},
-		{At: "etcd://a", CA: "ca"}, {At: "etcd://a", User: "u"}, {At: "etcd://a", PasswordFile: "p"}, {At: "etcds://a", Key: "k"},
+		{At: "a:1"},
+		{At: "http://a"},
+		{At: "etcd://"},
+		{At: "etcd://a,,b"},
+		{At: "etcds://a", Cert: "c"},
+		{At: "etcd://a", CA: "ca"},
+		{At: "etcd://a", User: "u"},
+		{At: "etcd://a", PasswordFile: "p"},
+		{At: "etcds://a", Key: "k"},
 	} {
 		if o.validate() == nil {
 			t.Errorf("%+v is accepted", o)

@@ -21,7 +21,7 @@ type member struct {
 }
 
 // newMember starts an etcd that ends with the test, which is skipped where there is none.
-func newMember(t *testing.T) *member {
+func newMember(t testing.TB) *member {
 	t.Helper()
 	if _, err := exec.LookPath("etcd"); err != nil {
 		t.Skip("no etcd in PATH (Debian: etcd-server): the shared registry is not tested")
@@ -41,7 +41,7 @@ func newMember(t *testing.T) *member {
 	return m
 }
 
-func (m *member) start(t *testing.T) {
+func (m *member) start(t testing.TB) {
 	t.Helper()
 	m.cmd = exec.CommandContext(context.Background(), "etcd", m.args...)
 	m.cmd.Stderr = &m.log
@@ -56,7 +56,7 @@ func (m *member) kill() {
 }
 
 // space opens the member's keys.
-func (m *member) space(t *testing.T, cfg etcd.Config) *etcd.Space {
+func (m *member) space(t testing.TB, cfg etcd.Config) *etcd.Space {
 	t.Helper()
 	cfg.Endpoints, cfg.Prefix = []string{m.at}, "/test"
 	s, err := etcd.Open(cfg)
@@ -71,7 +71,7 @@ func (m *member) space(t *testing.T, cfg etcd.Config) *etcd.Space {
 	return s
 }
 
-func freeAddr(t *testing.T) string {
+func freeAddr(t testing.TB) string {
 	t.Helper()
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 	"dibber/netkit/store"
 )
 
-func newHost(t *testing.T) host.Host {
+func newHost(t testing.TB) host.Host {
 	t.Helper()
 	h, err := libp2p.New(libp2p.ListenAddrStrings("/ip4/127.0.0.1/udp/0/quic-v1"), libp2p.DisableRelay(), libp2p.ResourceManager(nil))
 	if err != nil {
@@ -30,7 +30,7 @@ func newHost(t *testing.T) host.Host {
 }
 
 // point starts a server.
-func point(t *testing.T, cfg rendezvous.ServerConfig) peer.AddrInfo {
+func point(t testing.TB, cfg rendezvous.ServerConfig) peer.AddrInfo {
 	t.Helper()
 	h := newHost(t)
 	s, err := rendezvous.NewServer(h, cfg)
@@ -43,9 +43,9 @@ func point(t *testing.T, cfg rendezvous.ServerConfig) peer.AddrInfo {
 
 // registries are those that the tests run on: each returns the two servers clients go to, which
 // are one and the same where the registry has no other.
-func registries() map[string]func(*testing.T, rendezvous.Limits) [2]peer.AddrInfo {
-	return map[string]func(*testing.T, rendezvous.Limits) [2]peer.AddrInfo{
-		"embedded": func(t *testing.T, l rendezvous.Limits) [2]peer.AddrInfo {
+func registries() map[string]func(testing.TB, rendezvous.Limits) [2]peer.AddrInfo {
+	return map[string]func(testing.TB, rendezvous.Limits) [2]peer.AddrInfo{
+		"embedded": func(t testing.TB, l rendezvous.Limits) [2]peer.AddrInfo {
 			db, err := store.Open(t.TempDir(), store.Config{})
 			if err != nil {
 				t.Fatal(err)
@@ -54,7 +54,7 @@ func registries() map[string]func(*testing.T, rendezvous.Limits) [2]peer.AddrInf
 			at := point(t, rendezvous.ServerConfig{Limits: l, DB: db})
 			return [2]peer.AddrInfo{at, at}
 		},
-		"etcd": func(t *testing.T, l rendezvous.Limits) [2]peer.AddrInfo {
+		"etcd": func(t testing.TB, l rendezvous.Limits) [2]peer.AddrInfo {
 			m := newMember(t)
 			return [2]peer.AddrInfo{
 				point(t, rendezvous.ServerConfig{Limits: l, Space: m.space(t, etcd.Config{})}),
@@ -90,8 +90,7 @@ func discover(t *testing.T, h host.Host, at peer.AddrInfo, cookie []byte, want i
 }
 
 func status(err error) rendezvous.Status {
-	var refused *rendezvous.StatusError
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*rendezvous.StatusError](err); ok {
 		return refused.Status
 	}
 	return rendezvous.StatusOK

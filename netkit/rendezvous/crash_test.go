@@ -48,7 +48,6 @@ func TestCrashAtEveryBatch(t *testing.T) {
 		cut := &cutDB{DB: db}
 		s := &Server{reg: newRegistry(limits, time.Now())}
 		journal := startJournal(cut, s.reg)
-		s.backend = &embedded{reg: s.reg, journal: journal}
 		defer journal.close()
 		acknowledged := make(map[string]uint64)
 		for step := range rapid.IntRange(1, 12).Draw(t, "steps") {

@@ -53,7 +53,7 @@ func (p *page) add(e *entry) bool {
 func (r *registry) page(q query) (found []*entry, last uint64) {
 	p := &page{query: q, last: q.after}
 	top := r.visible.Load()
-	whole := false
+	var whole bool
 	if q.ns == "" {
 		whole = r.mergeShards(p)
 	} else {

@@ -125,7 +125,7 @@ func (b *shared) put(ctx context.Context, c claim) (EventKind, []*change, *Statu
 			_ = b.progress.await(ctx, revision)
 			return kind, nil, nil
 		default:
-			b.catchUp(ctx, c.peer, revision)
+			b.catchUp(ctx, revision)
 		}
 	}
 	return "", nil, unavailable(errors.Join(last, ctx.Err()))
@@ -139,8 +139,8 @@ func (b *shared) pause(ctx context.Context) {
 	}
 }
 
-// catchUp waits until the replica knows a peer's key as of a revision, 0 for gone.
-func (b *shared) catchUp(ctx context.Context, id peer.ID, revision uint64) {
+// catchUp waits until the replica knows the peer's key as of a revision, 0 for gone.
+func (b *shared) catchUp(ctx context.Context, revision uint64) {
 	if revision > 0 {
 		_ = b.progress.await(ctx, revision)
 		return
