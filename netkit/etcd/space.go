@@ -58,8 +58,8 @@ func Open(cfg Config) (*Space, error) {
 	}
 	c, err := client.New(client.Config{
 		Endpoints: endpoints, TLS: cfg.TLS, Username: cfg.User, Password: cfg.Password, DialTimeout: 10 * time.Second,
-		// A member that died without a word is noticed, and another one asked.
-		DialKeepAliveTime: 2 * time.Second, DialKeepAliveTimeout: 2 * time.Second, PermitWithoutStream: true,
+		// A member that died without a word is noticed. etcd turns away who asks more than every 5 s.
+		DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: 2 * time.Second,
 		Logger: zap.NewNop(), // what it would log comes back as errors
 	})
 	if err != nil {

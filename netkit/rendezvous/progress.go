@@ -80,6 +80,9 @@ func (b *barrier) head(ctx context.Context, space Space, running *sync.WaitGroup
 	}
 }
 
+// headTries is how often a space is asked: one member of it may be away, and another one not.
+const headTries = 2
+
 // ask answers rounds until nobody waits. A space bounds its own requests.
 func (b *barrier) ask(space Space) {
 	for {
@@ -91,7 +94,11 @@ func (b *barrier) ask(space Space) {
 		if r == nil {
 			return
 		}
-		_, r.revision, r.err = space.Get(context.Background(), spaceHead)
+		for range headTries {
+			if _, r.revision, r.err = space.Get(context.Background(), spaceHead); r.err == nil {
+				break
+			}
+		}
 		close(r.done)
 	}
 }
