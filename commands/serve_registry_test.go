@@ -2,6 +2,7 @@ package commands
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 )
 
@@ -17,26 +18,14 @@ func TestSharedRegistry(t *testing.T) {
 			t.Errorf("%s: %s, %v, not %s", at, got, err, want)
 		}
 	}
-	for _, o := range []registryOptions{
-		{At: "a:1"},
-		{At: "http://a"},
-		{At: "etcd://"},
-		{At: "etcd://a,,b"},
-		{At: "etcds://a", Cert: "c"},
-		{At: "etcd://a", CA: "ca"},
-		{At: "etcd://a", User: "u"},
-		{At: "etcd://a", PasswordFile: "p"},
-		{At: "etcds://a", Key: "k"},
+	for _, line := range []string{
+		"--registry a:1", "--registry http://a", "--registry etcd://", "--registry etcd://a,,b", "--registry-ca ca",
+		"--registry etcds://a --registry-cert c", "--registry etcds://a --registry-key k", "--registry etcd://a --registry-ca ca",
+		"--registry etcd://a --registry-user u", "--registry etcd://a --registry-password-file p",
+		"--registry etcds://a --registry-ca /nowhere", "--registry etcds://a --registry-cert /nowhere --registry-key /nowhere",
+		"--registry etcd://a --registry-user u --registry-password-file /nowhere",
 	} {
-		if o.validate() == nil {
-			t.Errorf("%+v is accepted", o)
-		}
-	}
-	for _, o := range []registryOptions{
-		{At: "etcds://a", CA: "/nowhere"}, {At: "etcds://a", Cert: "/nowhere", Key: "/nowhere"}, {At: "etcd://a", User: "u", PasswordFile: "/nowhere"},
-	} {
-		if _, err := o.open(); err == nil {
-			t.Errorf("%+v is opened", o)
-		}
+		args := append(strings.Fields("serve --rendezvous --identity ephemeral --listen /ip4/127.0.0.1/udp/0/quic-v1 --state-dir"), t.TempDir())
+		session{}.run(t.Context(), append(args, strings.Fields(line)...)...).wrongUsage(t, "--registry")
 	}
 }
