@@ -145,10 +145,9 @@ func (b *shared) catchUp(ctx context.Context, revision uint64) {
 		_ = b.progress.await(ctx, revision)
 		return
 	}
-	// It went, by the end of its lease, which the head does not tell.
-	if _, err := b.load(ctx); err != nil {
-		b.pause(ctx)
-	}
+	// It went, by the end of its lease, which the head does not tell: the watch does. Only follow
+	// may load, or what it took in meanwhile would be undone.
+	b.pause(ctx)
 }
 
 // weigh decides about a claim by what the replica holds, and returns what to write.
