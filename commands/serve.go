@@ -8,6 +8,7 @@ import (
 
 	"dibber/netkit/backup"
 	"dibber/netkit/dialback"
+	"dibber/netkit/etcd"
 	"dibber/netkit/host"
 	"dibber/netkit/join"
 	"dibber/netkit/natcheck"
@@ -36,6 +37,7 @@ type serveOptions struct {
 	Rendezvous       bool
 	RendezvousLimits rendezvous.Limits
 	RefuseAddrs      []string
+	Registry         registryOptions
 
 	AutoNAT   bool
 	NoAutoNAT bool
@@ -137,15 +139,25 @@ func addrKinds() map[string]rendezvous.AddrKinds {
 	}
 }
 
+// point configures the rendezvous point, by itself in a database or with others in a space; nil without the role.
+func (o *serveOptions) point(db *store.DB, space *etcd.Space) *rendezvous.ServerConfig {
+	switch {
+	case !o.Rendezvous:
+		return nil
+	case space != nil:
+		return &rendezvous.ServerConfig{Limits: o.rendezvousLimits(), Space: space}
+	default:
+		return &rendezvous.ServerConfig{Limits: o.rendezvousLimits(), DB: db}
+	}
+}
+
 // config turns the options into the roles' configuration.
-func (o *serveOptions) config(out *output, own peer.ID, db *store.DB) (serve.Config, error) {
+func (o *serveOptions) config(out *output, own peer.ID, point *rendezvous.ServerConfig) (serve.Config, error) {
 	var cfg serve.Config
 	if o.Relay {
 		cfg.Relay = &relay.Config{Limits: o.relayLimits(), NoIntro: o.CircuitsOnly}
 	}
-	if o.Rendezvous {
-		cfg.Rendezvous = &rendezvous.ServerConfig{Limits: o.rendezvousLimits(), DB: db}
-	}
+	cfg.Rendezvous = point
 	if o.dialsBack() {
 		cfg.DialBack = &o.DialBack
 	}
@@ -230,13 +242,19 @@ func (o *serveOptions) startHost(ctx context.Context, out *output, web dashboard
 
 // stores opens what of the state folder the roles keep, and configures them.
 func (o *serveOptions) stores(ctx context.Context, out *output, n *host.Node, dir string, open *closers) (roles serve.Config, k keeps, err error) {
-	if o.Rendezvous {
+	space, err := o.Registry.open()
+	if err != nil {
+		return roles, k, err
+	}
+	if space != nil {
+		open.add(space.Close)
+	} else if o.Rendezvous {
 		if k.registry, err = store.Open(filepath.Join(dir, "registry"), store.Config{}); err != nil {
 			return roles, k, err
 		}
 		open.add(k.registry.Close)
 	}
-	if roles, err = o.config(out, n.ID(), k.registry); err != nil {
+	if roles, err = o.config(out, n.ID(), o.point(k.registry, space)); err != nil {
 		return roles, k, err
 	}
 	if roles.Replicate, err = o.replicate(ctx, out, n, open); err != nil {

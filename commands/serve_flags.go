@@ -20,7 +20,7 @@ func serveFlags(o *serveOptions) []cli.Flag {
 	span := func(name, usage string, dest *time.Duration) cli.Flag {
 		return &cli.DurationFlag{Name: name, Usage: usage, Destination: dest}
 	}
-	return slices.Concat(fullFlags(&o.Full), peeringFlags(&o.Peering), replicateFlags(o), blocksFlags(&o.Blocks), servePubsubFlags(&o.Pubsub), serveChainFlags(&o.Chain), routeFlags(&o.DHT), networkFlags(&o.Sources.Network), httpFlags(&o.HTTP), []cli.Flag{
+	return slices.Concat(fullFlags(&o.Full), peeringFlags(&o.Peering), replicateFlags(o), blocksFlags(&o.Blocks), servePubsubFlags(&o.Pubsub), serveChainFlags(&o.Chain), routeFlags(&o.DHT), networkFlags(&o.Sources.Network), httpFlags(&o.HTTP), registryFlags(&o.Registry), []cli.Flag{
 		adminFlag(&o.Host),
 		boolean("relay", "carry circuits for others (circuit relay v2)", &o.Relay),
 		count("relay-reservations", "hold at most `N` reservations; 0 means 1024", &o.RelayLimits.Reservations),
@@ -152,6 +152,9 @@ func (o *serveOptions) validate(e *env, args []string) error {
 	if err := errors.Join(o.Admit.validate(), o.Pubsub.validate(o.Host.NoDiscovery)); err != nil {
 		return err
 	}
+	if err := o.Registry.validate(); err != nil {
+		return err
+	}
 	if err := o.HTTP.validate(); err != nil {
 		return err
 	}
@@ -172,7 +175,8 @@ func (o *serveOptions) needs(e *env) error {
 		flags []string
 	}{
 		{"--relay", o.Relay, relayLimitKeys()},
-		{"--rendezvous", o.Rendezvous, rendezvousLimitKeys()},
+		{"--rendezvous", o.Rendezvous, append(rendezvousLimitKeys(), "registry")},
+		{"--registry", o.Registry.At != "", registryKeys()},
 		{"--autonat or --relay", o.dialsBack(), []string{"autonat-per-minute", "autonat-per-peer"}},
 		{"--http", o.HTTP.Addr != "", httpKeys()},
 		{"--vantage", o.Vantage, []string{"vantage-per-prefix", "vantage-per-peer"}},

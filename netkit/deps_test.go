@@ -31,6 +31,7 @@ func rows() [][]string {
 		{"addr", "identity", "wire", "store", "retry", "nat", "negentropy", "control", "bamboo", "logstore", "pchain", "bans", "backup", "invite"},
 		{"host"},
 		{"rendezvous", "relay", "dialback", "reach", "mdns", "ping", "pipe", "perf", "vantage", "portmap", "p2panda", "blocks", "route", "gossip", "letter", "join"},
+		{"etcd"},
 		{"natcheck"},
 		{"punch"},
 		{"discover"},

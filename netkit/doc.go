@@ -10,6 +10,7 @@
 //	L1    rendezvous relay dialback reach           one protocol each
 //	      mdns ping pipe perf vantage portmap p2panda
 //	      blocks route gossip letter join
+//	      etcd                                      a rendezvous registry that servers share
 //	L2    natcheck punch discover dial replicate    what a person asks for, composed of the above
 //	      peering chain serve cockpit
 //	      natlab netns                              a simulated internet, and namespaces of the kernel on it: for tests only

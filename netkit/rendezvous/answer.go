@@ -34,7 +34,7 @@ func (c choice) wanted() wanted {
 
 func (s *Server) discover(ctx context.Context, req wire.Request, m *discoverMessage) []byte {
 	ns, began := *orEmpty(m.ns), time.Now()
-	after, why := s.checkDiscover(req.Peer, ns, m.cookie)
+	after, why := s.checkDiscover(ctx, req.Peer, ns, m.cookie)
 	if why != nil {
 		return s.refuse(req.Peer, typeDiscover, ns, why)
 	}
@@ -64,11 +64,14 @@ func (s *Server) query(p peer.ID, ns string, after uint64, limit int, records ch
 
 // checkDiscover refuses a bad DISCOVER, and returns the seq its cookie stands
 // for.
-func (s *Server) checkDiscover(p peer.ID, ns string, cookie []byte) (after uint64, why *StatusError) {
+func (s *Server) checkDiscover(ctx context.Context, p peer.ID, ns string, cookie []byte) (after uint64, why *StatusError) {
 	if len(ns) > maxNamespace {
 		return 0, refusal(reasonNamespace, "namespace is longer than %d bytes", maxNamespace)
 	}
 	if why := s.allow(p, ns); why != nil {
+		return 0, why
+	}
+	if why := s.backend.fresh(ctx); why != nil {
 		return 0, why
 	}
 	if len(cookie) == 0 {
@@ -78,7 +81,7 @@ func (s *Server) checkDiscover(p peer.ID, ns string, cookie []byte) (after uint6
 	if !ok || after > s.reg.lastSeq() {
 		return 0, refusal(reasonCookie, "cookie is not of this server and namespace")
 	}
-	return after, nil
+	return after, s.backend.remembers(ctx, after)
 }
 
 func (s *Server) pageLimit(asked *uint64) int {

@@ -82,7 +82,7 @@ func TestWatchersConverge(t *testing.T) {
 							}
 							continue
 						}
-						if _, why := s.put(p.claim(t, key.ns, seq)); why != nil {
+						if _, why := s.put(t.Context(), p.claim(t, key.ns, seq)); why != nil {
 							t.Error(why)
 						}
 					}

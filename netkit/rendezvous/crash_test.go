@@ -47,8 +47,8 @@ func TestCrashAtEveryBatch(t *testing.T) {
 		}
 		cut := &cutDB{DB: db}
 		s := &Server{reg: newRegistry(limits, time.Now())}
-		s.journal = startJournal(cut, s.reg)
-		defer s.journal.close()
+		journal := startJournal(cut, s.reg)
+		defer journal.close()
 		acknowledged := make(map[string]uint64)
 		for step := range rapid.IntRange(1, 12).Draw(t, "steps") {
 			fails := rapid.IntRange(0, 4).Draw(t, "fails") == 0

@@ -113,7 +113,7 @@ func following(t *testing.T, h, server host.Host, p *picture, cfg FollowerConfig
 
 func mustStore(t *testing.T, s *Server, c claim) {
 	t.Helper()
-	if _, why := s.put(c); why != nil {
+	if _, why := s.put(t.Context(), c); why != nil {
 		t.Fatal(why)
 	}
 }

@@ -25,9 +25,9 @@ func (s *Server) handle(ctx context.Context, req wire.Request) ([]byte, error) {
 	}
 	switch kind {
 	case typeRegister:
-		return s.register(req, orEmpty(m.register)), nil
+		return s.register(ctx, req, orEmpty(m.register)), nil
 	case typeUnregister:
-		return nil, s.unregister(req.Peer, orEmpty(m.unregister))
+		return nil, s.unregister(ctx, req.Peer, orEmpty(m.unregister))
 	default:
 		return s.discover(ctx, req, orEmpty(m.discover)), nil
 	}
@@ -159,13 +159,13 @@ func (s *Server) allow(p peer.ID, ns string) *StatusError {
 	return nil
 }
 
-func (s *Server) register(req wire.Request, m *registerMessage) []byte {
+func (s *Server) register(ctx context.Context, req wire.Request, m *registerMessage) []byte {
 	p, began := req.Peer, time.Now()
 	c, why := s.admit(p, prefixOf(req.Conn.RemoteMultiaddr()), m)
 	if why != nil {
 		return s.refuse(p, typeRegister, c.ns, why)
 	}
-	kind, why := s.put(c)
+	kind, why := s.put(ctx, c)
 	if why != nil {
 		return s.refuse(p, typeRegister, c.ns, why)
 	}
@@ -182,30 +182,19 @@ func (s *Server) register(req wire.Request, m *registerMessage) []byte {
 
 // put stores a claim and waits until that is durable. A refusal may be due to
 // registrations that have expired but are not swept yet, hence the second try.
-func (s *Server) put(c claim) (EventKind, *StatusError) {
+func (s *Server) put(ctx context.Context, c claim) (EventKind, *StatusError) {
 	// Behind a write that waits for the disk a claim would wait, too, and its peer would not learn why.
 	if db, tells := s.cfg.DB.(interface{ Refusal() error }); tells {
 		if err := db.Refusal(); err != nil {
 			return "", notStored(err)
 		}
 	}
-	done, why := s.reg.put(time.Now(), c)
+	kind, evicted, why := s.backend.put(ctx, c)
 	if why != nil && s.sweep(time.Now()) {
-		done, why = s.reg.put(time.Now(), c)
+		kind, evicted, why = s.backend.put(ctx, c)
 	}
-	if why != nil {
-		return "", why
-	}
-	s.tellGone(done.evicted)
-	if done.commit != nil {
-		if err := done.commit.wait(); err != nil {
-			return "", notStored(err)
-		}
-	}
-	if done.kind == changeRefresh {
-		return EventRefresh, nil
-	}
-	return EventRegister, nil
+	s.tellGone(evicted)
+	return kind, why
 }
 
 // notStored refuses with as much of the cause as peers are told, who learn nothing of paths.
@@ -218,19 +207,15 @@ func notStored(err error) *StatusError {
 
 // unregister ends a registration. The stream is dropped when that could not
 // be stored, since the protocol has no answer to say so.
-func (s *Server) unregister(p peer.ID, m *unregisterMessage) error {
+func (s *Server) unregister(ctx context.Context, p peer.ID, m *unregisterMessage) error {
 	if m.ns == nil {
 		s.refuse(p, typeUnregister, "", refusal(reasonNamespace, "no namespace"))
 		return nil
 	}
 	s.counters.count(typeUnregister, StatusOK)
-	gone := s.reg.remove(entryKey{ns: *m.ns, peer: p})
-	if gone == nil {
-		return nil
+	found, err := s.backend.remove(ctx, entryKey{ns: *m.ns, peer: p})
+	if found {
+		s.emit(Event{Kind: EventUnregister, Peer: p, Namespace: *m.ns})
 	}
-	s.emit(Event{Kind: EventUnregister, Peer: p, Namespace: *m.ns})
-	if gone.commit != nil {
-		return gone.commit.wait()
-	}
-	return nil
+	return err
 }

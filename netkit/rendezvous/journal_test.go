@@ -119,8 +119,9 @@ func TestCrashUnderLoad(t *testing.T) {
 	db := openStore(t, fs)
 	defer db.Close()
 	s := &Server{reg: newRegistry(testLimits(t, Limits{}), time.Now())}
-	s.journal = startJournal(db, s.reg)
-	defer s.journal.close()
+	journal := startJournal(db, s.reg)
+	s.backend = &embedded{reg: s.reg, journal: journal}
+	defer journal.close()
 
 	var mu sync.Mutex
 	acknowledged := make(map[string]bool)
@@ -131,7 +132,7 @@ func TestCrashUnderLoad(t *testing.T) {
 		workers.Go(func() {
 			for i := range 50 {
 				name := fmt.Sprintf("%d-%d", worker, i)
-				if _, why := s.put(testClaim(name, "ns", 2*time.Hour)); why != nil {
+				if _, why := s.put(t.Context(), testClaim(name, "ns", 2*time.Hour)); why != nil {
 					t.Error(why)
 				}
 				mu.Lock()

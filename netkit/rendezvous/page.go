@@ -52,25 +52,33 @@ func (p *page) add(e *entry) bool {
 // longer than it takes to look at one chunk.
 func (r *registry) page(q query) (found []*entry, last uint64) {
 	p := &page{query: q, last: q.after}
+	top := r.visible.Load()
+	var whole bool
 	if q.ns == "" {
-		r.mergeShards(p)
+		whole = r.mergeShards(p)
 	} else {
-		r.readSpace(p)
+		whole = r.readSpace(p)
+	}
+	if r.given && whole {
+		// The numbers of a shared registry are forgotten some day: the newer, the later.
+		p.last = max(p.last, top)
 	}
 	return p.found, p.last
 }
 
-func (r *registry) readSpace(p *page) {
+// readSpace reports whether it came to the end.
+func (r *registry) readSpace(p *page) bool {
 	sh := r.shard(p.ns)
 	batch := make([]*entry, 0, min(p.limit, chunkSlots))
 	for passed, more := p.after, true; more; p.last = passed {
 		batch, passed, more = r.readChunk(sh, p, passed, r.visible.Load, batch[:0])
 		for _, e := range batch {
 			if !p.add(e) {
-				return
+				return false
 			}
 		}
 	}
+	return true
 }
 
 // readChunk reads visible entries above after, up to the capacity of batch,
@@ -137,8 +145,9 @@ func (h *readers) Pop() any {
 }
 
 // mergeShards reads all shards at once in order of seq. What becomes visible
-// meanwhile is left to the next page: it may lie before what was read already.
-func (r *registry) mergeShards(p *page) {
+// meanwhile is left to the next page: it may lie before what was read already. It
+// reports whether it came to the end.
+func (r *registry) mergeShards(p *page) bool {
 	top := r.visible.Load()
 	visible := func() uint64 { return top }
 	fill := func(rd *reader) bool {
@@ -162,7 +171,7 @@ func (r *registry) mergeShards(p *page) {
 	for len(merge) > 0 {
 		rd := merge[0]
 		if !p.add(rd.batch[0]) {
-			return
+			return false
 		}
 		// The rest is moved down, so that the batch keeps its room.
 		rd.batch = rd.batch[:copy(rd.batch, rd.batch[1:])]
@@ -172,4 +181,5 @@ func (r *registry) mergeShards(p *page) {
 		}
 		heap.Fix(&merge, 0)
 	}
+	return true
 }

@@ -18,7 +18,7 @@ func TestDiscoverAllFollowsPages(t *testing.T) {
 	for i := range 25 {
 		c := testClaim(string(owner.ID()), fmt.Sprintf("ns%02d", i), 2*time.Hour)
 		c.packed = pack(owner.ID(), [2][]byte{record, nil})
-		if _, why := s.put(c); why != nil {
+		if _, why := s.put(t.Context(), c); why != nil {
 			t.Fatal(why)
 		}
 	}
@@ -43,7 +43,7 @@ func TestAnswersStayBelowOneMiB(t *testing.T) {
 		c := testClaim(string(owner.ID()), fmt.Sprintf("ns%03d", i), 2*time.Hour)
 		padding := appendBytes(nil, 99, make([]byte, 2000))
 		c.packed = pack(owner.ID(), [2][]byte{append(sealFor(t, owner, 1, Standard), padding...), nil})
-		if _, why := s.put(c); why != nil {
+		if _, why := s.put(t.Context(), c); why != nil {
 			t.Fatal(why)
 		}
 	}
@@ -117,7 +117,7 @@ func TestDiscoverPastWhatIsHidden(t *testing.T) {
 		},
 	})
 	for i := range 2*scanSlots + 10 {
-		if _, why := s.put(testClaim(fmt.Sprint(i), "hidden", 2*time.Hour)); why != nil {
+		if _, why := s.put(t.Context(), testClaim(fmt.Sprint(i), "hidden", 2*time.Hour)); why != nil {
 			t.Fatal(why)
 		}
 	}

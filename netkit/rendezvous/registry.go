@@ -46,6 +46,10 @@ type registry struct {
 	// numbers within a namespace; nil tells nobody.
 	publish func(*change)
 
+	// given has changes take the number that was set, instead of the next one: those of a registry
+	// that is a replica come from elsewhere.
+	given bool
+
 	numbering sync.Mutex
 	seq       uint64
 }
@@ -142,26 +146,36 @@ func (r *registry) tryPut(now time.Time, c claim) (*change, *entry, *StatusError
 	defer sh.mu.Unlock()
 	r.ledger.mu.Lock()
 	defer r.ledger.mu.Unlock()
-	known := r.ledger.owners[c.peer]
-	for flavour, seq := range c.recordSeqs {
-		if known != nil && c.packed.has(Flavour(flavour)) && seq < known.recordSeqs[flavour] {
-			return nil, nil, refusal(reasonOldRecord, "record is older than the last one accepted")
-		}
-	}
-	old := sh.spaces[c.ns].find(known)
-	if old == nil {
-		if why := r.checkQuota(sh, c); why != nil {
-			return nil, nil, why
-		}
-		if r.ledger.total >= r.limits.Load().Total {
-			return nil, r.ledger.victim(c.peer, c.from), nil
-		}
+	old, victim, why := r.judge(sh, c)
+	if why != nil || victim != nil {
+		return nil, victim, why
 	}
 	done := r.insert(sh, r.clock(now), c, old)
 	if r.record == nil {
 		r.settleLocked(done)
 	}
 	return done, nil, nil
+}
+
+// judge decides about a claim: it refreshes old, or has victim make room, or is refused. The shard
+// and the ledger are locked.
+func (r *registry) judge(sh *shard, c claim) (old, victim *entry, why *StatusError) {
+	known := r.ledger.owners[c.peer]
+	for flavour, seq := range c.recordSeqs {
+		if known != nil && c.packed.has(Flavour(flavour)) && seq < known.recordSeqs[flavour] {
+			return nil, nil, refusal(reasonOldRecord, "record is older than the last one accepted")
+		}
+	}
+	if old = sh.spaces[c.ns].find(known); old != nil {
+		return old, nil, nil
+	}
+	if why := r.checkQuota(sh, c); why != nil {
+		return nil, nil, why
+	}
+	if r.ledger.total >= r.limits.Load().Total {
+		victim = r.ledger.victim(c.peer, c.from)
+	}
+	return nil, victim, nil
 }
 
 func (r *registry) checkTTL(ttl time.Duration) *StatusError {
@@ -233,7 +247,9 @@ func (r *registry) insert(sh *shard, now time.Duration, c claim, old *entry) *ch
 func (r *registry) number(c *change) {
 	r.numbering.Lock()
 	defer r.numbering.Unlock()
-	r.seq++
+	if !r.given {
+		r.seq++
+	}
 	c.seq = r.seq
 	if c.put() {
 		c.e.seq = c.seq

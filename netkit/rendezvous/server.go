@@ -32,6 +32,12 @@ type ServerConfig struct {
 	// DB keeps registrations over restarts: a REGISTER is acknowledged only
 	// once it is written there. Nil keeps them in memory only.
 	DB DB
+	// Space takes the place of DB: the server is one of several that keep their registrations in
+	// it together. Each shows what any of them acknowledged, takes the cookies of any, and refuses
+	// with E_UNAVAILABLE while it cannot know what the others did. What a peer may hold is counted
+	// over all of them; the rates of requests each counts by itself. Their clocks must not be more
+	// than a second apart; one that is behind refuses.
+	Space Space
 	// Allow decides who may use a namespace: an error refuses the REGISTER or
 	// DISCOVER with E_NOT_AUTHORIZED and its text. A DISCOVER of all
 	// namespaces asks for "", and then for each namespace it would show. Nil
@@ -56,8 +62,8 @@ type Server struct {
 	key     cookieKey
 	service *wire.Service
 	watch   *watchService
-	journal *journal // nil without a database
 	reg     *registry
+	backend backend
 
 	registers, discovers rates
 	counters             counters
@@ -88,11 +94,10 @@ func NewServer(h host.Host, cfg ServerConfig) (*Server, error) {
 		host: h, cfg: cfg, reg: newRegistry(limits, now), stop: make(chan struct{}),
 		registers: newRates(), discovers: newRates(),
 	}
+	s.watch = newWatchService(s)
 	if err := s.open(now); err != nil {
 		return nil, err
 	}
-	s.watch = newWatchService(s)
-	s.reg.publish = s.changed
 	s.service = wire.NewService(s.serviceConfig(), s.handle)
 	h.SetStreamHandler(ProtocolID, s.service.Handle)
 	h.SetStreamHandler(WatchProtocolID, s.watch.handle)
@@ -112,8 +117,16 @@ func (s *Server) serviceConfig() wire.ServiceConfig {
 
 // open loads the database and starts the journal.
 func (s *Server) open(now time.Time) error {
+	if s.cfg.Space != nil {
+		b, key, err := openShared(s.cfg.Space, s.reg, s.changed)
+		if err != nil {
+			return err
+		}
+		s.key, s.backend = key, b
+		return nil
+	}
 	if s.cfg.DB == nil {
-		s.key = newCookieKey()
+		s.key, s.backend, s.reg.publish = newCookieKey(), &embedded{reg: s.reg}, s.changed
 		return nil
 	}
 	key, changes, err := load(s.cfg.DB, s.reg, now)
@@ -123,8 +136,8 @@ func (s *Server) open(now time.Time) error {
 	if err := s.cfg.DB.Write(changes); err != nil {
 		return fmt.Errorf("start registry: %w", err)
 	}
-	s.key = key
-	s.journal = startJournal(s.cfg.DB, s.reg)
+	s.key, s.reg.publish = key, s.changed
+	s.backend = &embedded{reg: s.reg, journal: startJournal(s.cfg.DB, s.reg)}
 	return nil
 }
 
@@ -139,9 +152,7 @@ func (s *Server) Close() error {
 		err = s.service.Close()
 		close(s.stop)
 		s.sweeper.Wait()
-		if s.journal != nil {
-			s.journal.close()
-		}
+		s.backend.close()
 	})
 	return err
 }
@@ -158,7 +169,9 @@ func (s *Server) SetLimits(l Limits) error {
 		return err
 	}
 	s.reg.limits.Store(&l)
-	s.tellGone(s.reg.trim(time.Now()))
+	if s.cfg.Space == nil { // otherwise what there is is for all servers to decide
+		s.tellGone(s.reg.trim(time.Now()))
+	}
 	return nil
 }
 

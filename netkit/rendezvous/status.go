@@ -97,6 +97,9 @@ const (
 	reasonPrefixRate
 	reasonWatchers
 	reasonStorage
+	reasonForgotten
+	reasonAway
+	reasonClock
 	reasonCount
 )
 
@@ -121,6 +124,9 @@ func (r reason) word() string {
 		reasonPrefixRate:     "prefix_rate",
 		reasonWatchers:       "watchers",
 		reasonStorage:        "storage",
+		reasonForgotten:      "forgotten",
+		reasonAway:           "away",
+		reasonClock:          "clock",
 	}[r]
 }
 
@@ -134,11 +140,11 @@ func (r reason) status() Status {
 		return StatusInvalidSignedPeerRecord
 	case reasonTTL:
 		return StatusInvalidTTL
-	case reasonCookie:
+	case reasonCookie, reasonForgotten:
 		return StatusInvalidCookie
 	case reasonForeignRecord, reasonAccess, reasonPeerQuota, reasonNamespaceQuota, reasonPrefixQuota:
 		return StatusNotAuthorized
-	case reasonFull, reasonPeerRate, reasonPrefixRate, reasonWatchers:
+	case reasonFull, reasonPeerRate, reasonPrefixRate, reasonWatchers, reasonAway, reasonClock:
 		return StatusUnavailable
 	default:
 		return StatusInternalError

@@ -61,15 +61,22 @@ func encodeChanges(changes []*change, now time.Time, clock time.Duration) map[st
 // wall clock.
 func encodeEntry(c *change, expires time.Time) []byte {
 	e := c.e
-	out := make([]byte, 0, 64+len(e.space.ns)+len(e.owner.id)+len(e.packed))
-	out = appendString(out, storedNS, &e.space.ns)
-	out = appendString(out, storedPeer, new(string(e.owner.id)))
+	return encodeClaim(claim{
+		entryKey: e.key(), from: c.from, packed: e.packed, primary: e.primary, kinds: e.kinds, ttl: e.granted(),
+	}, expires)
+}
+
+// encodeClaim is a claim as a registration that expires at a time of the wall clock.
+func encodeClaim(c claim, expires time.Time) []byte {
+	out := make([]byte, 0, 64+len(c.ns)+len(c.peer)+len(c.packed))
+	out = appendString(out, storedNS, &c.ns)
+	out = appendString(out, storedPeer, new(string(c.peer)))
 	out = appendUint(out, storedExpires, new(uint64(max(expires.UnixMilli(), 0))))
-	out = appendUint(out, storedTTL, new(uint64(e.ttl)))
-	out = appendUint(out, storedPrimary, new(uint64(e.primary)))
+	out = appendUint(out, storedTTL, new(uint64(c.ttl/time.Second)))
+	out = appendUint(out, storedPrimary, new(uint64(c.primary)))
 	out = appendBytes(out, storedPrefix, c.from[:])
-	out = appendString(out, storedPacked, new(string(e.packed)))
-	return appendUint(out, storedKinds, new(uint64(e.kinds)))
+	out = appendString(out, storedPacked, new(string(c.packed)))
+	return appendUint(out, storedKinds, new(uint64(c.kinds)))
 }
 
 // storedEntry is a registration read from disk.
@@ -84,11 +91,17 @@ type storedEntry struct {
 // wall clock may have been set back since it was written. Signatures are not
 // verified again: nobody else writes the database, which checks its blocks.
 func decodeEntry(key, value []byte, now time.Time) (storedEntry, error) {
-	var e storedEntry
 	if len(key) != len(keyEntries)+8 {
-		return e, errMalformed
+		return storedEntry{}, errMalformed
 	}
+	e, err := decodeValue(value, now)
 	e.seq = binary.BigEndian.Uint64(key[len(keyEntries):])
+	return e, err
+}
+
+// decodeValue reads a stored entry but for its number.
+func decodeValue(value []byte, now time.Time) (storedEntry, error) {
+	var e storedEntry
 	var ns, id, packedRecord *string
 	var from []byte
 	var records [2][]byte

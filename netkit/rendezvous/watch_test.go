@@ -227,7 +227,7 @@ func TestSlowWatcherResyncs(t *testing.T) {
 			s := newServer(t, point, ServerConfig{})
 			put := func(name string) {
 				t.Helper()
-				if _, why := s.put(testClaim(name, "ns", 2*time.Hour)); why != nil {
+				if _, why := s.put(t.Context(), testClaim(name, "ns", 2*time.Hour)); why != nil {
 					t.Fatal(why)
 				}
 			}

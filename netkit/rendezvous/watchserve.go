@@ -97,7 +97,7 @@ func (ws *watchService) serve(st network.Stream) error {
 	stop := context.AfterFunc(ws.ctx, func() { _ = st.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	v := &view{s: ws.s, st: st, peer: st.Conn().RemotePeer()}
-	why, err := v.begin()
+	why, err := v.begin(ws.ctx)
 	if err != nil {
 		return ws.cause(err)
 	}
@@ -137,7 +137,7 @@ func (ws *watchService) cause(err error) error {
 func awaitEnd(st network.Stream) { _, _ = st.Read(make([]byte, 1)) }
 
 // begin reads the request, and refuses it where need be.
-func (v *view) begin() (*StatusError, error) {
+func (v *view) begin(ctx context.Context) (*StatusError, error) {
 	body, err := wire.NewReader(v.st, maxRequest).Next()
 	if err != nil {
 		return nil, err
@@ -151,7 +151,7 @@ func (v *view) begin() (*StatusError, error) {
 	}
 	v.ns = *orEmpty(m.ns)
 	v.flavours = min(*orEmpty(m.flavours), watchBoth)
-	after, why := v.s.checkDiscover(v.peer, v.ns, m.cookie)
+	after, why := v.s.checkDiscover(ctx, v.peer, v.ns, m.cookie)
 	v.after = after
 	return why, nil
 }
