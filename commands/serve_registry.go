@@ -28,7 +28,7 @@ func registryFlags(o *registryOptions) []cli.Flag {
 		return &cli.StringFlag{Name: name, Usage: usage, Destination: dest}
 	}
 	return []cli.Flag{
-		text("registry", "share the registrations with other servers in `ETCD`, etcd://host:2379[,host…]/prefix, or etcds:// for TLS; without, keep them in the state folder", &o.At),
+		text("registry", "share the registrations with other servers in `ETCD`, etcd://host:2379[,host:2379...]/prefix, or etcds:// for TLS; without, keep them in the state folder", &o.At),
 		text("registry-ca", "trust the certificates that those in `FILE` sign, for etcds; without, those the system trusts", &o.CA),
 		text("registry-cert", "show etcd the certificate in `FILE`, for etcds", &o.Cert),
 		text("registry-key", "key `FILE` of --registry-cert", &o.Key),
@@ -64,7 +64,7 @@ func (o *registryOptions) validate() error {
 func (o *registryOptions) parse() (cfg etcd.Config, secure bool, err error) {
 	scheme, rest, ok := strings.Cut(o.At, "://")
 	if !ok || scheme != "etcd" && scheme != "etcds" {
-		return cfg, false, usagef("--registry: %q is not etcd://host:2379[,host…]/prefix", o.At)
+		return cfg, false, usagef("--registry: %q is not etcd://host:2379[,host:2379...]/prefix", o.At)
 	}
 	hosts, prefix, _ := strings.Cut(rest, "/")
 	for host := range strings.SplitSeq(hosts, ",") {
