@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os/signal"
-	"runtime/debug"
 	"slices"
 	"syscall"
 	"time"
@@ -154,8 +153,8 @@ func (e *env) runCommand(c *cli.Context, in *invocation) exitCode {
 }
 
 // tuneGC lets the heap of a one-shot grow to 16 MiB before the first collection: it
-// ends before that pays, and would spend a tenth of its time on it. What is
-// long-lived has its garbage bounded. The returned function puts things back. Who
+// ends before that pays, and would spend a tenth of its time on it. One that holds
+// much, and what is long-lived, has its garbage bounded. The returned function puts things back. Who
 // set GOGC or GOMEMLIMIT knows better.
 func (e *env) tuneGC(s *spec) (restore func()) {
 	if e.lent != nil {
@@ -167,10 +166,9 @@ func (e *env) tuneGC(s *spec) (restore func()) {
 		}
 	}
 	if s.longLived != nil && s.longLived() {
-		return serve.PaceGarbage()
+		return serve.PaceGarbage(100)
 	}
-	before := debug.SetGCPercent(400)
-	return func() { debug.SetGCPercent(before) }
+	return serve.PaceGarbage(400)
 }
 
 // patience is how long a run may take; 0 means as long as it likes. What --timeout

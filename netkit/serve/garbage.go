@@ -15,22 +15,25 @@ const (
 	// leastPercent is the percentage of what lives below which collecting would take
 	// the processor from the requests.
 	leastPercent = 25
-	paceEvery    = time.Second
+	paceEvery    = 100 * time.Millisecond
+	// little is how much may live for a heap to grow by the first percentage.
+	little = 4 << 20
 )
 
 // PaceGarbage has the collector run sooner the more the process holds, until stop
-// is called, which puts things back. It is for a process whose owner said nothing
+// is called, which puts things back. While no more than 4 MiB live, the heap grows by
+// first percent of that. It is for a process whose owner said nothing
 // about its collector (GOGC, GOMEMLIMIT), and for one node of it: the setting is
 // the process's.
-func PaceGarbage() (stop func()) {
-	before := debug.SetGCPercent(100)
+func PaceGarbage(first int) (stop func()) {
+	before := debug.SetGCPercent(first)
 	ended := make(chan struct{})
 	var pacer sync.WaitGroup
 	pacer.Go(func() {
 		tick := time.NewTicker(paceEvery)
 		defer tick.Stop()
-		for percent := 100; ; {
-			if next := gcPercent(liveHeap()); next != percent {
+		for percent := first; ; {
+			if next := gcPercent(liveHeap(), first); next != percent {
 				percent = next
 				debug.SetGCPercent(percent)
 			}
@@ -49,8 +52,11 @@ func PaceGarbage() (stop func()) {
 }
 
 // gcPercent is how much garbage there may be, in percent of what lives.
-func gcPercent(live uint64) int {
-	if live <= mostGarbage {
+func gcPercent(live uint64, first int) int {
+	switch {
+	case live <= little:
+		return first
+	case live <= mostGarbage:
 		return 100
 	}
 	return max(leastPercent, int(mostGarbage*100/live))

@@ -15,9 +15,15 @@ func TestGarbageIsBounded(t *testing.T) {
 	}{
 		{0, 100}, {50 << 20, 100}, {256 << 20, 100}, {512 << 20, 50}, {600 << 20, 42}, {1 << 30, 25}, {64 << 30, 25},
 	} {
-		if got := gcPercent(c.live); got != c.want {
+		if got := gcPercent(c.live, 100); got != c.want {
 			t.Errorf("with %d MiB alive: %d %%, want %d", c.live>>20, got, c.want)
 		}
+	}
+	if got := gcPercent(little, 400); got != 400 {
+		t.Errorf("with little alive: %d %%", got)
+	}
+	if got := gcPercent(little+1, 400); got != 100 {
+		t.Errorf("with more than little alive: %d %%", got)
 	}
 }
 
@@ -26,7 +32,7 @@ func TestGarbageIsPaced(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(90))
 	held := make([]byte, mostGarbage+mostGarbage/2)
 	runtime.GC()
-	stop := PaceGarbage()
+	stop := PaceGarbage(100)
 	deadline := time.Now().Add(20 * time.Second)
 	for percent() >= 90 && time.Now().Before(deadline) {
 		runtime.Gosched()

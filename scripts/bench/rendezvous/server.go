@@ -72,7 +72,7 @@ func child(part string, args []string) error {
 // serve serves from the database in dir until its input ends. Each line of input is a number of registrations to add, and the
 // namespace they go to if it is one; it is answered with the server's stats.
 func serve(dir string, flooded bool) (err error) {
-	defer netserve.PaceGarbage()() // as dibber serve does
+	defer netserve.PaceGarbage(100)() // as dibber serve does
 	h, err := nethost.New(nethost.Config{
 		Listen: []ma.Multiaddr{ma.StringCast("/ip4/127.0.0.1/tcp/0"), ma.StringCast("/ip4/127.0.0.1/udp/0/quic-v1")},
 	})
