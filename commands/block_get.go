@@ -25,7 +25,6 @@ type blockGetOptions struct {
 	From    fromOptions
 	Out     string // empty: into the store alone
 	One     bool
-	OwnHost bool
 	CID     cid.Cid
 }
 
@@ -56,7 +55,7 @@ what was interrupted goes on where it ended; with -o the file is put together un
 		flags: slices.Concat([]cli.Flag{
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "put the file together in `FILE`, or on stdout as -", Destination: &o.Out},
 			&cli.BoolFlag{Name: "one", Usage: "get the one block, not what it refers to", Destination: &o.One},
-			&cli.BoolFlag{Name: "own-host", Usage: "do not use the connections of a running node", Destination: &o.OwnHost},
+			ownHostFlag(&o.Host.OwnHost),
 			blockStoreFlag(&o.Store.Dir), adminFlag(&o.Host),
 		}, blockPeerFlags(&o.From, &o.Sources, &o.Host)),
 		options: &o, doc: blockGetDoc{},
@@ -102,7 +101,7 @@ func (o *blockGetOptions) run(ctx context.Context, out *output) (doc any, err er
 			return o.firstAsked(ctx, x)
 		}
 		cfg.Stalled = func(ctx context.Context, list []cid.Cid) error { return x.s.Missing(ctx, list) }
-	case k.owner != nil && !o.OwnHost:
+	case k.owner != nil && !o.Host.OwnHost:
 		cfg.Fetch = func(context.Context) (blocks.Fetcher, error) { return k.owner, nil }
 	}
 	d.Got, err = blocks.Get(ctx, k, o.CID, cfg)

@@ -314,7 +314,6 @@ func commandFlagRows() []flagRow {
 		{"block put", "chunk", "Chunk", "blocks.txtar"},
 		{"block get", "output", "Out", "blocks.txtar"},
 		{"block get", "one", "One", "blocks.txtar"},
-		{"block get", "own-host", "OwnHost", "blocks_fail.txtar"},
 		{"block get", "peer", "From.Peers", "blocks.txtar"},
 		{"block get", "trace", "From.Trace", "blocks.txtar"},
 		{"block get", "until-direct", "From.UntilDirect", "blocks_relay.txtar"},

@@ -9,12 +9,12 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
+	"dibber/netkit/store"
+
 	"github.com/libp2p/go-libp2p/core/peer"
 )
 
@@ -139,30 +139,9 @@ func (b *Book) write(list []Ban) error {
 	if err != nil {
 		return fmt.Errorf("write bans: %w", err)
 	}
-	if err := replace(b.file, append(data, '\n')); err != nil {
+	if err := store.Replace(b.file, append(data, '\n')); err != nil {
 		return fmt.Errorf("write bans: %w", err)
 	}
 	b.list = list
 	return nil
-}
-
-// replace puts a file in the place of another one, on disk.
-func replace(file string, data []byte) error {
-	tmp, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*") // 0600
-	if err != nil {
-		return err
-	}
-	_, err = tmp.Write(data)
-	err = errors.Join(err, tmp.Sync(), tmp.Close())
-	if err == nil {
-		err = os.Rename(tmp.Name(), file)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(tmp.Name()))
-	}
-	dir, err := vfs.Default.OpenDir(filepath.Dir(file)) // on every system
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }

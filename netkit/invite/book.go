@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"dibber/netkit/store"
+
 	"github.com/libp2p/go-libp2p/core/peer"
 )
 
@@ -155,17 +157,8 @@ func (b Book) write(file string, doc any) error {
 	if err != nil {
 		return fmt.Errorf("book of invitations: %w", err)
 	}
-	tmp, err := os.CreateTemp(b.Dir, ".new-*") // 0600
-	if err != nil {
+	if err := store.Replace(file, append(data, '\n')); err != nil {
 		return fmt.Errorf("book of invitations: %w", err)
-	}
-	_, err = tmp.Write(append(data, '\n'))
-	err = errors.Join(err, tmp.Sync(), tmp.Close())
-	if err == nil {
-		err = os.Rename(tmp.Name(), file)
-	}
-	if err != nil {
-		return fmt.Errorf("book of invitations: %w", errors.Join(err, os.Remove(tmp.Name())))
 	}
 	return nil
 }

@@ -122,6 +122,9 @@ func (d *Delivery) Receive(hash bamboo.Hash, size uint64, r io.Reader) error {
 // flush has the files that are whole synced and named.
 func (d *Delivery) flush() {
 	group := d.group
+	if len(group) == 0 {
+		return
+	}
 	d.group, d.size = nil, 0
 	d.slots <- struct{}{}
 	d.running.Go(func() {
