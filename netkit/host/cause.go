@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"dibber/netkit/addr"
@@ -47,12 +48,15 @@ func (n *Node) lossCause(c network.Conn) error {
 	if why := n.watches.why(c); why != nil {
 		return why // it may be closing still
 	}
-	if !c.IsClosed() {
-		return nil
-	}
-	// A closed connection refuses a stream at once, and says why it was closed.
 	ctx, cancel := context.WithTimeout(network.WithAllowLimitedConn(context.Background(), "cause"), time.Second)
 	defer cancel()
+	for !c.IsClosed() {
+		if ctx.Err() != nil || slices.Contains(n.Network().ConnsToPeer(c.RemotePeer()), c) {
+			return nil
+		}
+		Pause(ctx, time.Millisecond) // the host has it no longer: it is closing
+	}
+	// A closed connection refuses a stream at once, and says why it was closed.
 	st, err := c.NewStream(ctx)
 	if err == nil {
 		_ = st.Reset() // it cannot be: c is closed

@@ -83,6 +83,7 @@ func TestDeadDirectConnectionIsNoWay(t *testing.T) {
 			t.Fatal("the target knows of the loss")
 		}
 		g.dialer.next(t)
+		g.dialer.Forget(g.target.ID()) // also the addresses that came by what was under way
 		g.call(t)
 		if r := g.target.next(t); r.Outcome != punch.Direct || len(r.Attempts) == 0 {
 			t.Errorf("%+v", r)

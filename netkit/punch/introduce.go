@@ -54,7 +54,7 @@ func (s *Service) introduce(ctx context.Context, p peer.ID, via peer.AddrInfo) (
 	}
 	err = s.introduceRun(ctx, r, c, &x)
 	closeAll(x.sockets)
-	if err == nil {
+	if _, late := s.direct(p); err == nil || late {
 		err = s.prove(r)
 	}
 	if !r.hopeless(err) {

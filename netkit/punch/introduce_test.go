@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"sync"
 	"testing"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 	"dibber/netkit/relay"
 
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
 )
 
 // do punches from the dialer to the target as holepunch does.
@@ -90,6 +93,43 @@ func punched(t *testing.T, target, dialer natlab.NAT) (here, there punch.Report,
 		}
 	}
 	return here, there, took, err
+}
+
+// TestUnansweredPing: a ping that is never answered is no failure, and neither is one of
+// two direct connections that leads nowhere.
+func TestUnansweredPing(t *testing.T) {
+	for name, deaf := range map[string]func(first, c network.Conn, n int) bool{
+		"the first ping":          func(_, _ network.Conn, n int) bool { return n == 0 },
+		"of the first connection": func(first, c network.Conn, _ int) bool { return c == first },
+	} {
+		t.Run(name, func(t *testing.T) {
+			natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
+				cone := natlab.NAT{Filtering: natlab.AddressAndPortDependent}
+				g := newVantageGrid(t, lab, cone, cone, 0)
+				_ = g.dialer.service.Close() // Do has its own
+				var mu sync.Mutex
+				var first network.Conn
+				came := 0
+				g.target.SetStreamHandler(ping.ID, func(st network.Stream) {
+					mu.Lock()
+					if first == nil {
+						first = st.Conn()
+					}
+					silent := deaf(first, st.Conn(), came)
+					came++
+					mu.Unlock()
+					if !silent {
+						_, _ = io.Copy(st, st)
+						_ = st.Close()
+					}
+				})
+				r, err := g.do(t)
+				if err != nil || r.Outcome != punch.Direct || r.Method == nil {
+					t.Errorf("%v: %+v", err, r)
+				}
+			})
+		})
+	}
 }
 
 // TestIPv6Firewalls: where IPv4 lets nothing through, IPv6 does: both ends open their

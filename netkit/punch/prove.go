@@ -15,8 +15,9 @@ import (
 const (
 	// proofTimeout is how long the direct connection may take to carry something.
 	proofTimeout = 3 * time.Second
-	// pingPause is the time between two tries of it.
-	pingPause = 20 * time.Millisecond
+	// pingTimeout is how long one try of it may take, and pingPause the time between two.
+	pingTimeout = time.Second
+	pingPause   = 20 * time.Millisecond
 	// settle is how long both ends have to move to the direct connection before the
 	// relayed one is closed, and how often one that still carries streams is looked
 	// at again.
@@ -62,17 +63,22 @@ func (s *Service) prove(r *run) error {
 }
 
 // ping sends a ping over the direct connection, and again where that fails: when both
-// ends dialled, each may hang up on the connection that the other one saw first.
+// ends dialled, each may hang up on the connection that the other one saw first. A dial
+// that is given up as it succeeds leaves the other end a connection of which nobody
+// knows: where there are two, the one that does not answer goes.
 func (s *Service) ping(r *run) (pings ping.Result, err error) {
 	ctx, cancel := context.WithTimeout(s.ctx, proofTimeout)
 	defer cancel()
 	for {
-		direct := false
-		pings, err = ping.Do(ctx, s.n, r.peer, ping.Config{On: func(p ping.Pong) {
+		direct, conns := false, s.n.Conns(r.peer)
+		pings, err = ping.Do(ctx, s.n, r.peer, ping.Config{Timeout: pingTimeout, On: func(p ping.Pong) {
 			direct = p.Path == addr.PathDirect && p.RTTms != nil
 		}})
 		if direct || errors.Is(err, ping.ErrUnsupported) {
 			return pings, err
+		}
+		if len(conns) > 1 && !addr.IsRelayed(conns[1].RemoteMultiaddr()) {
+			_ = conns[0].Close() // dead either way
 		}
 		host.Pause(ctx, pingPause)
 		if ctx.Err() != nil {
