@@ -3,6 +3,7 @@
 package commands
 
 import (
+	"net/netip"
 	"fmt"
 	"strings"
 	"testing"
@@ -63,11 +64,21 @@ func TestPunchThroughNATs(t *testing.T) {
 // addrOf is the server's address of a transport, on its address in the lab.
 func addrOf(t *testing.T, addrs []any, transport string, h *netns.Host) string {
 	t.Helper()
+	return addrAt(t, addrs, transport, h.Addr())
+}
+
+// addrAt is the address of a transport at ip, out of a list.
+func addrAt(t *testing.T, addrs []any, transport string, ip netip.Addr) string {
+	t.Helper()
+	family := "/ip4/"
+	if ip.Is6() {
+		family = "/ip6/"
+	}
 	for _, a := range addrs {
-		if s := a.(string); strings.HasPrefix(s, "/ip4/"+h.Addr().String()+"/") && strings.Contains(s, "/"+transport) {
+		if s := a.(string); strings.HasPrefix(s, family+ip.String()+"/") && strings.Contains(s, "/"+transport) {
 			return s
 		}
 	}
-	t.Fatalf("no %s of %s among %s", transport, h.Addr(), addrs)
+	t.Fatalf("no %s of %s among %s", transport, ip, addrs)
 	return ""
 }
