@@ -3,8 +3,8 @@
 package commands
 
 import (
-	"net/netip"
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 
