@@ -113,6 +113,7 @@ func sources(t T) peers {
 
 // TestCrashBetweenBatches crashes the file system after every step, with nothing that was not synced, and with some of it.
 func TestCrashBetweenBatches(t *testing.T) {
+	t.Parallel()
 	from := sources(t)
 	defer closed(t, from.files)
 	rapid.Check(t, func(t *rapid.T) {
@@ -131,6 +132,7 @@ func TestCrashBetweenBatches(t *testing.T) {
 
 // TestCrashWithinBatches crashes it before every single operation that writes while a step is being made.
 func TestCrashWithinBatches(t *testing.T) {
+	t.Parallel()
 	from := sources(t)
 	defer closed(t, from.files)
 	rapid.Check(t, func(t *rapid.T) {

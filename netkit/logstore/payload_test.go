@@ -63,6 +63,7 @@ func TestPayloadSizes(t *testing.T) {
 
 // TestPayloadResumes sends a payload that is cut anywhere, again and again, until all is there: what was verified is not sent twice.
 func TestPayloadResumes(t *testing.T) {
+	t.Parallel()
 	t.Run("short", func(t *testing.T) { resumes(t, noise(10*InlineMax+123)) })
 	t.Run("long", func(t *testing.T) { resumes(t, noise(treeless+3*InlineMax+123)) })
 }

@@ -224,6 +224,7 @@ func TestTwoRuns(t *testing.T) {
 
 // TestSummaries puts runs whose times interleave, also all in one batch, and compares every sum with a naive one.
 func TestSummaries(t *testing.T) {
+	t.Parallel()
 	logs := make([][]Record, 4)
 	for i := range logs {
 		logs[i] = runOf(t, keyN(i), 0, 1300, 0)

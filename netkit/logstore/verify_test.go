@@ -17,6 +17,7 @@ import (
 // TestVerifyRepairs damages every kind of row behind the store's back. Verify says so, a repair puts it in order, and what it had to
 // take out comes again.
 func TestVerifyRepairs(t *testing.T) {
+	t.Parallel()
 	a, b := runOf(t, keyN(1), 0, 700, 0), runOf(t, keyN(2), 3, 30, 100)
 	k := keyOf(authorN(1), 0)
 	at := func(kind byte, seq uint64) []byte { p := k.at(seq); return row(kind, p[:]) }

@@ -11,6 +11,7 @@ import (
 // TestRepair: whatever a node has lost at its server comes back within 10 s of the
 // end of what caused the loss, however long it lasted.
 func TestRepair(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name  string
 		named bool

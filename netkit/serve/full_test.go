@@ -156,6 +156,7 @@ func TestFullNodeTurns(t *testing.T) {
 // Five peers see the same public address of a node behind a NAT, which is more than
 // libp2p asks for to announce it. While nobody gets in there, nobody is told of it.
 func TestPrivateNodeAnnouncesNoPublicAddress(t *testing.T) {
+	t.Parallel()
 	natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
 		servers := vantage(t, lab, "one", "two", "three", "four", "five")
 		home := lab.Internet().Router("home", natlab.RouterConfig{NAT: natlab.NAT{Filtering: natlab.AddressAndPortDependent}})

@@ -267,6 +267,7 @@ func hosts(t *testing.T) int {
 // Hosts that know three boot nodes and nobody else form a network, and keep it when 30 % of them and a boot node are gone at
 // once and others come. scripts/bench/network does it with 200.
 func TestNetworkForms(t *testing.T) {
+	t.Parallel()
 	natlab.Config{Seed: 7}.Run(t, func(t *testing.T, lab *natlab.Lab) {
 		c := &crowd{t: t, lab: lab, rng: rand.New(rand.NewPCG(7, 7)), keys: rand.NewChaCha8([32]byte{7}), size: hosts(t)}
 		defer func() {

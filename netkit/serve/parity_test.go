@@ -45,6 +45,7 @@ func TestR1RelayRestarted(t *testing.T) {
 }
 
 func TestR2RegistrationOutlivesItsTTL(t *testing.T) {
+	t.Parallel()
 	natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
 		s := newSite(t, lab)
 		s.join(registers)

@@ -189,6 +189,7 @@ func (p *private) meet(t *testing.T) (speaks []protocol.ID) {
 // TestPrivateMode searches everything that another client receives, from a trusted node and from a client of that, for the client's
 // addresses. An open client is found by the same search.
 func TestPrivateMode(t *testing.T) {
+	t.Parallel()
 	own, err := net.InterfaceAddrs()
 	if err != nil {
 		t.Fatal(err)

@@ -211,6 +211,7 @@ func lostRegistration(cause error) func(serve.Event) bool {
 // TestPaceAtAServerThatIsGone, that hangs up, and that refuses: the most that a node
 // asks of it.
 func TestPaceAtAServerThatIsGone(t *testing.T) {
+	t.Parallel()
 	const most = 25 // attempts of one role in one minute
 	for _, c := range []struct {
 		name  string

@@ -45,6 +45,7 @@ func relaysOf(n *host.Node) (out []peer.ID) {
 
 // A private node that knows one peer of the network finds relays there, and other ones when it loses one.
 func TestRelaysFoundInTheNetwork(t *testing.T) {
+	t.Parallel()
 	natlab.Run(t, func(t *testing.T, lab *natlab.Lab) {
 		all := hubs(t, lab, 6)
 		time.Sleep(3 * time.Minute) // they meet
