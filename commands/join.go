@@ -9,12 +9,14 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"dibber/netkit/addr"
 	"dibber/netkit/host"
 	"dibber/netkit/invite"
 	"dibber/netkit/join"
+	"dibber/netkit/retry"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 )
@@ -87,6 +89,43 @@ func (o *hostOptions) present(ctx context.Context, out *output, n *host.Node) er
 	}
 	out.notice("let in by %s until %s", r.Peer, r.Until.Local().Format(time.DateTime))
 	return nil
+}
+
+// keepPresenting shows the token of --join to the node that made it, and again until that is there: a node that runs for long outlasts
+// the times in which the other one does not.
+func (o *hostOptions) keepPresenting(ctx context.Context, out *output, n *host.Node, open *closers) error {
+	err := o.present(ctx, out, n)
+	if !notThere(err) {
+		return err
+	}
+	out.warn("%s; the token is shown again until that node answers", oneLine(err.Error()))
+	run, cancel := context.WithCancel(ctx)
+	var showing sync.WaitGroup
+	showing.Go(func() {
+		for s := (retry.Schedule{}); ; {
+			host.Pause(run, time.Until(s.Failed(time.Now())))
+			s.Begin(time.Now())
+			err := o.present(run, out, n)
+			if run.Err() != nil || err == nil {
+				return
+			}
+			if !notThere(err) {
+				out.warn("%s; the token is shown no more", oneLine(err.Error()))
+				return
+			}
+		}
+	})
+	open.add(func() error {
+		cancel()
+		showing.Wait()
+		return nil
+	})
+	return nil
+}
+
+// notThere reports whether the node to which a token is shown does not answer, which may change.
+func notThere(err error) bool {
+	return errors.Is(err, join.ErrUnreachable) || errors.Is(err, join.ErrBusy)
 }
 
 // joined is what a token fills in, as flags have it.

@@ -221,7 +221,7 @@ func (o *serveOptions) replicate(ctx context.Context, out *output, n *host.Node,
 }
 
 // startHost starts the host, and reports whether everybody may connect.
-func (o *serveOptions) startHost(ctx context.Context, out *output, web dashboard) (n *host.Node, everybody bool, err error) {
+func (o *serveOptions) startHost(out *output, web dashboard) (n *host.Node, everybody bool, err error) {
 	cfg, err := o.hostConfig(out)
 	if err != nil {
 		return nil, false, err
@@ -230,9 +230,6 @@ func (o *serveOptions) startHost(ctx context.Context, out *output, web dashboard
 	cfg.Limits, cfg.EachAddress, cfg.Metrics = o.Limits, o.Vantage, web.registerer()
 	if n, err = host.New(cfg); err != nil {
 		return nil, false, err
-	}
-	if err := o.Host.present(ctx, out, n); err != nil {
-		return nil, false, errors.Join(err, n.Close())
 	}
 	if len(n.ListenAddrs()) == 0 && !o.Host.RelayOnly {
 		return nil, false, errors.Join(usagef("nothing to listen on: wss needs --tls-cert and --tls-key, other transports a --listen of their own"), n.Close())
@@ -291,11 +288,14 @@ func runServe(ctx context.Context, out *output, o serveOptions) (doc any, err er
 		return nil, err
 	}
 	open.add(web.close) // ended by drain, but for a start that fails
-	n, everybody, err := o.startHost(ctx, out, web)
+	n, everybody, err := o.startHost(out, web)
 	if err != nil {
 		return nil, err
 	}
 	open.add(n.Close)
+	if err := o.Host.keepPresenting(ctx, out, n, &open); err != nil {
+		return nil, err
+	}
 	if err := backup.Clean(dir); err != nil {
 		return nil, err
 	}
