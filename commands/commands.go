@@ -75,17 +75,22 @@ func (e *env) main(ctx context.Context, args []string) int {
 // reread takes the command line of this run apart once more, with the environment
 // and the configuration file as they are now, and returns the command's options.
 func (e *env) reread() (options any, err error) {
-	fresh := newEnv(e.stdio)
-	in, err := parse(fresh, e.args)
+	in, err := newEnv(e.stdio).read(e.args)
 	if err != nil {
 		return nil, err
 	}
-	fresh.line, fresh.given = in.sharedLine(), in.flags
-	app := fresh.app(in, func(c *cli.Context) error { return fresh.prepare(c, in) })
-	if err := app.Run(in.canonical()); err != nil {
-		return nil, err
-	}
 	return in.spec.options, nil
+}
+
+// read takes a command line apart, and fills in the command's options, without running it.
+func (e *env) read(args []string) (*invocation, error) {
+	in, err := parse(e, args)
+	if err != nil || in.help {
+		return in, err
+	}
+	e.line, e.given = in.sharedLine(), in.flags
+	app := e.app(in, func(c *cli.Context) error { return e.prepare(c, in) })
+	return in, app.Run(in.canonical())
 }
 
 // app builds the urfave/cli application for one invocation. It holds only the commands on the path of that invocation: parse has

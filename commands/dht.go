@@ -19,7 +19,8 @@ func newDHT(e *env) spec {
 		name: "dht", usage: "find peers, records and providers by a distributed hash table",
 		about: `The hash table is Kademlia as libp2p speaks it: each key belongs to the peers whose ids are closest to it. A lookup
 begins with the peers of --bootstrap, who name closer ones, who name closer ones still; --trace shows each of them.
-Networks with another --dht-prefix know nothing of each other; --public is the network of IPFS.`,
+Networks with another --dht-prefix know nothing of each other; --public is the network of IPFS. Where serve --dht runs on the
+state folder it is what asks, on its connections and from its table, and --bootstrap is not needed.`,
 		examples: []string{
 			"dibber dht find-peer 12D3KooWCw68m5CRcV8vD9iuR325oKwJHLYqTYH5mYwD6k2QV4nm --bootstrap @hub --peers @peers.txt --trace",
 			"dibber dht put motd 'hello' --identity me.key --bootstrap @hub --peers @peers.txt",
@@ -35,6 +36,9 @@ Networks with another --dht-prefix know nothing of each other; --public is the n
 // dhtVerb fills in what the verbs have in common.
 func dhtVerb(o *dhtOptions, s spec, events ...event) spec {
 	s.events = append(events, event{"step", route.Step{}})
+	if s.lends == nil {
+		s.lends = o.lends()
+	}
 	if s.options == nil {
 		s.options = o
 	}
@@ -206,7 +210,7 @@ func newDHTFindProviders(*env) spec {
 			"dibber dht find-providers bafkreifzjut3te7nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e --bootstrap @hub --peers @peers.txt -n 1 -q",
 			"dibber dht find-providers bafkreifzjut3te7nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e --public --trace",
 		},
-		flags: dhtFlags(o, limit), doc: findProvidersDoc{},
+		flags: dhtFlags(o, limit), doc: findProvidersDoc{}, lends: o.lends("limit"),
 		validate: func(args []string) (err error) {
 			if err := o.validate("find-providers", args, 1, "a CID"); err != nil {
 				return err
@@ -288,7 +292,7 @@ func newDHTWalk(*env) spec {
 			"dibber dht walk -c 10 --bootstrap @hub --peers @peers.txt",
 			"dibber dht walk --public --ndjson",
 		},
-		flags: dhtFlags(o, n), doc: walkDoc{},
+		flags: dhtFlags(o, n), doc: walkDoc{}, lends: o.lends("count"),
 		validate: func(args []string) error {
 			if o.Count < 1 {
 				return usagef("--count must be at least 1")
@@ -309,15 +313,15 @@ func newDHTTable(*env) spec {
 	o := new(dhtOptions)
 	n := &cli.IntFlag{Name: "walks", Value: 3, Usage: "look for `N` random keys before", Destination: &o.Count}
 	return dhtVerb(o, spec{
-		name: "table", usage: "show the routing table of a host that has just joined",
-		about: `The table has room for --dht-replication peers of each distance from the host. That of a running node is shown by
-dibber ctl status.`,
+		name: "table", usage: "show the routing table of a running node, or of a host that has just joined",
+		about: `The table has room for --dht-replication peers of each distance from the host. It is that of serve --dht where that
+runs on the state folder, and else, or with --own-host, of a host that joins for it.`,
 		examples: []string{
 			"dibber dht table --bootstrap @hub --peers @peers.txt",
 			"dibber dht table --walks 10 --bootstrap @hub --peers @peers.txt --json",
 			"dibber dht table --public --walks 1",
 		},
-		flags: dhtFlags(o, n), doc: tableDoc{},
+		flags: dhtFlags(o, n), doc: tableDoc{}, lends: o.lends("walks"),
 		validate: func(args []string) error {
 			if o.Count < 0 {
 				return usagef("--walks must not be negative")

@@ -3,7 +3,6 @@ package commands
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -109,6 +108,7 @@ func dhtFlags(o *dhtOptions, own ...cli.Flag) []cli.Flag {
 		&cli.BoolFlag{Category: groupLookup, Name: "trace", Usage: "show whom the lookup asks: distance, hop, dial and query time, answer", Destination: &o.Trace},
 		listFlag(groupLookup, "peer", "begin with `PEER` too, as --bootstrap (repeatable)", &o.Peers),
 		choiceFlag(groupLookup, "dht-mode", "take part as `MODE`: client asks, server answers as well", &o.Mode, string(route.Client), string(route.Server)),
+		ownHostFlag(&o.Host.OwnHost),
 		&cli.DurationFlag{Category: groupLookup, Name: "query-timeout", Usage: "give a peer up that has not answered within `DURATION`; 0 means 10s", Destination: &o.Wait},
 	), append(networkFlags(&o.Sources.Network), hostFlags(&o.Host)...)...)
 }
@@ -126,11 +126,6 @@ func (o *dhtOptions) validate(verb string, args []string, want int, what string)
 		return usagef("--query-timeout: %s is negative", o.Wait)
 	case o.Host.NoDiscovery:
 		return usagef("--no-discovery asks nobody: it excludes dht")
-	case !o.Sources.Network.knows() && len(o.Peers) == 0:
-		return &failure{
-			Exit: exitUsage, Err: fmt.Errorf("dht %s needs somebody to begin with", verb),
-			Hint: "give --bootstrap PEER, where dibber serve --dht runs, or --public for the network of IPFS",
-		}
 	}
 	if err := o.Sources.Network.validate(); err != nil {
 		return err
@@ -138,15 +133,43 @@ func (o *dhtOptions) validate(verb string, args []string, want int, what string)
 	return o.Host.validate()
 }
 
-// taking opens a host, joins the network and calls ask.
+// lends says that the verb can run on a node that takes part in the same network. Flags that say how it takes part make a host of its own.
+func (o *dhtOptions) lends(own ...string) *lends {
+	l := o.Host.lends(append(own, "trace", "peer", "bootstrap", "public", "dht-prefix")...)
+	l.fits = func(l *lending) error {
+		if l.route == nil || l.route.Protocol() != route.ProtocolOf(o.Sources.Network.prefix()) {
+			return errNoRole
+		}
+		return nil
+	}
+	return l
+}
+
+// taking joins the network and calls ask: with a host of its own, or with the node that is lent, which mostly has joined long ago.
 func (o *dhtOptions) taking(ctx context.Context, out *output, ask func(*host.Node, *route.Service) error) (err error) {
+	network := o.Sources.Network
+	network.Bootstrap = append(append([]string{}, network.Bootstrap...), o.Peers...)
+	if l := out.e.lent; l != nil {
+		cfg, err := network.config(out, &o.Host, l.n.ID())
+		if err != nil {
+			return err
+		}
+		if err := l.route.JoinBy(ctx, cfg.Boot); err != nil {
+			return err
+		}
+		return ask(l.n, l.route)
+	}
+	if !network.knows() {
+		return &failure{
+			Exit: exitUsage, Err: errors.New("there is nobody to begin with"),
+			Hint: "give --bootstrap PEER, where dibber serve --dht runs, or --public for the network of IPFS; beside a serve --dht of the same --state-dir neither is needed",
+		}
+	}
 	n, err := o.Host.open(ctx, out, hostDefaults{})
 	if err != nil {
 		return err
 	}
 	defer closing(&err, n.Close)
-	network := o.Sources.Network
-	network.Bootstrap = append(append([]string{}, network.Bootstrap...), o.Peers...)
 	cfg, err := network.config(out, &o.Host, n.ID())
 	if err != nil {
 		return err

@@ -85,7 +85,7 @@ days: put it again before.`,
 			"dibber dht put motd --file motd.txt --ttl 1h --identity me.key --bootstrap @hub --peers @peers.txt --trace",
 			"dibber dht put /ipns/12D3KooWCw68m5CRcV8vD9iuR325oKwJHLYqTYH5mYwD6k2QV4nm /ipfs/bafkreifzjut3te7nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e --identity me.key --public",
 		},
-		flags: dhtFlags(&o.dhtOptions, own...), options: o, doc: putDoc{},
+		flags: dhtFlags(&o.dhtOptions, own...), options: o, doc: putDoc{}, lends: o.lends("record"),
 		validate: o.validatePut,
 		run:      o.put,
 	})
@@ -213,7 +213,7 @@ func newDHTGet(*env) spec {
 			"dibber dht get /dibber/12D3KooWCw68m5CRcV8vD9iuR325oKwJHLYqTYH5mYwD6k2QV4nm/motd -o motd.txt --bootstrap @hub --peers @peers.txt",
 			"dibber dht get /ipns/12D3KooWCw68m5CRcV8vD9iuR325oKwJHLYqTYH5mYwD6k2QV4nm --public --trace --json",
 		},
-		flags: dhtFlags(&o.dhtOptions, own...), options: o, doc: getDoc{},
+		flags: dhtFlags(&o.dhtOptions, own...), options: o, doc: getDoc{}, lends: o.lends("record"),
 		validate: func(args []string) (err error) {
 			if err := o.validate("get", args, 1, "a key, as /dibber/AUTHOR/NAME"); err != nil {
 				return err

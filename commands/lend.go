@@ -2,14 +2,12 @@ package commands
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -29,8 +27,10 @@ const (
 	lentStart  = 'a' // to the node: a lentCommand
 	lentSignal = 'c' // to the node: "SIGINT" or "SIGTERM"
 	lentAlive  = 'k' // to the node: nothing; the control socket does not let a stream rest for long
+	lentIn     = 'i' // to the node: what came from stdin, once for each lentWant; nothing at its end
 	lentOut    = 'o' // from the node: what goes to stdout
 	lentErr    = 'e' // from the node: what goes to stderr
+	lentWant   = 'w' // from the node: that the command reads stdin
 	lentExit   = 'q' // from the node: the exit code, one byte; the last frame
 )
 
@@ -47,12 +47,18 @@ type lentCommand struct {
 	Env  map[string]string `json:"env"` // what of the environment concerns dibber
 }
 
+func (c lentCommand) lookup(name string) (string, bool) { v, ok := c.Env[name]; return v, ok }
+
 // lends says that a command can run on the node of another process.
 type lends struct {
 	// own is where --own-host is kept.
 	own *bool
 	// flags are those with which it can, besides those of output. The others make the host what this command needs.
 	flags []string
+	// stdin says that the command may read its standard input there.
+	stdin bool
+	// fits says why the node is none for the command with the options that it got; nil says that every one is.
+	fits func(l *lending) error
 	// dirs are the folders of which the owners may lend their node.
 	dirs func(e *env) []string
 }
@@ -80,8 +86,8 @@ func ownHostFlag(dest *bool) cli.Flag {
 	return &cli.BoolFlag{Category: groupHost, Name: "own-host", Usage: "do not use the connections of a running node", Destination: dest}
 }
 
-// lendable reports whether this run may take place on another's node: files are read where the command was given, and stdin is not
-// sent along.
+// lendable reports whether this run may take place on another's node: files are read where the command was given, and stdin is sent
+// along to a command that may read it there.
 func (e *env) lendable(in *invocation) bool {
 	l := in.spec.lends
 	if l == nil || *l.own || e.lent != nil {
@@ -93,7 +99,7 @@ func (e *env) lendable(in *invocation) bool {
 			return false
 		}
 	}
-	return !slices.ContainsFunc(in.args, func(arg string) bool { return arg == "-" || strings.HasPrefix(arg, "@") })
+	return !slices.ContainsFunc(in.args, func(arg string) bool { return arg == "-" && !l.stdin || strings.HasPrefix(arg, "@") })
 }
 
 // borrow runs the command on the node that owns one of its folders, if there is one that lends it.
@@ -132,11 +138,18 @@ func (e *env) runAt(ctx context.Context, in *invocation, socket string) (code ex
 		return 0, false, err
 	}
 	body, to := io.Pipe()
+	tell := &lentFrames{w: to}
+	wants := make(chan struct{}, 1)
+	defer close(wants)
+	go e.readFor(tell, wants) // not waited for: stdin may never end, and nothing can wake its reader
 	stopped := make(chan struct{})
 	var telling sync.WaitGroup
 	defer telling.Wait()
 	defer close(stopped)
-	telling.Go(func() { tellNode(ctx, to, first, stopped) })
+	telling.Go(func() {
+		defer to.Close()
+		tellNode(ctx, tell, first, stopped)
+	})
 	got, err := control.Client{Socket: socket}.Stream(context.WithoutCancel(ctx), "POST", "/commands", body)
 	if err != nil {
 		_ = body.CloseWithError(err) // returns nil always
@@ -154,6 +167,8 @@ func (e *env) runAt(ctx context.Context, in *invocation, socket string) (code ex
 			_, err = e.stdio.Out.Write(data)
 		case frame[0] == lentErr:
 			_, err = e.stdio.Err.Write(data)
+		case frame[0] == lentWant:
+			wants <- struct{}{} // there is room: a node asks again when it has got what it asked for
 		case frame[0] == lentExit && len(data) == 1:
 			return exitCode(data[0]), true, nil
 		}
@@ -164,12 +179,8 @@ func (e *env) runAt(ctx context.Context, in *invocation, socket string) (code ex
 }
 
 // tellNode sends the command, and then what happens to it here, until the run is over.
-func tellNode(ctx context.Context, to *io.PipeWriter, command []byte, stopped <-chan struct{}) {
-	defer to.Close()
-	send := func(kind byte, data []byte) bool {
-		return wire.WriteFrame(to, append([]byte{kind}, data...), maxLentFrame) == nil
-	}
-	if !send(lentStart, command) {
+func tellNode(ctx context.Context, to *lentFrames, command []byte, stopped <-chan struct{}) {
+	if to.send(lentStart, command) != nil {
 		return
 	}
 	pulse := time.NewTicker(lentPulse)
@@ -180,7 +191,7 @@ func tellNode(ctx context.Context, to *io.PipeWriter, command []byte, stopped <-
 		case <-stopped:
 			return
 		case <-pulse.C:
-			if !send(lentAlive, nil) {
+			if to.send(lentAlive, nil) != nil {
 				return
 			}
 		case <-ended:
@@ -189,80 +200,9 @@ func tellNode(ctx context.Context, to *io.PipeWriter, command []byte, stopped <-
 			if s, ok := errors.AsType[*signalError](context.Cause(ctx)); ok && s.signal == syscall.SIGTERM {
 				name = "SIGTERM"
 			}
-			if !send(lentSignal, []byte(name)) {
+			if to.send(lentSignal, []byte(name)) != nil {
 				return
 			}
 		}
 	}
-}
-
-// folders are the flags whose values are paths, which a lent command may have.
-func folders() []string { return []string{"state-dir", "store"} }
-
-// anywhere is the command line as it can be run in another folder.
-func (in *invocation) anywhere() ([]string, error) {
-	line := slices.Clone(in.spec.path)
-	for _, g := range in.flags {
-		value := g.value
-		if slices.Contains(folders(), g.name) {
-			var err error
-			if value, err = filepath.Abs(value); err != nil {
-				return nil, err
-			}
-		}
-		line = append(line, "--"+g.name+"="+value)
-	}
-	return append(append(line, "--"), in.args...), nil
-}
-
-// environment is what of this process's environment concerns dibber.
-func (e *env) environment() map[string]string {
-	out := make(map[string]string)
-	names := []string{"HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME", "NO_COLOR"}
-	for _, pair := range os.Environ() {
-		if name, _, _ := strings.Cut(pair, "="); strings.HasPrefix(name, "DIBBER_") {
-			names = append(names, name)
-		}
-	}
-	for _, name := range names {
-		if v, ok := e.stdio.LookupEnv(name); ok {
-			out[name] = v
-		}
-	}
-	return out
-}
-
-// lentWriter sends what is written in frames of a kind.
-type lentWriter struct {
-	mu   *sync.Mutex // of all that write to w
-	w    io.Writer
-	kind byte
-}
-
-func (l lentWriter) Write(p []byte) (n int, err error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for part := range slices.Chunk(p, maxLentFrame-1) {
-		if err := wire.WriteFrame(l.w, append([]byte{l.kind}, part...), maxLentFrame); err != nil {
-			return n, err
-		}
-		n += len(part)
-	}
-	return n, nil
-}
-
-// readCommand reads the first frame of a lent command.
-func readCommand(frames *wire.Reader) (c lentCommand, err error) {
-	frame, err := frames.Next()
-	if err != nil {
-		return c, fmt.Errorf("read the command: %w", err)
-	}
-	if len(frame) == 0 || frame[0] != lentStart {
-		return c, usagef("it does not begin with a command")
-	}
-	dec := json.NewDecoder(bytes.NewReader(frame[1:]))
-	if err := dec.Decode(&c); err != nil {
-		return c, usagef("read the command: %w", err)
-	}
-	return c, nil
 }

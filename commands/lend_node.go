@@ -12,8 +12,10 @@ import (
 	"syscall"
 
 	"dibber/netkit/control"
+	"dibber/netkit/gossip"
 	"dibber/netkit/host"
 	"dibber/netkit/replicate"
+	"dibber/netkit/route"
 	"dibber/netkit/wire"
 )
 
@@ -23,6 +25,9 @@ type lending struct {
 	// replica is the store of logs that is open here, in folder logs; nil if none is.
 	replica *replicate.Replica
 	logs    string
+	// route and gossip are the parts that the node has in a hash table and in gossip; nil without the role.
+	route  *route.Service
+	gossip *gossip.Service
 }
 
 // errNotLent refuses a command that has to run on a host of its own.
@@ -39,33 +44,40 @@ func (l *lending) verb() control.Verb {
 		if err := l.admits(c); err != nil {
 			return refusalOf(err)
 		}
-		var mu sync.Mutex
-		e := newEnv(Stdio{
-			Out: lentWriter{&mu, w, lentOut}, Err: lentWriter{&mu, w, lentErr},
-			LookupEnv: func(name string) (string, bool) { v, ok := c.Env[name]; return v, ok },
-		})
-		e.lent = l
 		run, end := context.WithCancelCause(ctx)
 		defer end(nil)
+		to := &lentFrames{w: w}
+		in := &lentReader{ctx: run, node: to, came: make(chan []byte, 1)}
+		e := newEnv(Stdio{
+			In: in, Out: lentWriter{to, lentOut}, Err: lentWriter{to, lentErr},
+			LookupEnv: c.lookup,
+		})
+		e.lent = l
 		var listening sync.WaitGroup
 		defer listening.Wait() // the other side ends its request once it knows the exit code
-		listening.Go(func() { hear(frames, end) })
+		listening.Go(func() { hear(frames, in, end) })
 		code := e.main(run, c.Args)
-		_, err = lentWriter{&mu, w, lentExit}.Write([]byte{byte(code)})
-		return err
+		end(nil) // who reads stdin still is woken
+		return to.send(lentExit, []byte{byte(code)})
 	}}
 }
 
 // admits refuses what cannot run here: commands that need a host of their own, and those that have to do with this very node, as no
 // node connects with itself.
 func (l *lending) admits(c lentCommand) error {
-	in, err := parse(newEnv(Stdio{}), c.Args)
+	e := newEnv(Stdio{Out: io.Discard, Err: io.Discard, LookupEnv: c.lookup})
+	in, err := e.read(c.Args)
 	if err != nil {
 		return usagef("%w", err)
 	}
 	own := l.n.ID().String()
 	if in.spec.lends == nil || in.help {
 		return &failure{Exit: exitProtocol, Code: "not_lent", Err: fmt.Errorf("%w: %s", errNotLent, in.spec.fullName())}
+	}
+	if fits := in.spec.lends.fits; fits != nil {
+		if err := fits(l); err != nil {
+			return &failure{Exit: exitProtocol, Code: "not_lent", Err: fmt.Errorf("%w: %w", errNotLent, err)}
+		}
 	}
 	for _, arg := range c.Args {
 		if strings.Contains(arg, own) {
@@ -75,12 +87,13 @@ func (l *lending) admits(c lentCommand) error {
 	return nil
 }
 
-// hear ends a command when the other side has gone, or tells of a signal.
-func hear(frames *wire.Reader, end context.CancelCauseFunc) {
+// hear gives a command what comes from its stdin, and ends it when the other side has gone, tells of a signal, or sends what nobody
+// asked for.
+func hear(frames *wire.Reader, in *lentReader, end context.CancelCauseFunc) {
 	for {
 		frame, err := frames.Next()
 		switch {
-		case err != nil:
+		case err != nil, len(frame) > 0 && frame[0] == lentIn && !in.take(frame[1:]):
 			end(&signalError{os.Interrupt})
 			return
 		case len(frame) > 0 && frame[0] == lentSignal:
@@ -92,6 +105,9 @@ func hear(frames *wire.Reader, end context.CancelCauseFunc) {
 		}
 	}
 }
+
+// errNoRole says that the node takes no part in what the command is about.
+var errNoRole = errors.New("the node takes no part in it")
 
 // logsOf returns the store of logs that is open here, if it is the one in a folder.
 func (l *lending) logsOf(dir string) (*replicate.Replica, error) {

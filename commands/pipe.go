@@ -49,13 +49,21 @@ than --patience. With --listen-tcp each TCP connection made to this host is carr
 		},
 		flags: slices.Concat([]cli.Flag{
 			&cli.StringFlag{Name: "listen-tcp", Usage: "carry each TCP connection made to `HOST:PORT` here", Destination: &o.ListenTCP},
-			tcpFlag(&o.TCP), patienceFlag(&o.Patience), readyFileFlag(&o.ReadyFile),
+			tcpFlag(&o.TCP), patienceFlag(&o.Patience), readyFileFlag(&o.ReadyFile), ownHostFlag(&o.Host.OwnHost),
 		}, sourceFlags(&o.Sources), hostFlags(&o.Host)),
+		lends:   o.lends(),
 		options: &o, doc: pipeDoc{}, events: append([]event{{"ready", pipeReady{}}}, pipeEvents()...), longLived: func() bool { return o.ListenTCP != "" },
 		validate:    o.validate,
 		run:         func(ctx context.Context, out *output) (any, error) { return runPipe(ctx, out, o) },
 		subcommands: []spec{newPipeListen(e)},
 	}
+}
+
+// lends says that it can run on another's node, except for what listens.
+func (o *pipeOptions) lends() *lends {
+	l := o.Host.lends("tcp", "patience")
+	l.stdin = true
+	return l
 }
 
 func tcpFlag(dest *string) cli.Flag {
@@ -121,8 +129,7 @@ func runPipe(ctx context.Context, out *output, o pipeOptions) (doc any, err erro
 	if err != nil {
 		return nil, err
 	}
-	defer closing(&err, n.Close)
-	defer o.Host.punching(n)()
+	defer closing(&err, o.Host.used(out, n))
 	if err := find.complete(ctx, n, &targets[0]); err != nil {
 		return t.doc(), err
 	}

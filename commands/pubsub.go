@@ -58,6 +58,7 @@ func (o meeting) flags() []cli.Flag {
 		listFlag("", "peer", "connect with `PEER`, and trust it (repeatable)", &o.Peers),
 		maxMessageFlag("max-message", &o.MaxMessage),
 		exchangeFlag(&o.Exchange),
+		ownHostFlag(&o.host.OwnHost),
 	}, sourceFlags(o.sources), hostFlags(o.host))
 }
 
@@ -90,12 +91,24 @@ func (o meeting) finds() bool { return len(o.Peers) > 0 || o.sources.named() }
 // named reports whether there is a source at all.
 func (o *sourceOptions) named() bool { return len(o.Rendezvous) > 0 || o.MDNS }
 
-// needPeers refuses a command that would wait for nobody.
-func (o meeting) needPeers(command string) error {
-	if o.finds() {
+// lends says that the command can run on a node that speaks gossip, with those whom that knows and those whom --peer names.
+func (o meeting) lends(own ...string) *lends {
+	l := o.host.lends(append(own, "peer")...)
+	l.fits = func(l *lending) error {
+		if l.gossip == nil {
+			return errNoRole
+		}
 		return nil
 	}
-	return usagef("%s needs somebody to talk to: --peer ADDR, --rendezvous ADDR or --mdns", command)
+	return l
+}
+
+// errNobody refuses a command that would wait for nobody.
+func errNobody() error {
+	return &failure{
+		Exit: exitUsage, Err: errors.New("there is nobody to talk to: give --peer ADDR, --rendezvous ADDR or --mdns"),
+		Hint: "beside a serve --pubsub of the same --state-dir none is needed",
+	}
 }
 
 // checkTopic refuses what is no name of a topic.
@@ -116,7 +129,8 @@ type gossiper struct {
 	close closers
 }
 
-// open starts the host and gossip on it. cfg tunes the gossip; what the flags say is filled in.
+// open starts the host and gossip on it. cfg tunes the gossip; what the flags say is filled in. A node that is lent is taken as it is,
+// and tells nothing by cfg.On.
 func (o meeting) open(ctx context.Context, out *output, cfg gossip.Config) (g *gossiper, err error) {
 	g = &gossiper{out: out}
 	if len(o.Peers) > 0 {
@@ -126,6 +140,13 @@ func (o meeting) open(ctx context.Context, out *output, cfg gossip.Config) (g *g
 	}
 	if g.find, err = o.sources.finder(out, o.host, g.named); err != nil {
 		return nil, err
+	}
+	if l := out.e.lent; l != nil {
+		g.n, g.Service = l.n, l.gossip
+		return g, nil
+	}
+	if !o.finds() {
+		return nil, errNobody()
 	}
 	if g.n, err = o.host.open(ctx, out, hostDefaults{}); err != nil {
 		return nil, err

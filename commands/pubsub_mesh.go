@@ -58,7 +58,7 @@ With --profile the topics are those of a ParallelChain.`,
 			"dibber pubsub mesh news --peer @home --peers @peers.txt --for 30s --json",
 			"dibber pubsub mesh news chat --mdns --watch",
 		},
-		flags:   flags,
+		flags: flags, lends: o.meeting().lends("for"),
 		options: &o, doc: meshDoc{}, events: slices.Concat(reachingEvents(), meshEvents(), chainEvents(false)), timeout: 30 * time.Second,
 		extra: func() time.Duration {
 			if o.Watch {
@@ -103,7 +103,7 @@ func (o *meshOptions) validate(e *env, flags []cli.Flag, args []string) error {
 		}
 		return o.Chain.needPeers("pubsub mesh", o.Gossip.Peers)
 	}
-	return errors.Join(o.meeting().validate(), o.meeting().needPeers("pubsub mesh"))
+	return o.meeting().validate()
 }
 
 func (o *meshOptions) run(ctx context.Context, out *output) (doc any, err error) {
@@ -156,7 +156,7 @@ func attend(g *gossiper, name string) (stop func(), err error) {
 	}
 	sub, err := topic.Subscribe(gossip.SubscribeConfig{})
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, topic.Close())
 	}
 	done := make(chan struct{})
 	go func() {
@@ -167,7 +167,11 @@ func attend(g *gossiper, name string) (stop func(), err error) {
 			}
 		}
 	}()
-	return func() { sub.Cancel(); <-done }, nil
+	return func() {
+		sub.Cancel()
+		<-done
+		_ = topic.Close() // what it was joined for is over
+	}, nil
 }
 
 func (o *meshOptions) doc(g *gossiper) (d meshDoc) {

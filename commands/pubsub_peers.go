@@ -2,7 +2,6 @@ package commands
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -55,7 +54,7 @@ shown by dibber ctl topics. With --profile they are the peers of a ParallelChain
 			"dibber pubsub peers news --mdns --for 5s",
 			"dibber pubsub peers news --peer @home --peers @peers.txt --min 1 --json",
 		},
-		flags:   flags,
+		flags: flags, lends: o.meeting().lends("for", "min"),
 		options: &o, doc: pubsubPeersDoc{}, events: slices.Concat(reachingEvents(), subscriptionEvents(), chainEvents(false)), timeout: 30 * time.Second,
 		extra:    func() time.Duration { return o.For },
 		validate: func(args []string) error { return o.validate(e, flags, args) },
@@ -90,7 +89,7 @@ func (o *pubsubPeersOptions) validate(e *env, flags []cli.Flag, args []string) e
 	if o.Chain.on() {
 		return o.Chain.needPeers("pubsub peers", o.Gossip.Peers)
 	}
-	return errors.Join(o.meeting().validate(), o.meeting().needPeers("pubsub peers"))
+	return o.meeting().validate()
 }
 
 func (o *pubsubPeersOptions) run(ctx context.Context, out *output) (doc any, err error) {

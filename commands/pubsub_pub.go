@@ -194,7 +194,7 @@ type pubDoc struct {
 	Bytes     int             `json:"bytes"` // of payload
 	Peers     []string        `json:"peers"` // neighbours that anything was sent to
 	Missed    int             `json:"missed"`
-	Drained   *gossip.Drained `json:"drained"` // what the neighbours did with it; null: it did not come to that
+	Drained   *gossip.Drained `json:"drained"` // what the neighbours did with it; null: it did not come to that, or a running node sends it
 	Members   []gossip.Member `json:"members"` // neighbours on the topic, at the end
 }
 
@@ -218,7 +218,8 @@ func newPubsubPub(e *env) spec {
 		name: "pub", usage: "send messages to all who subscribe to a topic", args: "<topic> <text>|-",
 		about: `The text is one message; with - each line of stdin is one, sent as it comes, without its end. Bytes are sent as they are. It
 connects with each --peer and with those found, waits up to --wait until one of them is subscribed, sends, and ends when the neighbours
-have read everything. That they pass it on is up to them.
+have read everything. That they pass it on is up to them. Where serve --pubsub runs on the state folder the message is its own, to its
+neighbours, and --peer is not needed.
 
 With --profile the topic is one of a ParallelChain, and each message what belongs there, encoded as borsh; what is not is refused.`,
 		examples: []string{
@@ -226,7 +227,7 @@ With --profile the topic is one of a ParallelChain, and each message what belong
 			"dibber pubsub pub news - --peer @home --peers @peers.txt",
 			"dibber pubsub pub mempool --file transaction --profile pchain-0.4 --boot 6kpsY-KcUgq-9VB7Ey7F-ZVHdq6-vnuSQh7qaRRG0iw@127.0.0.1:25519",
 		},
-		flags:   flags,
+		flags: flags, lends: o.lends(),
 		options: &o, doc: pubDoc{}, events: append(append(reachingEvents(), event{"published", publishedLine{}}), chainEvents(false)...), timeout: time.Minute,
 		extra: func() time.Duration {
 			if o.Payload.streams() {
@@ -242,6 +243,12 @@ With --profile the topic is one of a ParallelChain, and each message what belong
 			return o.run(ctx, out)
 		},
 	}
+}
+
+func (o *pubOptions) lends() *lends {
+	l := o.meeting().lends("b64", "min", "wait")
+	l.stdin = true
+	return l
 }
 
 func (o *pubOptions) meeting() meeting { return meeting{&o.Gossip, &o.Host, &o.Sources} }
@@ -263,7 +270,7 @@ func (o *pubOptions) validate(e *env, flags []cli.Flag, args []string) error {
 	if o.Chain.on() {
 		return errors.Join(checkTopic(o.Topic), o.Chain.needPeers("pubsub pub", o.Gossip.Peers), o.Chain.checkTopic(o.Topic), o.Payload.validate("pubsub pub"))
 	}
-	return errors.Join(checkTopic(o.Topic), o.Payload.validate("pubsub pub"), o.meeting().validate(), o.meeting().needPeers("pubsub pub"))
+	return errors.Join(checkTopic(o.Topic), o.Payload.validate("pubsub pub"), o.meeting().validate())
 }
 
 // drainTime is how long the neighbours are given to read what was sent.
@@ -286,6 +293,7 @@ func (o *pubOptions) run(ctx context.Context, out *output) (doc any, err error) 
 	if err != nil {
 		return d, err
 	}
+	defer closing(&err, topic.Close)
 	err = o.Payload.each(out, g.MaxPayload(o.Topic), func(data []byte) error {
 		out.status("waiting for subscribers of %s", o.Topic)
 		if err := g.awaitSubscribers(ctx, topic, o.Min, o.Wait); err != nil {
@@ -299,7 +307,7 @@ func (o *pubOptions) run(ctx context.Context, out *output) (doc any, err error) 
 		return nil
 	})
 	d.Members = g.Mesh(o.Topic).Members
-	if d.Published > 0 {
+	if d.Published > 0 && out.e.lent == nil { // a node that stays goes on sending
 		out.status("waiting until it is read")
 		within, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
 		defer cancel()

@@ -58,7 +58,7 @@ acknowledge nothing: the exit code is 0 if all are on their way to it, or to a n
 			"dibber pubsub send @home - --peers @peers.txt",
 			"dibber pubsub send 6kpsY-KcUgq-9VB7Ey7F-ZVHdq6-vnuSQh7qaRRG0iw@127.0.0.1:25519 --file vote --profile pchain-0.4",
 		},
-		flags:   flags,
+		flags: flags, lends: o.lends(),
 		options: &o, doc: sendDoc{}, events: append(append(reachEvents(), event{"sent", letter.Result{}}, event{"chain.sent", chainSent{}}), chainEvents(false)...), timeout: 30 * time.Second,
 		extra: func() time.Duration {
 			if o.Payload.streams() {
@@ -74,6 +74,12 @@ acknowledge nothing: the exit code is 0 if all are on their way to it, or to a n
 			return o.run(ctx, out)
 		},
 	}
+}
+
+func (o *sendOptions) lends() *lends {
+	l := o.Host.lends("b64", "max-message")
+	l.stdin = true
+	return l
 }
 
 func (o *sendOptions) validate(e *env, flags []cli.Flag, args []string) error {
@@ -110,8 +116,7 @@ func (o *sendOptions) run(ctx context.Context, out *output) (doc any, err error)
 	if err != nil {
 		return nil, err
 	}
-	defer closing(&err, n.Close)
-	defer o.Host.punching(n)()
+	defer closing(&err, o.Host.used(out, n))
 	d := sendDoc{Peer: &t.ID, Acknowledged: new(int)}
 	if err := find.complete(ctx, n, &t); err != nil {
 		return d, err

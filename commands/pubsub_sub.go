@@ -2,12 +2,9 @@ package commands
 
 import (
 	"context"
-	"encoding/base64"
 	"fmt"
-	"io"
 	"slices"
 	"strconv"
-	"sync"
 	"time"
 
 	"dibber/netkit/gossip"
@@ -99,7 +96,8 @@ func newPubsubSub(e *env) spec {
 	return spec{
 		name: "sub", usage: "receive the messages of topics, and those for this node alone", args: "[topic]...",
 		about: `It stays connected to each --peer and to peers found, and waits for others to connect; messages come as they are and are
-passed on to others who are subscribed. As text each is a line: author, sequence number and payload, in quotes if it is no printable text. With
+passed on to others who are subscribed. Where serve --pubsub runs on the state folder, and no --peer is named, they are those that come
+to it. As text each is a line: author, sequence number and payload, in quotes if it is no printable text. With
 --direct it also takes what dibber pubsub send brings. --trace tells of every copy: who delivered it first, how much later the others
 were, and whether it was pushed (eager) or announced and fetched (lazy).
 
@@ -109,7 +107,7 @@ With --profile it hears the topics of a ParallelChain, or those named, and its o
 			"dibber pubsub sub --direct --use-relay @relay --peers @peers.txt --ndjson",
 			"dibber pubsub sub --profile pchain-0.4 --boot 6kpsY-KcUgq-9VB7Ey7F-ZVHdq6-vnuSQh7qaRRG0iw@127.0.0.1:25519",
 		},
-		flags:   flags,
+		flags: flags, lends: o.lends(),
 		options: &o, doc: subDoc{}, events: subEvents(), longLived: func() bool { return o.Count == 0 },
 		validate: func(args []string) error { return o.validate(e, flags, args) },
 		run: func(ctx context.Context, out *output) (any, error) {
@@ -127,6 +125,13 @@ func subEvents() []event {
 		list = append(list, event{"peer." + string(kind), peerLine{}})
 	}
 	return append(append(list, event{"punch.ended", punchLine{}}), chainEvents(true)...)
+}
+
+// lends says that it can run on a node that speaks gossip, which itself looks after its peers.
+func (o *subOptions) lends() *lends {
+	l := o.meeting().lends("count", "output")
+	l.flags = slices.DeleteFunc(l.flags, func(name string) bool { return name == "peer" })
+	return l
 }
 
 func (o *subOptions) meeting() meeting { return meeting{&o.Gossip, &o.Host, &o.Sources} }
@@ -168,19 +173,6 @@ func (o *subOptions) validate(e *env, flags []cli.Flag, args []string) error {
 // lastWords is how long neighbours are given to read what was still to be passed on to them.
 const lastWords = time.Second
 
-// subscriber prints what comes.
-type subscriber struct {
-	o    *subOptions
-	out  *output
-	raw  io.Writer // of --output raw; nil for others
-	done context.CancelFunc
-
-	mu    sync.Mutex // guards following
-	doc   subDoc
-	all   traceDoc // without its peers
-	trace map[string]*tracedPeer
-}
-
 // maxTraced is of how many neighbours the copies are counted one by one.
 const maxTraced = 1024
 
@@ -192,6 +184,9 @@ func (o *subOptions) run(ctx context.Context, out *output) (doc any, err error) 
 		if s.raw, err = out.stdout(); err != nil {
 			return nil, err
 		}
+	}
+	if l := out.e.lent; l != nil {
+		return s.lent(ctx, l)
 	}
 	cfg := gossip.Config{Trace: o.Trace, On: s.happened, MaxMessage: o.Gossip.MaxMessage, Exchange: o.Gossip.Exchange}
 	n, err := o.Host.open(ctx, out, hostDefaults{})
@@ -211,21 +206,10 @@ func (o *subOptions) run(ctx context.Context, out *output) (doc any, err error) 
 		return nil, err
 	}
 	defer closing(&err, g.Close)
-	var receiving sync.WaitGroup
-	defer receiving.Wait()
-	defer done()
-	var subs []*gossip.Subscription
-	for _, name := range o.Topics {
-		topic, err := g.Join(name, gossip.TopicConfig{})
-		if err != nil {
-			return nil, err
-		}
-		sub, err := topic.Subscribe(gossip.SubscribeConfig{})
-		if err != nil {
-			return nil, err
-		}
-		subs = append(subs, sub)
-		receiving.Go(func() { s.receive(ctx, sub) })
+	subs, stop, err := s.subscribe(ctx, g)
+	defer closing(&err, stop)
+	if err != nil {
+		return nil, err
 	}
 	if o.Direct {
 		l := letter.Listen(n, letter.ListenConfig{Max: o.Gossip.MaxMessage, Take: s.take})
@@ -236,36 +220,14 @@ func (o *subOptions) run(ctx context.Context, out *output) (doc any, err error) 
 		return nil, err
 	}
 	defer closing(&err, peers.Close)
-	own := readyOf(n)
-	ready := subReady{Peer: own.Peer, Addrs: own.Addrs, Topics: o.Topics, direct: o.Direct}
-	if err := writeReady(out, ready, o.ReadyFile); err != nil {
-		return nil, fmt.Errorf("ready file: %w", err)
-	}
-	out.emit("ready", ready, false)
-	if len(ready.Addrs) > 0 {
-		out.notice("%s", ready.hint())
+	if err := s.ready(n); err != nil {
+		return nil, err
 	}
 	<-ctx.Done()
 	within, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastWords)
 	defer cancel()
 	g.Drain(within)
 	return s.end(n, subs, ctx.Err())
-}
-
-// end is the document, and nil if the command reached its goal.
-func (s *subscriber) end(n *host.Node, subs []*gossip.Subscription, cause error) (subDoc, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	d := s.doc
-	d.Peer = new(n.ID())
-	for _, sub := range subs {
-		d.Lost += sub.Lost()
-	}
-	d.Trace = s.traced()
-	if s.o.Count > 0 && d.Messages >= s.o.Count {
-		return d, nil
-	}
-	return d, cause
 }
 
 // roles say whom the command keeps in touch with.
@@ -318,37 +280,6 @@ func tellReached(out *output, e serve.Event) {
 	case e.Registration != nil:
 		out.lost("registration at "+e.Registration.Server.String(), errorText(e.Registration.Err))
 	}
-}
-
-// receive prints what comes on one topic.
-func (s *subscriber) receive(ctx context.Context, sub *gossip.Subscription) {
-	for {
-		m, err := sub.Next(ctx)
-		if err != nil {
-			return
-		}
-		s.print(m.Data, messageLine{
-			From: m.From.String(), Topic: &m.Topic, Seq: m.Seq, ReceivedMS: millis(m.At.Sub(s.out.e.start)),
-			Via: m.Via.String(), output: s.o.Output, many: len(s.o.Topics) > 1 || s.o.Direct,
-		})
-	}
-}
-
-// take prints what was sent to this node alone.
-func (s *subscriber) take(ctx context.Context, l letter.Letter) error {
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	s.print(l.Data, messageLine{
-		From: l.From.String(), ReceivedMS: millis(l.At.Sub(s.out.e.start)), Via: l.From.String(), Path: &l.Path,
-		output: s.o.Output, many: len(s.o.Topics) > 0,
-	})
-	return nil
-}
-
-func (s *subscriber) print(data []byte, m messageLine) {
-	m.data, m.Data = data, base64.StdEncoding.EncodeToString(data)
-	s.printed(data, func() { s.out.event("message", m) })
 }
 
 // hint is what to type on the other side.

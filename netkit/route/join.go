@@ -55,23 +55,26 @@ func isClosed(c <-chan struct{}) bool {
 
 // Join connects to peers of Config.Boot, two at a time in a random order, and returns when somebody is in the table. It waits
 // twice as long as the first took for the second. Errors are ErrNoBoot, *JoinError or ctx's.
-func (s *Service) Join(ctx context.Context) error {
+func (s *Service) Join(ctx context.Context) error { return s.JoinBy(ctx, s.cfg.Boot) }
+
+// JoinBy is Join with other peers than those of Config.Boot.
+func (s *Service) JoinBy(ctx context.Context, boot []peer.AddrInfo) error {
 	if s.dht.RoutingTable().Size() > 0 {
 		return nil
 	}
-	if len(s.cfg.Boot) == 0 {
+	if len(boot) == 0 {
 		return ErrNoBoot
 	}
 	within, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
-	errs := make([]error, len(s.cfg.Boot))
+	errs := make([]error, len(boot))
 	first := make(chan struct{})
 	began := time.Now()
 	var once sync.Once
 	var all sync.WaitGroup
 	slots := make(chan struct{}, joining)
-	for i, at := range rand.Perm(len(s.cfg.Boot)) {
-		b := s.cfg.Boot[at]
+	for i, at := range rand.Perm(len(boot)) {
+		b := boot[at]
 		all.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()

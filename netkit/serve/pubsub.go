@@ -33,6 +33,9 @@ func (s *Server) startPubsub() error {
 	return nil
 }
 
+// Gossip is the node's part in gossip; nil without that role.
+func (s *Server) Gossip() *gossip.Service { return s.gossip }
+
 // Topics lists the topics that the node or a peer has to do with; ErrNoPubsub without that role.
 func (s *Server) Topics() ([]gossip.Mesh, error) {
 	if s.gossip == nil {
