@@ -75,7 +75,8 @@ type figure struct {
 // sample is what was done in some time, and what that took. Times are in seconds.
 type sample struct{ done, cpu, wall float64 }
 
-func (s sample) rate() float64 { return s.done / s.cpu }
+// rate is what was done a second; one that took no hundredth of a second, in which the kernel counts, counts as one that did.
+func (s sample) rate() float64 { return s.done / max(s.cpu, 0.01) }
 
 // left is what watching leaves of a processor: what was done took more than it would have taken alone.
 func left(alone, watched sample) float64 {
