@@ -3,12 +3,13 @@ package commands
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
 
 // TestReadmeTellsTheTruth holds the README's tables and its two commands against
-// the program.
+// the program and its scripts.
 func TestReadmeTellsTheTruth(t *testing.T) {
 	data, err := os.ReadFile("../README.md")
 	if err != nil {
@@ -23,6 +24,17 @@ func TestReadmeTellsTheTruth(t *testing.T) {
 	for _, m := range exitTable() {
 		if row := fmt.Sprintf("| %d | %s |\n", m.code, m.text); !strings.Contains(readme, row) {
 			t.Errorf("the exit code table lacks %s", row)
+		}
+	}
+	for _, folder := range []string{"bench", "chaos"} {
+		programs, err := filepath.Glob("../scripts/" + folder + "/*/main.go")
+		if err != nil || len(programs) == 0 {
+			t.Errorf("scripts/%s: %d programs, %v", folder, len(programs), err)
+		}
+		for _, p := range programs {
+			if row := fmt.Sprintf("| `go run ./scripts/%s/%s` |", folder, filepath.Base(filepath.Dir(p))); !strings.Contains(readme, row) {
+				t.Errorf("the table of upkeep lacks %s", row)
+			}
 		}
 	}
 	start, tests := "    go run . serve --relay --rendezvous\n", "    go test ./...\n"

@@ -21,6 +21,7 @@ const (
 	netkit = module + "/netkit/"
 	natlab = netkit + "natlab"
 	netns  = netkit + "netns"
+	clock  = netkit + "clock"
 	libp2p = "github.com/libp2p/go-libp2p"
 )
 
@@ -112,6 +113,9 @@ func (v *verdict) order(p listed) {
 	case p.ImportPath == netns:
 		v.forbid(p.Imports, "imports", "netns stands on natlab", func(path string) bool { return row(path) >= 0 })
 		return
+	case p.ImportPath == clock:
+		v.forbid(p.Imports, "imports", "clock stands on nothing", func(path string) bool { return !standard(path) })
+		return
 	case own < 0:
 		v.found = append(v.found, p.ImportPath+" is not in the map of netkit/doc.go")
 		return
@@ -134,7 +138,7 @@ func row(path string) int {
 }
 
 // testBed says whether a package is one of those that only tests import.
-func testBed(path string) bool { return path == natlab || path == netns }
+func testBed(path string) bool { return path == natlab || path == netns || path == clock }
 
 // within says whether a path is that of a package or lies below it.
 func within(path, parent string) bool {

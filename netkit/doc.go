@@ -13,7 +13,7 @@
 //	      etcd                                      a rendezvous registry that servers share
 //	L2    natcheck punch discover dial replicate    what a person asks for, composed of the above
 //	      peering chain serve cockpit
-//	      natlab netns                              a simulated internet, and namespaces of the kernel on it: for tests only
+//	      natlab netns clock                        a simulated internet, namespaces of the kernel on it, wall clocks that jump: for tests only
 //
 // # The rule
 //
@@ -23,7 +23,7 @@
 //
 // The libraries know no flags, no tables and no terminal: only commands imports urfave/cli and tablewriter, and no library
 // imports flag or log. L0 imports nothing of libp2p's implementation (go-libp2p/p2p/…), only core/… . Only host and natlab import
-// go-libp2p itself, which builds hosts. natlab and netns are in no binary, and no code but theirs imports the testing package.
+// go-libp2p itself, which builds hosts. natlab, netns and clock are in no binary, and no code but theirs imports the testing package.
 //
 // # Two shapes
 //

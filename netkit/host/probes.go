@@ -32,6 +32,8 @@ type probeBudget struct {
 
 	mu   sync.Mutex // guards following
 	sent map[netip.Prefix]*probesSent
+	// began is when the first was counted. Seconds are counted from there, since the wall clock may be set.
+	began time.Time
 }
 
 // probesSent counts by second, each in the place of its number modulo their count: one
@@ -41,9 +43,9 @@ type probesSent [61]struct {
 	count  int
 }
 
-func (p *probesSent) total(now time.Time) (n int) {
+func (p *probesSent) total(now int64) (n int) {
 	for _, s := range p {
-		if s.second > now.Unix()-int64(len(p)) {
+		if s.second > now-int64(len(p)) {
 			n += s.count
 		}
 	}
@@ -98,12 +100,13 @@ func (b *probeBudget) give(to netip.Prefix, count int) {
 	}
 }
 
-func (b *probeBudget) take(now time.Time, to netip.Prefix, count int) error {
+func (b *probeBudget) take(at time.Time, to netip.Prefix, count int) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.sent == nil {
-		b.sent = make(map[netip.Prefix]*probesSent)
+		b.sent, b.began = make(map[netip.Prefix]*probesSent), at
 	}
+	now := max(0, int64(at.Sub(b.began)/time.Second)) // who read the clock before the first may come after it
 	p := b.sent[to]
 	if p == nil {
 		if !b.makeRoom(now) {
@@ -115,9 +118,9 @@ func (b *probeBudget) take(now time.Time, to netip.Prefix, count int) error {
 	if p.total(now)+count > ProbesPerMinute {
 		return ErrProbesSpent
 	}
-	s := &p[now.Unix()%int64(len(p))]
-	if s.second != now.Unix() {
-		s.second, s.count = now.Unix(), 0
+	s := &p[now%int64(len(p))]
+	if s.second != now {
+		s.second, s.count = now, 0
 	}
 	s.count += count
 	return nil
@@ -125,7 +128,7 @@ func (b *probeBudget) take(now time.Time, to netip.Prefix, count int) error {
 
 // makeRoom forgets addresses that were not probed for a minute; false if there are
 // too many others.
-func (b *probeBudget) makeRoom(now time.Time) bool {
+func (b *probeBudget) makeRoom(now int64) bool {
 	if len(b.sent) < probedKeys {
 		return true
 	}

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"dibber/netkit/clock"
 )
 
 // TestProbesAreCounted: no address gets more than its share in any minute, whoever
@@ -80,5 +82,22 @@ func TestProbedAddressesAreFew(t *testing.T) {
 	}
 	if err := b.take(now.Add(2*time.Minute), at(probedKeys), 1); err != nil {
 		t.Errorf("later: %v", err)
+	}
+}
+
+// TestProbesDespiteWallClock sets the wall clock back and forth by a day: an address gets its share of each minute, and no more.
+func TestProbesDespiteWallClock(t *testing.T) {
+	for _, day := range []time.Duration{24 * time.Hour, -24 * time.Hour} {
+		var b probeBudget
+		start, to := time.Now(), sourceOf(netip.MustParseAddr("17.0.0.1"))
+		if err := b.take(start, to, ProbesPerMinute); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.take(clock.Jumped(t, start.Add(10*time.Second), day), to, 1); !errors.Is(err, ErrProbesSpent) {
+			t.Errorf("set by %s: one more within the minute: %v", day, err)
+		}
+		if err := b.take(clock.Jumped(t, start.Add(2*time.Minute), day), to, ProbesPerMinute); err != nil {
+			t.Errorf("set by %s: after the minute: %v", day, err)
+		}
 	}
 }

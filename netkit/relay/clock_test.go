@@ -3,29 +3,18 @@ package relay
 import (
 	"testing"
 	"time"
-	"unsafe"
 
 	ma "github.com/multiformats/go-multiaddr"
-)
 
-// jumped is a reading of the clocks with the wall clock set forward by some seconds; the monotonic clock is as it was. Of a [time.Time]
-// that has both the seconds stand above 30 bits of nanoseconds.
-func jumped(t *testing.T, at time.Time, by time.Duration) time.Time {
-	t.Helper()
-	out := at
-	*(*uint64)(unsafe.Pointer(&out)) += uint64(int64(by/time.Second)) << 30
-	if out.Sub(at) != 0 || out.Round(0).Sub(at.Round(0)) != by {
-		t.Fatalf("%v is not %v later by the wall clock alone than %v", out, by, at)
-	}
-	return out
-}
+	"dibber/netkit/clock"
+)
 
 // TestWallClockJumps sets the wall clock forward and back by a day: no reservation ends early, and none lasts longer than its time.
 func TestWallClockJumps(t *testing.T) {
 	from := ma.StringCast("/ip4/192.0.2.1/udp/4001/quic-v1")
 	for _, day := range []time.Duration{24 * time.Hour, -24 * time.Hour} {
 		start := time.Now()
-		after := func(d time.Duration) time.Time { return jumped(t, start.Add(d), day) }
+		after := func(d time.Duration) time.Time { return clock.Jumped(t, start.Add(d), day) }
 		limits, err := Limits{}.WithDefaults()
 		if err != nil {
 			t.Fatal(err)

@@ -3,29 +3,18 @@ package rendezvous
 import (
 	"testing"
 	"time"
-	"unsafe"
 
 	"github.com/libp2p/go-libp2p/core/peer"
-)
 
-// jumped is a reading of the clocks with the wall clock set forward by some seconds; the monotonic clock is as it was. Of a [time.Time]
-// that has both the seconds stand above 30 bits of nanoseconds.
-func jumped(t *testing.T, at time.Time, by time.Duration) time.Time {
-	t.Helper()
-	out := at
-	*(*uint64)(unsafe.Pointer(&out)) += uint64(int64(by/time.Second)) << 30
-	if out.Sub(at) != 0 || out.Round(0).Sub(at.Round(0)) != by {
-		t.Fatalf("%v is not %v later by the wall clock alone than %v", out, by, at)
-	}
-	return out
-}
+	"dibber/netkit/clock"
+)
 
 // TestWallClockJumps sets the wall clock forward and back by a day: no registration ends early, none lasts longer than its TTL, those made
 // before as little as those refreshed after.
 func TestWallClockJumps(t *testing.T) {
 	for _, day := range []time.Duration{24 * time.Hour, -24 * time.Hour} {
 		start := time.Now()
-		after := func(d time.Duration) time.Time { return jumped(t, start.Add(d), day) }
+		after := func(d time.Duration) time.Time { return clock.Jumped(t, start.Add(d), day) }
 		r := newRegistry(testLimits(t, Limits{}), start)
 		mustPut(t, r, start, testClaim("before", "ns", 2*time.Hour))
 		mustPut(t, r, start, testClaim("refreshed", "ns", 2*time.Hour))
@@ -51,7 +40,7 @@ func TestWallClockJumps(t *testing.T) {
 func TestWallClockJumpsAndRestart(t *testing.T) {
 	for _, day := range []time.Duration{24 * time.Hour, -24 * time.Hour} {
 		start := time.Now()
-		now := jumped(t, start.Add(time.Hour), day)
+		now := clock.Jumped(t, start.Add(time.Hour), day)
 		r := newRegistry(testLimits(t, Limits{}), start)
 		c := testClaim(string(testPeer(t)), "ns", 2*time.Hour)
 		for stored, most := range map[time.Time]time.Duration{now: 90 * time.Minute, start: 2 * time.Hour} {

@@ -106,7 +106,7 @@ func readPage(self peer.ID, ns string, answer *discoverResponse) Page {
 	// A copy, which does not keep the whole answer.
 	page := Page{Cookie: bytes.Clone(answer.cookie), empty: len(answer.registrations) == 0, more: answer.more}
 	for i := range answer.registrations {
-		entry, err := readEntry(ns, &answer.registrations[i])
+		entry, err := readEntry(ns, &answer.registrations[i], OpenRecord)
 		switch {
 		case err != nil:
 			page.Skipped++
@@ -119,12 +119,12 @@ func readPage(self peer.ID, ns string, answer *discoverResponse) Page {
 	return page
 }
 
-// readEntry verifies a registration. Of two records the second is read only
-// if the first is broken: they say the same.
-func readEntry(ns string, m *registerMessage) (Entry, error) {
-	rec, err := OpenRecord(m.record)
+// readEntry reads a registration with the records that open takes. Of two
+// records the second is read only if the first is broken: they say the same.
+func readEntry(ns string, m *registerMessage, open func(envelope []byte) (*Record, error)) (Entry, error) {
+	rec, err := open(m.record)
 	if err != nil && m.other != nil {
-		rec, err = OpenRecord(m.other)
+		rec, err = open(m.other)
 	}
 	if err != nil {
 		return Entry{}, err

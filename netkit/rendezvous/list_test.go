@@ -61,3 +61,22 @@ func TestRegistrationsList(t *testing.T) {
 		}
 	}
 }
+
+// TestRegistrationsListVerifiesNothing spoils a signature after it was verified: the list does not look at it again.
+func TestRegistrationsListVerifiesNothing(t *testing.T) {
+	point, a := newHost(t), newHost(t)
+	s := newServer(t, point, ServerConfig{})
+	if _, err := Register(testContext(t), a, infoOf(point), RegisterRequest{Namespace: "one", TTL: 3 * time.Hour, Addrs: a.Addrs()}); err != nil {
+		t.Fatal(err)
+	}
+	want := s.Registrations("one", 10)
+	found, _ := s.reg.page(query{now: s.reg.clock(time.Now()), ns: "one", limit: 1, budget: 1, want: wanted{true, true}, size: func(*entry) int { return 1 }})
+	e := found[0]
+	e.packed = e.packed[:1] + packed([]byte{^e.packed[1]}) + e.packed[2:] // the signature follows the byte of shapes
+	if rec, err := OpenRecord(e.packed.envelope(e.owner.id, e.primary)); err == nil {
+		t.Fatalf("nothing is spoilt: %+v", rec)
+	}
+	if got := s.Registrations("one", 10); len(want) != 1 || len(got) != 1 || got[0].Peer != want[0].Peer || got[0].Seq != want[0].Seq {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+}

@@ -103,6 +103,21 @@ func SealRecord(key crypto.PrivKey, seq uint64, addrs []ma.Multiaddr, flavour Fl
 // OpenRecord verifies a signed envelope of either flavour, which it tells by
 // the payload type, and checks that the record is about its signer.
 func OpenRecord(envelope []byte) (*Record, error) {
+	return openRecord(envelope, record.ConsumeTypedEnvelope)
+}
+
+// reopenRecord is OpenRecord for an envelope that was verified before.
+func reopenRecord(envelope []byte) (*Record, error) {
+	return openRecord(envelope, func(data []byte, dest record.Record) (*record.Envelope, error) {
+		sealed, err := record.UnmarshalEnvelope(data)
+		if err != nil {
+			return nil, err
+		}
+		return sealed, sealed.TypedRecord(dest)
+	})
+}
+
+func openRecord(envelope []byte, consume func([]byte, record.Record) (*record.Envelope, error)) (*Record, error) {
 	flavour, err := envelopeFlavour(envelope)
 	if err != nil {
 		return nil, fmt.Errorf("open record: %w", err)
@@ -112,7 +127,7 @@ func OpenRecord(envelope []byte) (*Record, error) {
 	if flavour == Legacy {
 		dest, standard = legacy, &legacy.PeerRecord
 	}
-	sealed, err := record.ConsumeTypedEnvelope(envelope, dest)
+	sealed, err := consume(envelope, dest)
 	if err != nil {
 		return nil, fmt.Errorf("open record: %w", err)
 	}

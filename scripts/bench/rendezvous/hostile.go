@@ -17,12 +17,12 @@ import (
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 
 	"dibber/netkit/rendezvous"
 	"dibber/netkit/wire"
+	"dibber/scripts/node"
 )
 
 // hostile is the process of the hostile peers. It runs only when a processor is idle, where the system has that: what is measured is
@@ -153,12 +153,7 @@ func (a *attacks) attack(target peer.AddrInfo, i int, pause time.Duration) {
 
 // hostileClient is a client with an address of its own network.
 func hostileClient(ctx context.Context, target peer.AddrInfo, i int) (*client, error) {
-	source := &net.TCPAddr{IP: net.IPv4(127, byte(1+i%200), byte(i/200), 1)}
-	dialer := func(ma.Multiaddr) (tcp.ContextDialer, error) { return &net.Dialer{LocalAddr: source}, nil }
-	h, err := libp2p.New(
-		libp2p.NoListenAddrs, libp2p.DisableMetrics(), libp2p.DisableRelay(), libp2p.ResourceManager(&network.NullResourceManager{}),
-		libp2p.Transport(tcp.NewTCPTransport, tcp.WithDialerForAddr(dialer)), libp2p.UserAgent("flood"),
-	)
+	h, err := node.NewPeer(net.IPv4(127, byte(1+i%200), byte(i/200), 1), libp2p.DisableRelay())
 	if err != nil {
 		return nil, err
 	}

@@ -15,8 +15,10 @@ import (
 	"syscall"
 	"time"
 
-	"dibber/netkit/rendezvous"
 	"github.com/libp2p/go-libp2p/core/peer"
+
+	"dibber/netkit/rendezvous"
+	"dibber/scripts/node"
 )
 
 // process is a server in a process of its own.
@@ -119,20 +121,4 @@ func (p *process) cpu() (float64, error) {
 }
 
 // ownCPU is the processor time in seconds that p has used.
-func (p *process) ownCPU() (float64, error) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
-	if err != nil {
-		return 0, err
-	}
-	// The fields after the name, which is in brackets: utime and stime, in hundredths of a second, are the 12th and 13th.
-	_, rest, _ := strings.Cut(string(data), ") ")
-	var sum float64
-	for _, field := range strings.Fields(rest)[11:13] {
-		ticks, err := strconv.ParseFloat(field, 64)
-		if err != nil {
-			return 0, err
-		}
-		sum += ticks / 100
-	}
-	return sum, nil
-}
+func (p *process) ownCPU() (float64, error) { return node.CPU(p.cmd.Process.Pid) }

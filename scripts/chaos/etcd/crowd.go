@@ -7,19 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/host"
-	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/libp2p/go-libp2p/p2p/net/swarm"
-	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	ma "github.com/multiformats/go-multiaddr"
 
 	"dibber/netkit/rendezvous"
+	"dibber/scripts/node"
 )
 
 const (
@@ -33,12 +29,9 @@ const (
 
 // crowd is the clients. Each takes another server whenever one does not answer.
 type crowd struct {
-	servers []*server
-	reader  host.Host
+	node.Crowd
+	servers []*node.Node
 	clients []*client
-	turn    sync.RWMutex // held by each client for a request, and by who wants all to pause
-	end     context.CancelFunc
-	running sync.WaitGroup
 
 	acknowledged, refused, unanswered atomic.Int64
 }
@@ -58,58 +51,18 @@ type client struct {
 // held is what a server acknowledged.
 type held struct{ from, until time.Time } // it may be over after from, and is after until
 
-func newHost() (host.Host, error) {
-	return libp2p.New(
-		libp2p.NoListenAddrs, libp2p.DisableMetrics(), libp2p.DisableRelay(), libp2p.Transport(tcp.NewTCPTransport),
-		libp2p.ResourceManager(&network.NullResourceManager{}), libp2p.UserAgent("chaos"),
-	)
-}
-
-func newCrowd(ctx context.Context, n int, servers []*server) (*crowd, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	c := &crowd{servers: servers, end: cancel}
-	var err error
-	if c.reader, err = newHost(); err != nil {
-		return nil, errors.Join(err, c.close())
-	}
+// gather makes n clients.
+func (c *crowd) gather(n int) error {
 	for i := range n {
-		h, err := newHost()
+		h, err := c.Join()
 		if err != nil {
-			return nil, errors.Join(err, c.close())
+			return err
 		}
-		c.clients = append(c.clients, &client{c: c, h: h, chance: rand.New(rand.NewPCG(1, uint64(i))), at: i % len(servers), held: make(map[string]held), last: time.Now()})
+		c.clients = append(c.clients, &client{
+			c: c, h: h, chance: rand.New(rand.NewPCG(1, uint64(i))), at: i % len(c.servers), held: make(map[string]held), last: time.Now(),
+		})
 	}
-	for _, w := range c.clients {
-		c.running.Go(func() { w.run(ctx) })
-	}
-	return c, nil
-}
-
-func (c *crowd) close() (err error) {
-	c.end()
-	c.running.Wait()
-	for _, w := range c.clients {
-		err = errors.Join(err, w.h.Close())
-	}
-	if c.reader != nil {
-		err = errors.Join(err, c.reader.Close())
-	}
-	return err
-}
-
-func (w *client) run(ctx context.Context) {
-	tick := time.NewTicker(workEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			w.c.turn.RLock()
-			w.work(ctx)
-			w.c.turn.RUnlock()
-		}
-	}
+	return nil
 }
 
 // work registers in one namespace.
@@ -149,8 +102,8 @@ func (w *client) work(ctx context.Context) {
 func (w *client) register(ctx context.Context, ns string, ttl time.Duration) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, workWait)
 	defer cancel()
-	at := w.c.servers[w.at].info
-	if err := connect(ctx, w.h, at); err != nil {
+	at := w.c.servers[w.at].Info
+	if err := node.Connect(ctx, w.h, at); err != nil {
 		return 0, err
 	}
 	got, err := rendezvous.Register(ctx, w.h, at, rendezvous.RegisterRequest{
@@ -159,20 +112,11 @@ func (w *client) register(ctx context.Context, ns string, ttl time.Duration) (ti
 	return got.TTL, err
 }
 
-// connect connects if need be, however often that has failed.
-func connect(ctx context.Context, h host.Host, at peer.AddrInfo) error {
-	if s, ok := h.Network().(*swarm.Swarm); ok {
-		s.Backoff().Clear(at.ID)
-	}
-	return h.Connect(ctx, at)
-}
-
-// check compares what each server shows with what was acknowledged, while all pause.
-func (c *crowd) check(ctx context.Context, r *result) error {
-	c.turn.Lock()
-	defer c.turn.Unlock()
+// check compares what each server shows a reader with what was acknowledged, while all pause.
+func (c *crowd) check(ctx context.Context, reader host.Host, r *result) error {
+	defer c.Pause()()
 	for _, s := range c.servers {
-		seen, before, after, err := c.look(ctx, s)
+		seen, before, after, err := look(ctx, reader, s)
 		if err != nil {
 			return err
 		}
@@ -199,10 +143,10 @@ func (c *crowd) check(ctx context.Context, r *result) error {
 }
 
 // look gets all that a server shows, as soon as it shows anything after a fault.
-func (c *crowd) look(ctx context.Context, s *server) (seen map[string]bool, before, after time.Time, err error) {
+func look(ctx context.Context, reader host.Host, s *node.Node) (seen map[string]bool, before, after time.Time, err error) {
 	for end := time.Now().Add(settle); ; {
 		before = time.Now()
-		seen, err = c.read(ctx, s)
+		seen, err = read(ctx, reader, s.Info)
 		if err == nil || time.Now().After(end) || ctx.Err() != nil {
 			return seen, before, time.Now(), err
 		}
@@ -212,13 +156,13 @@ func (c *crowd) look(ctx context.Context, s *server) (seen map[string]bool, befo
 	}
 }
 
-func (c *crowd) read(ctx context.Context, s *server) (map[string]bool, error) {
+func read(ctx context.Context, reader host.Host, at peer.AddrInfo) (map[string]bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, settle)
 	defer cancel()
-	if err := connect(ctx, c.reader, s.info); err != nil {
+	if err := node.Connect(ctx, reader, at); err != nil {
 		return nil, err
 	}
-	page, err := rendezvous.DiscoverAll(ctx, c.reader, s.info, rendezvous.DiscoverRequest{Format: rendezvous.FormatStandard})
+	page, err := rendezvous.DiscoverAll(ctx, reader, at, rendezvous.DiscoverRequest{Format: rendezvous.FormatStandard})
 	if err != nil {
 		return nil, fmt.Errorf("look at a server: %w", err)
 	}
@@ -230,8 +174,7 @@ func (c *crowd) read(ctx context.Context, s *server) (map[string]bool, error) {
 }
 
 func (c *crowd) count(r *result) {
-	c.turn.Lock()
-	defer c.turn.Unlock()
+	defer c.Pause()()
 	r.Acknowledged, r.Refused, r.Unanswered = int(c.acknowledged.Load()), int(c.refused.Load()), int(c.unanswered.Load())
 	for _, w := range c.clients {
 		r.StuckS = max(r.StuckS, w.stuck.Seconds())

@@ -20,8 +20,9 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"time"
+
+	"dibber/scripts/node"
 )
 
 type options struct {
@@ -118,48 +119,53 @@ func run(ctx context.Context, o options) (r result, err error) {
 	if err := os.Chmod(dir, 0o755); err != nil { // members run as users of their own
 		return r, err
 	}
-	binary := filepath.Join(dir, "dibber")
-	build := exec.CommandContext(ctx, "go", "build", "-o", binary, "dibber")
-	build.Stderr = os.Stderr
-	if err := build.Run(); err != nil {
-		return r, fmt.Errorf("build dibber: %w", err)
+	program, err := node.Build(ctx, dir)
+	if err != nil {
+		return r, err
 	}
 	m, err := newMembers(ctx, dir)
 	if err != nil {
 		return r, err
 	}
 	defer m.close()
-	if err := r.faults(ctx, o, m, binary, dir); err != nil {
+	if err := r.faults(ctx, o, m, program, dir); err != nil {
 		return r, err
 	}
 	if o.rate > 0 {
-		r.Rates, err = rates(ctx, o, m, binary, dir)
+		r.Rates, err = rates(ctx, o, m, program, dir)
 	}
 	return r, err
 }
 
 // faults has the clients work through each fault, and checks after each.
-func (r *result) faults(ctx context.Context, o options, m *members, binary, dir string) (err error) {
-	servers, err := startServers(ctx, binary, dir, "faults", 3, m.registry("faults"))
+func (r *result) faults(ctx context.Context, o options, m *members, program, dir string) (err error) {
+	servers, err := startServers(ctx, program, dir, "faults", 3, m.registry("faults"))
 	if err != nil {
 		return err
 	}
-	defer func() { closeServers(servers) }()
-	c, err := newCrowd(ctx, o.clients, servers)
+	defer killServers(servers)
+	c := &crowd{servers: servers}
+	defer func() { err = errors.Join(err, c.Close()) }()
+	reader, err := c.Join()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, c.close()) }()
+	if err := c.gather(o.clients); err != nil {
+		return err
+	}
+	for _, w := range c.clients {
+		c.Go(ctx, workEvery, w.work)
+	}
 	for _, phase := range []struct {
 		name       string
 		begin, end func() error
 	}{
 		{"calm", nothing, nothing},
-		{"a server is killed", func() error { servers[1].kill(); return nil }, func() error { return servers[1].start(ctx) }},
+		{"a server is killed", func() error { servers[1].Kill(); return nil }, func() error { return start(ctx, servers[1]) }},
 		{"a member is killed", func() error { m.list[0].kill(); return nil }, func() error { return m.list[0].start(ctx) }},
 		{"a member is cut off", func() error { return m.cut(ctx, 1) }, func() error { return m.heal(ctx) }},
-		{"another server is killed, and the first member", func() error { servers[2].kill(); m.list[0].kill(); return nil }, func() error {
-			return errors.Join(m.list[0].start(ctx), servers[2].start(ctx))
+		{"another server is killed, and the first member", func() error { servers[2].Kill(); m.list[0].kill(); return nil }, func() error {
+			return errors.Join(m.list[0].start(ctx), start(ctx, servers[2]))
 		}},
 	} {
 		if err := phase.begin(); err != nil {
@@ -172,7 +178,7 @@ func (r *result) faults(ctx context.Context, o options, m *members, binary, dir 
 			return fmt.Errorf("after %s: %w", phase.name, err)
 		}
 		before := *r
-		if err := c.check(ctx, r); err != nil {
+		if err := c.check(ctx, reader, r); err != nil {
 			return fmt.Errorf("after %s: %w", phase.name, err)
 		}
 		fmt.Fprintf(os.Stderr, "%-48s checked %d, lost %d, expired %d\n", phase.name, r.Checked-before.Checked, r.Lost-before.Lost, r.Expired-before.Expired)

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"dibber/scripts/node"
 )
 
 // firstUser is the user that the first member runs as; the kernel tells packets of members apart by it.
@@ -38,13 +40,14 @@ type member struct {
 func newMembers(ctx context.Context, dir string) (*members, error) {
 	m := &members{}
 	var cluster []string
+	ports, err := node.FreePorts(6)
+	if err != nil {
+		return nil, err
+	}
 	for i := range 3 {
-		client, peers, err := freePorts()
-		if err != nil {
-			return nil, err
-		}
-		m.list = append(m.list, &member{client: client, peers: peers, user: firstUser + uint32(i)})
-		cluster = append(cluster, fmt.Sprintf("m%d=http://127.0.0.1:%d", i, peers))
+		one := &member{client: ports[2*i], peers: ports[2*i+1], user: firstUser + uint32(i)}
+		m.list = append(m.list, one)
+		cluster = append(cluster, fmt.Sprintf("m%d=http://127.0.0.1:%d", i, one.peers))
 	}
 	for i, one := range m.list {
 		data := filepath.Join(dir, fmt.Sprintf("member%d", i))
@@ -66,20 +69,6 @@ func newMembers(ctx context.Context, dir string) (*members, error) {
 		}
 	}
 	return m, nil
-}
-
-// freePorts returns two ports that are free now.
-func freePorts() (a, b int, err error) {
-	var ports []int
-	for range 2 {
-		l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
-		if err != nil {
-			return 0, 0, err
-		}
-		defer l.Close() // both at once, so that they are two
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-	}
-	return ports[0], ports[1], nil
 }
 
 // registry is how a server names keys of this etcd.

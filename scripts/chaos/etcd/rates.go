@@ -13,6 +13,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 
 	"dibber/netkit/rendezvous"
+	"dibber/scripts/node"
 )
 
 // rate is what servers answer a second, of requests one after the other from each client.
@@ -24,19 +25,19 @@ type rate struct {
 }
 
 // rates measures the registry of the state folder, then the shared one with more and more servers.
-func rates(ctx context.Context, o options, m *members, binary, dir string) (list []rate, err error) {
+func rates(ctx context.Context, o options, m *members, program, dir string) (list []rate, err error) {
 	for n := range 4 {
 		one := rate{Registry: fmt.Sprintf("etcd, servers: %d", n)}
 		registry, count := m.registry(fmt.Sprintf("rate%d", n)), n
 		if n == 0 {
 			one.Registry, registry, count = "in the state folder", "", 1
 		}
-		servers, err := startServers(ctx, binary, dir, fmt.Sprintf("rate%d", n), count, registry)
+		servers, err := startServers(ctx, program, dir, fmt.Sprintf("rate%d", n), count, registry)
 		if err != nil {
 			return list, err
 		}
 		err = one.measure(ctx, o, servers)
-		closeServers(servers)
+		killServers(servers)
 		if err != nil {
 			return list, err
 		}
@@ -46,23 +47,19 @@ func rates(ctx context.Context, o options, m *members, binary, dir string) (list
 }
 
 // measure lets new clients register, each in a few namespaces, and then discover.
-func (r *rate) measure(ctx context.Context, o options, servers []*server) error {
+func (r *rate) measure(ctx context.Context, o options, servers []*node.Node) (err error) {
 	c := &crowd{servers: servers}
-	for i := range o.clients {
-		h, err := newHost()
-		if err != nil {
-			return err
-		}
-		defer h.Close() // it has done its part
-		w := &client{c: c, h: h, at: i % len(servers)}
-		if err := connect(ctx, h, servers[w.at].info); err != nil {
-			return err
-		}
-		c.clients = append(c.clients, w)
+	defer func() { err = errors.Join(err, c.Close()) }()
+	if err := c.gather(o.clients); err != nil {
+		return err
 	}
-	var err error
+	for _, w := range c.clients {
+		if err := node.Connect(ctx, w.h, servers[w.at].Info); err != nil {
+			return err
+		}
+	}
 	r.Registers, err = r.each(ctx, o.rate, c.clients, func(ctx context.Context, w *client, i int) error {
-		_, err := rendezvous.Register(ctx, w.h, servers[w.at].info, rendezvous.RegisterRequest{
+		_, err := rendezvous.Register(ctx, w.h, servers[w.at].Info, rendezvous.RegisterRequest{
 			Namespace: fmt.Sprintf("rate-%d", i%longs), TTL: longTTL, Addrs: []ma.Multiaddr{ma.StringCast("/ip4/10.1.2.3/tcp/4001")}, Format: rendezvous.FormatStandard,
 		})
 		return err
@@ -71,7 +68,7 @@ func (r *rate) measure(ctx context.Context, o options, servers []*server) error 
 		return err
 	}
 	r.Discovers, err = r.each(ctx, o.rate, c.clients, func(ctx context.Context, w *client, i int) error {
-		_, err := rendezvous.Discover(ctx, w.h, servers[w.at].info, rendezvous.DiscoverRequest{Namespace: fmt.Sprintf("rate-%d", i%longs), Limit: 100, Format: rendezvous.FormatStandard})
+		_, err := rendezvous.Discover(ctx, w.h, servers[w.at].Info, rendezvous.DiscoverRequest{Namespace: fmt.Sprintf("rate-%d", i%longs), Limit: 100, Format: rendezvous.FormatStandard})
 		return err
 	})
 	return err

@@ -21,6 +21,8 @@ import (
 	"os/signal"
 	"path/filepath"
 	"time"
+
+	"dibber/scripts/node"
 )
 
 // diskSize is that of the tmpfs: room for what the stores want to be free, and for a little more.
@@ -91,10 +93,11 @@ func run(ctx context.Context, rounds int) (r *result, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	b := &bed{dir: dir, disk: filepath.Join(dir, "disk"), binary: filepath.Join(dir, "dibber")}
-	if err := b.command(ctx, "go", "build", "-o", b.binary, "dibber"); err != nil {
+	program, err := node.Build(ctx, dir)
+	if err != nil {
 		return nil, err
 	}
+	b := newBed(program, dir)
 	if err := os.Mkdir(b.disk, 0o700); err != nil {
 		return nil, err
 	}
@@ -102,7 +105,7 @@ func run(ctx context.Context, rounds int) (r *result, err error) {
 		return nil, fmt.Errorf("%w: %w", errMount, err)
 	}
 	defer func() { err = errors.Join(err, b.command(context.Background(), "umount", b.disk)) }()
-	defer b.kill()
+	defer b.node.Kill()
 	r = &result{Chaos: "faults", Rounds: rounds, Wrong: []string{}}
 	if err := b.rounds(ctx, r); err != nil {
 		return nil, err
@@ -116,8 +119,15 @@ func run(ctx context.Context, rounds int) (r *result, err error) {
 
 // bed is where it happens.
 type bed struct {
-	dir, disk, binary string
-	server            *server
+	dir, disk, program string
+	node               *node.Node
+}
+
+func newBed(program, dir string) *bed {
+	b := &bed{dir: dir, disk: filepath.Join(dir, "disk"), program: program}
+	b.node = node.New(program, filepath.Join(dir, "ready"), "--relay", "--rendezvous", "--replicate", "--accept-any", "--blocks",
+		"--rendezvous-per-peer", "100000", "--listen", "/ip4/127.0.0.1/tcp/0", "--state-dir", b.state())
+	return b
 }
 
 // command runs a program that must succeed.
@@ -141,7 +151,7 @@ type answer struct {
 func (b *bed) dibber(ctx context.Context, args ...string) answer {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, b.binary, append(args, "--state-dir", b.state())...)
+	cmd := exec.CommandContext(ctx, b.program, append(args, "--state-dir", b.state())...)
 	cmd.Dir = b.dir
 	var a answer
 	out, err := cmd.Output()

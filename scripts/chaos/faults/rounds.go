@@ -12,21 +12,17 @@ import (
 
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/host"
-	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
-	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	ma "github.com/multiformats/go-multiaddr"
 
 	"dibber/netkit/rendezvous"
+	"dibber/scripts/node"
 )
 
-// newPeer is a peer of the server's.
+// newPeer is a peer that is connected with the server.
 func newPeer(ctx context.Context, server peer.AddrInfo) (host.Host, error) {
-	h, err := libp2p.New(
-		libp2p.NoListenAddrs, libp2p.DisableMetrics(), libp2p.DisableRelay(), libp2p.Transport(tcp.NewTCPTransport),
-		libp2p.ResourceManager(&network.NullResourceManager{}), libp2p.UserAgent("chaos"),
-	)
+	h, err := node.NewPeer(nil, libp2p.DisableRelay())
 	if err != nil {
 		return nil, err
 	}
@@ -66,14 +62,10 @@ func (b *bed) rounds(ctx context.Context, r *result) error {
 			return fmt.Errorf("%v: exit %d: %s", args, a.code, a.stderr)
 		}
 	}
-	s, err := b.start(ctx)
-	if err != nil {
+	if err := b.node.Start(ctx); err != nil {
 		return err
 	}
-	if !s.lives() {
-		return fmt.Errorf("the server did not start: %s", s.stderr.String())
-	}
-	h, err := newPeer(ctx, s.info)
+	h, err := newPeer(ctx, b.node.Info)
 	if err != nil {
 		return err
 	}
@@ -86,25 +78,21 @@ func (b *bed) rounds(ctx context.Context, r *result) error {
 		}
 		kept = append(kept, names...)
 	}
-	r.check(s.stop() == 0, "the server ends in order")
+	r.check(b.node.Stop() == 0, "the server ends in order")
 	return b.again(ctx, r, h, kept)
 }
 
 // again starts the server once more and looks for all that was acknowledged.
 func (b *bed) again(ctx context.Context, r *result, h host.Host, kept []string) error {
-	s, err := b.start(ctx)
-	if err != nil {
-		return err
+	if err := b.node.Start(ctx); err != nil {
+		return fmt.Errorf("once more: %w", err)
 	}
-	if !s.lives() {
-		return fmt.Errorf("the server did not start again: %s", s.stderr.String())
-	}
-	reader, err := newPeer(ctx, s.info)
+	reader, err := newPeer(ctx, b.node.Info)
 	if err != nil {
 		return err
 	}
 	defer reader.Close() // the process ends
-	page, err := rendezvous.DiscoverAll(ctx, reader, s.info, rendezvous.DiscoverRequest{Format: rendezvous.FormatStandard})
+	page, err := rendezvous.DiscoverAll(ctx, reader, b.node.Info, rendezvous.DiscoverRequest{Format: rendezvous.FormatStandard})
 	if err != nil {
 		return err
 	}
@@ -118,22 +106,22 @@ func (b *bed) again(ctx context.Context, r *result, h host.Host, kept []string) 
 		}
 	}
 	r.check(r.Lost == 0, "started again, it has all %d registrations that it acknowledged", len(kept))
-	r.check(s.stop() == 0, "the server ends in order")
+	r.check(b.node.Stop() == 0, "the server ends in order")
 	return nil
 }
 
 // round fills the disk under load, and frees it. It returns the namespaces in which h was registered.
 func (b *bed) round(ctx context.Context, r *result, h host.Host, n int) (kept []string, err error) {
-	s, name := b.server, fmt.Sprintf("round %d", n+1)
+	name := fmt.Sprintf("round %d", n+1)
 	first := fmt.Sprintf("%d-before", n)
-	r.check(register(ctx, h, s.info, first) == nil, "%s: a registration before", name)
+	r.check(register(ctx, h, b.node.Info, first) == nil, "%s: a registration before", name)
 	r.check(b.dibber(ctx, "replicate", "log", "append", "notes", first).code == 0, "%s: an entry before", name)
 	kept = append(kept, first)
 	load := make(chan load, 1)
 	stop, cancel := context.WithCancel(ctx)
-	go func() { load <- hammer(stop, h, s.info, n) }() // ends at cancel
+	go func() { load <- hammer(stop, h, b.node.Info, n) }() // ends at cancel
 	err = b.fill()
-	why := register(ctx, h, s.info, fmt.Sprintf("%d-full", n))
+	why := register(ctx, h, b.node.Info, fmt.Sprintf("%d-full", n))
 	cancel()
 	done := <-load
 	if err != nil {
@@ -162,28 +150,28 @@ func (b *bed) whileFull(ctx context.Context, r *result, h host.Host, name, first
 	}
 	a = b.dibber(ctx, "block", "put", block)
 	r.check(a.code == 6, "%s: disk full: block put exits %d: %s", name, a.code, strings.TrimSpace(a.stderr))
-	r.check(found(ctx, h, b.server.info, first), "%s: disk full: who is registered is found", name)
+	r.check(found(ctx, h, b.node.Info, first), "%s: disk full: who is registered is found", name)
 	a = b.dibber(ctx, "replicate", "log", "cat", "notes")
 	r.check(a.code == 0 && strings.Contains(a.stdout, first), "%s: disk full: the log is read", name)
 	r.check(b.dibber(ctx, "ctl", "status").code == 0, "%s: disk full: ctl status", name)
 	reserving, cancel := context.WithTimeout(ctx, patience)
-	_, err := client.Reserve(reserving, h, b.server.info)
+	_, err := client.Reserve(reserving, h, b.node.Info)
 	cancel()
 	r.check(err == nil, "%s: disk full: a reservation at the relay", name)
-	r.check(b.server.lives(), "%s: disk full: the server runs", name)
+	r.check(b.node.Lives(), "%s: disk full: the server runs", name)
 }
 
 // afterwards looks at whether all goes on by itself.
 func (b *bed) afterwards(ctx context.Context, r *result, h host.Host, name, ns string) {
 	began := time.Now()
-	err := register(ctx, h, b.server.info, ns)
+	err := register(ctx, h, b.node.Info, ns)
 	for err != nil && time.Since(began) < patience && ctx.Err() == nil {
 		time.Sleep(loadEvery)
-		err = register(ctx, h, b.server.info, ns)
+		err = register(ctx, h, b.node.Info, ns)
 	}
 	took := time.Since(began).Seconds()
 	r.SlowestS = max(r.SlowestS, took)
-	r.check(err == nil && found(ctx, h, b.server.info, ns), "%s: space again: registered after %.2f s", name, took)
+	r.check(err == nil && found(ctx, h, b.node.Info, ns), "%s: space again: registered after %.2f s", name, took)
 	a := b.dibber(ctx, "replicate", "log", "append", "notes", ns)
 	r.check(a.code == 0, "%s: space again: log append exits %d %s", name, a.code, strings.TrimSpace(a.stderr))
 	a = b.dibber(ctx, "block", "put", filepath.Join(b.dir, "block"))

@@ -5,19 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/host"
-	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/libp2p/go-libp2p/p2p/net/swarm"
-	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	ma "github.com/multiformats/go-multiaddr"
 
 	"dibber/netkit/rendezvous"
+	"dibber/scripts/node"
 )
 
 const (
@@ -26,18 +22,15 @@ const (
 	workWait   = 60 * time.Second      // longer than the server goes on with a request
 )
 
-// crowd is the clients. Each connects over TCP, where a killed server is noticed at once.
+// crowd is the clients.
 type crowd struct {
+	node.Crowd
 	server  peer.AddrInfo
 	reader  host.Host
 	clients []*client
-	// turn is held by each client for a request, and by who wants all to pause.
-	turn sync.RWMutex
 	// dying is set from before the kill until the server is up again.
 	dying   atomic.Bool
 	version atomic.Uint64
-	end     context.CancelFunc
-	running sync.WaitGroup
 
 	registers, unregisters, refused, unanswered atomic.Int64
 }
@@ -50,17 +43,15 @@ type client struct {
 	places []*place
 }
 
-func newCrowd(ctx context.Context, o options, server peer.AddrInfo) (*crowd, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	c := &crowd{server: server, end: cancel}
-	var err error
-	if c.reader, err = newHost(); err != nil {
-		return nil, errors.Join(err, c.close())
+// gather lets the clients begin.
+func (c *crowd) gather(ctx context.Context, o options) (err error) {
+	if c.reader, err = c.Join(); err != nil {
+		return err
 	}
 	for i := range o.clients {
-		h, err := newHost()
+		h, err := c.Join()
 		if err != nil {
-			return nil, errors.Join(err, c.close())
+			return err
 		}
 		w := &client{c: c, h: h, chance: rand.New(rand.NewPCG(o.seed, uint64(1+i)))}
 		for j := range placesEach {
@@ -69,54 +60,20 @@ func newCrowd(ctx context.Context, o options, server peer.AddrInfo) (*crowd, err
 		c.clients = append(c.clients, w)
 	}
 	for _, w := range c.clients {
-		c.running.Go(func() { w.run(ctx) })
+		c.Go(ctx, workEvery, w.work)
 	}
-	return c, nil
+	return nil
 }
 
 func namespace(i int) string { return fmt.Sprintf("chaos-%02d", i) }
 
-func newHost() (host.Host, error) {
-	return libp2p.New(
-		libp2p.NoListenAddrs, libp2p.DisableMetrics(), libp2p.DisableRelay(), libp2p.Transport(tcp.NewTCPTransport),
-		libp2p.ResourceManager(&network.NullResourceManager{}), libp2p.UserAgent("chaos"),
-	)
-}
-
-func (c *crowd) close() (err error) {
-	c.end()
-	c.running.Wait()
-	for _, w := range c.clients {
-		err = errors.Join(err, w.h.Close())
-	}
-	if c.reader != nil {
-		err = errors.Join(err, c.reader.Close())
-	}
-	return err
-}
-
-func (w *client) run(ctx context.Context) {
-	tick := time.NewTicker(workEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			w.c.turn.RLock()
-			w.work(ctx)
-			w.c.turn.RUnlock()
-		}
-	}
-}
-
 // work registers or refreshes a place, or, one time in four, unregisters it.
 func (w *client) work(ctx context.Context) {
-	if !connected(ctx, w.h, w.c.server) {
-		return
-	}
 	ctx, cancel := context.WithTimeout(ctx, workWait)
 	defer cancel()
+	if node.Connect(ctx, w.h, w.c.server) != nil {
+		return
+	}
 	p := w.places[w.chance.IntN(len(w.places))]
 	if w.chance.IntN(4) == 0 {
 		err := rendezvous.Unregister(ctx, w.h, w.c.server, p.ns)
@@ -143,22 +100,11 @@ func (w *client) note(p *place, version uint64, acked bool, count *atomic.Int64)
 	count.Add(1)
 }
 
-// connected connects if need be, however often that has failed.
-func connected(ctx context.Context, h host.Host, server peer.AddrInfo) bool {
-	if s, ok := h.Network().(*swarm.Swarm); ok {
-		s.Backoff().Clear(server.ID)
-	}
-	ctx, cancel := context.WithTimeout(ctx, workWait)
-	defer cancel()
-	return h.Connect(ctx, server) == nil
-}
-
 // check compares what the server has with what it acknowledged, while all pause.
 func (c *crowd) check(ctx context.Context, r *result) error {
-	c.turn.Lock()
-	defer c.turn.Unlock()
-	if !connected(ctx, c.reader, c.server) {
-		return errors.New("check: no connection to the server")
+	defer c.Pause()()
+	if err := node.Connect(ctx, c.reader, c.server); err != nil {
+		return fmt.Errorf("check: %w", err)
 	}
 	type key struct {
 		ns   string

@@ -17,9 +17,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"time"
+
+	"dibber/scripts/node"
 )
 
 const (
@@ -86,28 +87,25 @@ func run(ctx context.Context, o options) (r result, err error) {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	binary := filepath.Join(dir, "dibber")
-	build := exec.CommandContext(ctx, "go", "build", "-o", binary, "dibber")
-	build.Stderr = os.Stderr
-	if err := build.Run(); err != nil {
-		return r, fmt.Errorf("build dibber: %w", err)
-	}
-	s, err := newServer(binary, dir)
+	program, err := node.Build(ctx, dir)
 	if err != nil {
 		return r, err
 	}
-	defer s.kill()
-	if err := s.start(ctx); err != nil {
-		return r, err
-	}
-	if err := s.await(ctx); err != nil {
-		return r, err
-	}
-	c, err := newCrowd(ctx, o, s.info)
+	ports, err := node.FreePorts(1)
 	if err != nil {
 		return r, err
 	}
-	defer func() { err = errors.Join(err, c.close()) }()
+	s := node.New(program, filepath.Join(dir, "ready"), "--relay", "--rendezvous", "--state-dir", filepath.Join(dir, "state"),
+		"--listen", fmt.Sprintf("/ip4/127.0.0.1/tcp/%d", ports[0]))
+	defer s.Kill()
+	if err := s.Start(ctx); err != nil {
+		return r, err
+	}
+	c := &crowd{server: s.Info}
+	defer func() { err = errors.Join(err, c.Close()) }()
+	if err := c.gather(ctx, o); err != nil {
+		return r, err
+	}
 	chance := rand.New(rand.NewPCG(o.seed, 0))
 	for r.Restarts < o.restarts && err == nil {
 		err = r.restart(ctx, s, c, chance)
@@ -118,33 +116,35 @@ func run(ctx context.Context, o options) (r result, err error) {
 }
 
 // restart kills the server, starts it again, and checks what it has.
-func (r *result) restart(ctx context.Context, s *server, c *crowd, chance *rand.Rand) error {
+func (r *result) restart(ctx context.Context, s *node.Node, c *crowd, chance *rand.Rand) error {
 	time.Sleep(time.Duration(chance.Int64N(int64(longestLife))))
 	c.dying.Store(true)
-	s.kill()
+	s.Kill()
 	r.Restarts++
-	if err := s.start(ctx); err != nil {
+	if err := s.Begin(ctx); err != nil {
 		return err
 	}
 	if r.Restarts%dawnEvery == 0 {
 		time.Sleep(time.Duration(chance.Int64N(int64(longestDawn))))
-		if !s.ready() {
+		if !s.Ready() {
 			r.Dawns++
 		}
-		s.kill()
+		s.Kill()
 		r.Restarts++
-		if err := s.start(ctx); err != nil {
+		if err := s.Begin(ctx); err != nil {
 			return err
 		}
 	}
-	if err := s.await(ctx); err != nil {
+	waiting, cancel := context.WithTimeout(ctx, maxStart)
+	defer cancel()
+	if err := s.Await(waiting); err != nil {
 		r.ByHand++
 		return err
 	}
-	r.SlowestStartS = max(r.SlowestStartS, s.tookS)
-	if s.info.ID != c.server.ID {
+	r.SlowestStartS = max(r.SlowestStartS, s.Took.Seconds())
+	if s.Info.ID != c.server.ID {
 		r.OtherPeer++
-		return fmt.Errorf("the server came back as %s", s.info.ID)
+		return fmt.Errorf("the server came back as %s", s.Info.ID)
 	}
 	c.dying.Store(false)
 	return c.check(ctx, r)

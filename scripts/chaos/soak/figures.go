@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"dibber/scripts/node"
 )
 
 // figure is what is noted over time.
@@ -32,7 +34,7 @@ func figures() []figure {
 type sample map[string]float64
 
 // watch notes figures until ctx ends.
-func watch(ctx context.Context, s *server, every time.Duration) (list []sample, err error) {
+func watch(ctx context.Context, s *node.Node, every time.Duration) (list []sample, err error) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	began := time.Now()
@@ -47,7 +49,7 @@ func watch(ctx context.Context, s *server, every time.Duration) (list []sample, 
 			return list, nil
 		case <-tick.C:
 		}
-		now, err := s.sample(ctx)
+		now, err := take(ctx, s)
 		if ctx.Err() != nil {
 			return list, nil
 		}
@@ -63,12 +65,12 @@ func watch(ctx context.Context, s *server, every time.Duration) (list []sample, 
 	}
 }
 
-// sample reads the figures after a collection of garbage.
-func (s *server) sample(ctx context.Context) (sample, error) {
-	if _, err := s.get(ctx, "/debug/pprof/heap?gc=1"); err != nil {
+// take reads the figures after a collection of garbage.
+func take(ctx context.Context, s *node.Node) (sample, error) {
+	if _, err := get(ctx, s, "/debug/pprof/heap?gc=1"); err != nil {
 		return nil, err
 	}
-	text, err := s.get(ctx, "/metrics")
+	text, err := get(ctx, s, "/metrics")
 	if err != nil {
 		return nil, err
 	}

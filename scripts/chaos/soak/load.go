@@ -19,6 +19,7 @@ import (
 
 	"dibber/netkit/control"
 	"dibber/netkit/rendezvous"
+	"dibber/scripts/node"
 )
 
 const (
@@ -37,7 +38,7 @@ const (
 
 // load is who uses the server.
 type load struct {
-	s       *server
+	s       *node.Node
 	running sync.WaitGroup
 	mu      sync.Mutex // guards what follows
 	done    map[string]int64
@@ -45,7 +46,7 @@ type load struct {
 	errs    []error
 }
 
-func newLoad(s *server) *load {
+func newLoad(s *node.Node) *load {
 	return &load{s: s, done: make(map[string]int64), failed: make(map[string]int64)}
 }
 
@@ -125,19 +126,19 @@ func (l *load) register(ctx context.Context, h host.Host) {
 	every(ctx, registerEvery, func(i int) {
 		asking, cancel := context.WithTimeout(ctx, patience)
 		defer cancel()
-		if err := h.Connect(asking, l.s.info); err != nil {
+		if err := h.Connect(asking, l.s.Info); err != nil {
 			l.note(ctx, "connect", err)
 			return
 		}
 		ns := fmt.Sprintf("soak-%d", i%namespaces)
 		switch i % 5 {
 		case 3:
-			l.note(ctx, "unregister", rendezvous.Unregister(asking, h, l.s.info, ns))
+			l.note(ctx, "unregister", rendezvous.Unregister(asking, h, l.s.Info, ns))
 		case 4:
-			_, err := rendezvous.DiscoverAll(asking, h, l.s.info, rendezvous.DiscoverRequest{Namespace: ns, Format: rendezvous.FormatStandard})
+			_, err := rendezvous.DiscoverAll(asking, h, l.s.Info, rendezvous.DiscoverRequest{Namespace: ns, Format: rendezvous.FormatStandard})
 			l.note(ctx, "discover", err)
 		default:
-			_, err := rendezvous.Register(asking, h, l.s.info, rendezvous.RegisterRequest{
+			_, err := rendezvous.Register(asking, h, l.s.Info, rendezvous.RegisterRequest{
 				Namespace: ns, TTL: 2 * time.Hour, Addrs: []ma.Multiaddr{ma.StringCast("/ip4/192.0.2.1/tcp/4001")}, Format: rendezvous.FormatStandard,
 			})
 			l.note(ctx, "register", err)
@@ -173,12 +174,12 @@ func (l *load) circuit(ctx context.Context, to, from crypto.PrivKey) error {
 		_, _ = io.Copy(st, st) // the other end sees what is missing
 		_ = st.Close()
 	})
-	if _, err := client.Reserve(ctx, b, l.s.info); err != nil {
+	if _, err := client.Reserve(ctx, b, l.s.Info); err != nil {
 		return err
 	}
 	var through []ma.Multiaddr
-	for _, addr := range l.s.info.Addrs {
-		through = append(through, addr.Encapsulate(ma.StringCast("/p2p/"+l.s.info.ID.String()+"/p2p-circuit")))
+	for _, addr := range l.s.Info.Addrs {
+		through = append(through, addr.Encapsulate(ma.StringCast("/p2p/"+l.s.Info.ID.String()+"/p2p-circuit")))
 	}
 	ctx = network.WithAllowLimitedConn(ctx, "soak")
 	if err := a.Connect(ctx, peer.AddrInfo{ID: b.ID(), Addrs: through}); err != nil {
@@ -202,13 +203,20 @@ func (l *load) circuit(ctx context.Context, to, from crypto.PrivKey) error {
 	return err
 }
 
+// get asks over HTTP, with patience.
+func get(ctx context.Context, s *node.Node, path string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return s.Get(ctx, path)
+}
+
 // ask asks ctl and reads the metrics.
 func (l *load) ask(ctx context.Context) {
 	every(ctx, askEvery, func(i int) {
 		what := []string{"status", "peers", "reservations", "circuits", "registrations", "limits"}[i%6]
 		var answer any
-		l.note(ctx, "ctl", control.Client{Socket: l.s.admin}.Do(ctx, "GET", "/"+what, nil, &answer))
-		_, err := l.s.get(ctx, "/metrics")
+		l.note(ctx, "ctl", control.Client{Socket: l.s.Admin}.Do(ctx, "GET", "/"+what, nil, &answer))
+		_, err := get(ctx, l.s, "/metrics")
 		l.note(ctx, "metrics", err)
 	})
 }
@@ -218,10 +226,10 @@ func (l *load) look(ctx context.Context) {
 	for ctx.Err() == nil {
 		watching, cancel := context.WithTimeout(ctx, lookFor)
 		err := func() error {
-			if _, err := l.s.get(ctx, "/"); err != nil {
+			if _, err := get(ctx, l.s, "/"); err != nil {
 				return err
 			}
-			events, err := l.s.open(watching, "/events")
+			events, err := l.s.Open(watching, "/events")
 			if err != nil {
 				return err
 			}

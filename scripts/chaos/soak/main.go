@@ -16,10 +16,11 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"time"
+
+	"dibber/scripts/node"
 )
 
 type options struct {
@@ -67,17 +68,16 @@ func run(ctx context.Context, o options) (r *result, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	binary := filepath.Join(dir, "dibber")
-	build := exec.CommandContext(ctx, "go", "build", "-o", binary, "dibber")
-	build.Stderr = os.Stderr
-	if err := build.Run(); err != nil {
-		return nil, fmt.Errorf("build dibber: %w", err)
-	}
-	s, err := start(ctx, binary, dir)
+	program, err := node.Build(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
-	defer s.kill()
+	s := node.New(program, filepath.Join(dir, "ready"), "--relay", "--rendezvous", "--http", "127.0.0.1:0", "--http-pprof",
+		"--listen", "/ip4/127.0.0.1/udp/0/quic-v1", "--listen", "/ip4/127.0.0.1/tcp/0", "--state-dir", filepath.Join(dir, "state"))
+	defer s.Kill()
+	if err := s.Start(ctx); err != nil {
+		return nil, err
+	}
 	length := time.Duration(o.minutes * float64(time.Minute))
 	if o.every == 0 {
 		o.every = length / 40
@@ -93,7 +93,7 @@ func run(ctx context.Context, o options) (r *result, err error) {
 	if err := errors.Join(err, l.wait()); err != nil {
 		return nil, err
 	}
-	r = &result{Chaos: "soak", Minutes: o.minutes, Samples: len(samples), Done: l.done, Failed: l.failed, ExitCode: s.stop()}
+	r = &result{Chaos: "soak", Minutes: o.minutes, Samples: len(samples), Done: l.done, Failed: l.failed, ExitCode: s.Stop()}
 	r.judge(samples)
 	return r, nil
 }
