@@ -1,0 +1,39 @@
+package etcd
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"dibber/netkit/rendezvous"
+)
+
+// Why a cluster does not let a client in. Errors that wrap one of these wrap
+// [rendezvous.ErrSpaceRefused], too.
+var (
+	// ErrTLS is a connection whose ends do not trust each other, or of which one speaks no TLS.
+	ErrTLS = errors.New("no TLS connection")
+	// ErrLogin is a user or a password that is wrong, or missing.
+	ErrLogin = errors.New("login failed")
+	// ErrNoRight is a user who may not read and write all keys below the prefix.
+	ErrNoRight = errors.New("user may not use the prefix")
+)
+
+// failed gives the error of a request its class. One that nothing is known about is of a cluster
+// that is away.
+func failed(doing string, err error) error {
+	is := func(these ...error) bool { return slices.Contains(these, rpctypes.Error(err)) }
+	switch {
+	case is(rpctypes.ErrCompacted, rpctypes.ErrFutureRev):
+		return fmt.Errorf("%s: %w: %w", doing, rendezvous.ErrSpaceForgotten, err)
+	case is(rpctypes.ErrAuthFailed, rpctypes.ErrUserEmpty, rpctypes.ErrInvalidAuthToken):
+		return fmt.Errorf("%s: %w: %w: %w", doing, rendezvous.ErrSpaceRefused, ErrLogin, err)
+	case is(rpctypes.ErrPermissionDenied):
+		return fmt.Errorf("%s: %w: %w: %w", doing, rendezvous.ErrSpaceRefused, ErrNoRight, err)
+	case untrusted(err):
+		return fmt.Errorf("%s: %w: %w: %w", doing, rendezvous.ErrSpaceRefused, ErrTLS, err)
+	default:
+		return fmt.Errorf("%s: %w: %w", doing, rendezvous.ErrSpaceAway, err)
+	}
+}
