@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
@@ -38,20 +39,35 @@ func newMember(t testing.TB) *member {
 // startMember is newMember with arguments of its own. It is there once cfg can read.
 func startMember(t testing.TB, cfg etcd.Config, args ...string) *member {
 	t.Helper()
+	m := newMembers(t, 1, cfg, args...)[0]
+	m.await(t, cfg)
+	return m
+}
+
+// newMembers starts an etcd of n members, which speak to clients as cfg does.
+func newMembers(t testing.TB, n int, cfg etcd.Config, args ...string) (members []*member) {
+	t.Helper()
 	needEtcd(t)
-	m := &member{at: freeAddr(t)}
-	peers, scheme := freeAddr(t), "http://"
+	scheme := "http://"
 	if cfg.TLS != nil {
 		scheme = "https://"
 	}
-	m.args = append([]string{
-		"--data-dir", t.TempDir(), "--listen-client-urls", scheme + m.at, "--advertise-client-urls", scheme + m.at,
-		"--listen-peer-urls", "http://" + peers, "--initial-advertise-peer-urls", "http://" + peers, "--initial-cluster", "default=http://" + peers,
-	}, args...)
-	m.start(t)
-	t.Cleanup(func() { m.kill() })
-	m.await(t, cfg)
-	return m
+	var peers []string
+	for i := range n {
+		peers = append(peers, fmt.Sprintf("m%d=http://%s", i, freeAddr(t)))
+	}
+	for _, peer := range peers {
+		name, at, _ := strings.Cut(peer, "=")
+		m := &member{at: freeAddr(t)}
+		m.args = append([]string{
+			"--name", name, "--data-dir", t.TempDir(), "--listen-client-urls", scheme + m.at, "--advertise-client-urls", scheme + m.at,
+			"--listen-peer-urls", at, "--initial-advertise-peer-urls", at, "--initial-cluster", strings.Join(peers, ","),
+		}, args...)
+		m.start(t)
+		t.Cleanup(func() { m.kill() })
+		members = append(members, m)
+	}
+	return members
 }
 
 // await waits until the member answers.
@@ -80,7 +96,9 @@ func (m *member) kill() {
 // space opens the member's keys.
 func (m *member) space(t testing.TB, cfg etcd.Config) *etcd.Space {
 	t.Helper()
-	cfg.Endpoints, cfg.Prefix = []string{m.at}, cmp.Or(cfg.Prefix, "/test")
+	if cfg.Prefix = cmp.Or(cfg.Prefix, "/test"); cfg.Endpoints == nil {
+		cfg.Endpoints = []string{m.at}
+	}
 	s, err := etcd.Open(cfg)
 	if err != nil {
 		t.Fatal(err)

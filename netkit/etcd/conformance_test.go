@@ -38,7 +38,7 @@ func point(t testing.TB, cfg rendezvous.ServerConfig) peer.AddrInfo {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.Close() })
-	return peer.AddrInfo{ID: h.ID(), Addrs: h.Addrs()}
+	return infoOf(h)
 }
 
 // registries are those that the tests run on: each returns the two servers clients go to, which

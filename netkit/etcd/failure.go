@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"slices"
 
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"dibber/netkit/rendezvous"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 )
 
 // Why a cluster does not let a client in. Errors that wrap one of these wrap

@@ -1,6 +1,7 @@
 package rendezvous
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -99,11 +100,11 @@ func (b *shared) close() {
 // members, which are none of theirs. Who runs the server has it by health.
 func unavailable() *StatusError { return refusal(reasonAway, "%v", ErrSpaceAway) }
 
-// ready refuses as long as the replica has not been filled, or the clock is wrong.
+// ready refuses as long as the replica has not been filled.
 func (b *shared) ready(ctx context.Context) *StatusError {
 	select {
 	case <-b.opened:
-		return b.clocks.check()
+		return nil
 	case <-ctx.Done():
 		return unavailable()
 	}
@@ -115,7 +116,7 @@ func (b *shared) put(ctx context.Context, c claim) (EventKind, []*change, *Statu
 	}
 	ctx, cancel := context.WithTimeout(ctx, sharedWait)
 	defer cancel()
-	if why := b.ready(ctx); why != nil {
+	if why := cmp.Or(b.ready(ctx), b.clocks.check()); why != nil {
 		return "", nil, why
 	}
 	evicts := false
@@ -265,7 +266,7 @@ func (b *shared) fresh(ctx context.Context) *StatusError {
 	if err != nil {
 		return unavailable()
 	}
-	return nil
+	return b.clocks.check() // by what the others told up to then
 }
 
 func (b *shared) remembers(ctx context.Context, seq uint64) *StatusError {
