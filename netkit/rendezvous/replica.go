@@ -60,7 +60,9 @@ func (b *shared) apply(revision uint64, changes []SpaceChange) {
 
 // take takes in one change. Nobody may rely on it before its revision is reached: there may be more of it.
 func (b *shared) take(now time.Time, c SpaceChange) {
-	if key, ok := strings.CutPrefix(c.Key, spaceEntry); ok {
+	if c.Key == spaceHead {
+		b.head.Store(c.Revision)
+	} else if key, ok := strings.CutPrefix(c.Key, spaceEntry); ok {
 		b.applyEntry(now, key, c)
 	} else if name, ok := strings.CutPrefix(c.Key, spacePeer); ok {
 		b.applyPeer(name, c)
@@ -126,7 +128,7 @@ func (b *shared) load(ctx context.Context) (revision uint64, err error) {
 	}
 	reached := b.reg.visible.Load()
 	if revision < reached {
-		return 0, fmt.Errorf("shared registry is at revision %d and was at %d: it is not the one it was", revision, reached)
+		return 0, notTheOne(revision, reached)
 	}
 	there := make(map[string]bool, len(all))
 	for _, c := range all {
@@ -157,6 +159,12 @@ func (b *shared) load(ctx context.Context) (revision uint64, err error) {
 		close(b.opened)
 	}
 	return revision, nil
+}
+
+// notTheOne is the error of a space that was put back to what it was before. A server that knows more
+// than that would claim it.
+func notTheOne(revision, was uint64) error {
+	return fmt.Errorf("shared registry is at revision %d and was at %d: it is not the one it was; restart this server", revision, was)
 }
 
 // follow keeps the replica in step until the context ends. It begins with a load where there was none.

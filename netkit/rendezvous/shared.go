@@ -34,6 +34,8 @@ type shared struct {
 	// opened is closed once the replica has been filled for the first time.
 	opened chan struct{}
 
+	// head is the revision of the last change that was taken in.
+	head     atomic.Uint64
 	progress progress
 	barrier  barrier
 	clocks   clocks
@@ -259,7 +261,12 @@ func (b *shared) fresh(ctx context.Context) *StatusError {
 	if why := b.ready(ctx); why != nil {
 		return why
 	}
+	seen := b.head.Load()
 	revision, err := b.barrier.head(ctx, b.space, &b.running)
+	if err == nil && revision < seen {
+		err = notTheOne(revision, seen)
+		b.health.note(func(h *health) { h.read = err })
+	}
 	if err == nil {
 		err = b.progress.await(ctx, revision)
 	}

@@ -279,3 +279,24 @@ func TestSharedTotal(t *testing.T) {
 		}
 	}
 }
+
+// TestPutBack puts the registry back to what it was before: a server that knows more claims none of it.
+func TestPutBack(t *testing.T) {
+	m := newMemory()
+	b := sharing(t, m, Limits{})
+	b.mustPut(t, testClaim(randomPeer(t), "ns", 2*time.Hour))
+	if why := b.fresh(t.Context()); why != nil {
+		t.Fatal(why)
+	}
+	m.mu.Lock()
+	m.keys, m.log = make(map[string]SpaceChange), nil
+	m.mu.Unlock()
+	if why := b.fresh(t.Context()); why == nil || why.Status != StatusUnavailable {
+		t.Errorf("it answers with %v", why)
+	}
+	b.health.mu.Lock()
+	defer b.health.mu.Unlock()
+	if why := b.health.away(); why == nil || !strings.Contains(why.Error(), "not the one it was") {
+		t.Errorf("it knows %v", why)
+	}
+}
