@@ -23,17 +23,21 @@ var (
 // failed gives the error of a request its class. One that nothing is known about is of a cluster
 // that is away.
 func failed(doing string, err error) error {
-	is := func(these ...error) bool { return slices.Contains(these, rpctypes.Error(err)) }
 	switch {
-	case is(rpctypes.ErrCompacted, rpctypes.ErrFutureRev):
+	case is(err, rpctypes.ErrCompacted, rpctypes.ErrFutureRev):
 		return fmt.Errorf("%s: %w: %w", doing, rendezvous.ErrSpaceForgotten, err)
-	case is(rpctypes.ErrAuthFailed, rpctypes.ErrUserEmpty, rpctypes.ErrInvalidAuthToken):
+	case is(err, rpctypes.ErrAuthFailed, rpctypes.ErrUserEmpty, rpctypes.ErrInvalidAuthToken):
 		return fmt.Errorf("%s: %w: %w: %w", doing, rendezvous.ErrSpaceRefused, ErrLogin, err)
-	case is(rpctypes.ErrPermissionDenied):
+	case is(err, rpctypes.ErrPermissionDenied):
 		return fmt.Errorf("%s: %w: %w: %w", doing, rendezvous.ErrSpaceRefused, ErrNoRight, err)
 	case untrusted(err):
 		return fmt.Errorf("%s: %w: %w: %w", doing, rendezvous.ErrSpaceRefused, ErrTLS, err)
 	default:
 		return fmt.Errorf("%s: %w: %w", doing, rendezvous.ErrSpaceAway, err)
 	}
+}
+
+// is reports whether an error, of etcd's client or of gRPC, is one of these.
+func is(err error, these ...error) bool {
+	return slices.ContainsFunc(these, func(one error) bool { return errors.Is(rpctypes.Error(err), one) })
 }

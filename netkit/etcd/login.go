@@ -2,7 +2,6 @@ package etcd
 
 import (
 	"context"
-	"errors"
 	"sync/atomic"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -54,9 +53,7 @@ func (l *login) RequireTransportSecurity() bool { return false }
 func (l *login) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, do grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	had := l.token.Load()
 	err := do(ctx, method, req, reply, cc, opts...)
-	switch rpctypes.Error(err) {
-	case rpctypes.ErrUserEmpty, rpctypes.ErrInvalidAuthToken, rpctypes.ErrAuthOldRevision:
-	default:
+	if !is(err, rpctypes.ErrUserEmpty, rpctypes.ErrInvalidAuthToken, rpctypes.ErrAuthOldRevision) {
 		return err
 	}
 	if err := l.renew(ctx, cc, had); err != nil {
@@ -68,7 +65,7 @@ func (l *login) unary(ctx context.Context, method string, req, reply any, cc *gr
 // stream is a [grpc.StreamClientInterceptor]. A watch is not told that its token has ended, but that
 // it has no right.
 func (l *login) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, do grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	if err := l.renew(ctx, cc, l.token.Load()); err != nil && !errors.Is(rpctypes.Error(err), rpctypes.ErrAuthNotEnabled) {
+	if err := l.renew(ctx, cc, l.token.Load()); err != nil && !is(err, rpctypes.ErrAuthNotEnabled) {
 		return nil, err
 	}
 	return do(ctx, desc, cc, method, opts...)

@@ -100,7 +100,7 @@ func (s *Space) Commit(ctx context.Context, w rendezvous.SpaceWrite) (revision u
 	err = s.attempt(ctx, s.cfg.Attempt, "write etcd", func(ctx context.Context) error {
 		for {
 			done, err := s.txn(ctx, w)
-			if errors.Is(err, rpctypes.ErrLeaseNotFound) {
+			if is(err, rpctypes.ErrLeaseNotFound) {
 				// Expired or revoked while it was thought to be there: granted again, unless time is up.
 				s.leases.forget(w.Puts)
 				continue
