@@ -55,6 +55,26 @@ func until(t *testing.T, what string, is func() bool) {
 	}
 }
 
+// claimsNothing fails the test unless a server says of whatever it is asked that it cannot know, and not
+// where its members are.
+func claimsNothing(t *testing.T, h host.Host, at peer.AddrInfo, member string) {
+	t.Helper()
+	var running sync.WaitGroup
+	for what, ask := range map[string]func() error{
+		"register": func() error { return register(t.Context(), h, at, "ns") },
+		"discover": func() error {
+			return failure(rendezvous.Discover(t.Context(), h, at, rendezvous.DiscoverRequest{Namespace: "ns"}))
+		},
+	} {
+		running.Go(func() {
+			if err := ask(); status(err) != rendezvous.StatusUnavailable || strings.Contains(err.Error(), member) {
+				t.Errorf("%s: %v", what, err)
+			}
+		})
+	}
+	running.Wait()
+}
+
 // TestStartsWhileEtcdIsAway starts servers before their registry, without and with a login.
 func TestStartsWhileEtcdIsAway(t *testing.T) {
 	for name, start := range map[string]func(*testing.T) (*member, etcd.Config){
@@ -70,12 +90,7 @@ func TestStartsWhileEtcdIsAway(t *testing.T) {
 				t.Errorf("it does not know that etcd is away, and why: %v", sharing.Away)
 			}
 			h := newHost(t)
-			if err := register(t.Context(), h, at, "ns"); status(err) != rendezvous.StatusUnavailable || strings.Contains(err.Error(), m.at) {
-				t.Errorf("register: %v", err)
-			}
-			if _, err := rendezvous.Discover(t.Context(), h, at, rendezvous.DiscoverRequest{Namespace: "ns"}); status(err) != rendezvous.StatusUnavailable {
-				t.Errorf("discover: %v", err)
-			}
+			claimsNothing(t, h, at, m.at)
 			m.start(t)
 			until(t, "it is ready", func() bool { return s.Sharing().Away == nil })
 			if err := register(t.Context(), h, at, "ns"); err != nil {
@@ -166,12 +181,7 @@ func TestWithoutMajority(t *testing.T) {
 		m.kill()
 	}
 	// Clients wait ten seconds for an answer; no answer is not the one expected.
-	if err := register(t.Context(), h, at, "ns"); status(err) != rendezvous.StatusUnavailable {
-		t.Errorf("register: %v", err)
-	}
-	if _, err := rendezvous.Discover(t.Context(), h, at, rendezvous.DiscoverRequest{Namespace: "ns"}); status(err) != rendezvous.StatusUnavailable {
-		t.Errorf("discover: %v", err)
-	}
+	claimsNothing(t, h, at, members[1].at)
 	until(t, "it knows", func() bool { return s.Sharing().Away != nil })
 	members[2].start(t)
 	until(t, "it is back", func() bool { return register(t.Context(), h, at, "ns") == nil })

@@ -57,6 +57,7 @@ func (m *member) client(t *testing.T) *client.Client {
 func login(password string) etcd.Config { return etcd.Config{User: "dibber", Password: password} }
 
 func TestLogin(t *testing.T) {
+	t.Parallel()
 	m := newGuarded(t)
 	a := point(t, rendezvous.ServerConfig{Space: m.space(t, login("secret"))})
 	b := point(t, rendezvous.ServerConfig{Space: m.space(t, login("secret"))})
@@ -75,6 +76,7 @@ func TestLogin(t *testing.T) {
 // TestLoginEnds ends logins while a server and a watch use one: by the time after which etcd
 // forgets those that are not used, and by a restart, after which it knows none.
 func TestLoginEnds(t *testing.T) {
+	t.Parallel()
 	m := newGuarded(t, "--auth-token-ttl", "1")
 	s := m.space(t, login("secret"))
 	_, after, err := s.All(t.Context())

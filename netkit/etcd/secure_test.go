@@ -115,6 +115,7 @@ func quick(cfg etcd.Config) etcd.Config {
 }
 
 func TestTLS(t *testing.T) {
+	t.Parallel()
 	needEtcd(t)
 	ours, other := newAuthority(t), newAuthority(t)
 	good := etcd.Config{TLS: ours.config(ours.issue(t, "dibber"))}
