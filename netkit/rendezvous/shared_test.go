@@ -1,8 +1,10 @@
 package rendezvous
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -100,6 +102,8 @@ func (m *memory) All(context.Context) ([]SpaceChange, uint64, error) {
 			all = append(all, c)
 		}
 	}
+	slices.Reverse(all) // those of one revision come in any order
+	slices.SortStableFunc(all, func(a, b SpaceChange) int { return cmp.Compare(a.Revision, b.Revision) })
 	return all, m.last(), nil
 }
 
@@ -298,5 +302,26 @@ func TestPutBack(t *testing.T) {
 	defer b.health.mu.Unlock()
 	if why := b.health.away(); why == nil || !strings.Contains(why.Error(), "not the one it was") {
 		t.Errorf("it knows %v", why)
+	}
+}
+
+// TestLoadsWholeRevisions: who waits for a revision that a load brings is not answered before all of it is there.
+func TestLoadsWholeRevisions(t *testing.T) {
+	m := newMemory()
+	a, b := sharing(t, m, Limits{}), sharing(t, m, Limits{})
+	b.close() // it follows no more
+	came := 0
+	b.reg.publish = func(c *change) {
+		b.progress.mu.Lock()
+		defer b.progress.mu.Unlock()
+		if came++; b.progress.reached >= c.seq {
+			t.Errorf("%d is reached before its registration is there", c.seq)
+		}
+	}
+	for i := range 3 {
+		a.mustPut(t, testClaim(randomPeer(t), fmt.Sprint(i), 2*time.Hour))
+	}
+	if _, err := b.load(t.Context()); err != nil || came != 3 {
+		t.Fatalf("%d came, %v", came, err)
 	}
 }
