@@ -196,8 +196,11 @@ func TestUnregisterIsTriedAgain(t *testing.T) {
 // TestUnregisterLeavesWhatIsNewer registers a peer anew while an attempt to unregister it fails: at
 // any point of that, the later registration stays.
 func TestUnregisterLeavesWhatIsNewer(t *testing.T) {
-	for _, at := range []string{"get", "commit"} {
-		t.Run(at, func(t *testing.T) {
+	for name, when := range map[string]struct {
+		doing string
+		fails error
+	}{"before it is read": {"get", ErrSpaceAway}, "before it is written": {"commit", nil}, "while it is tried again": {"commit", ErrSpaceAway}} {
+		t.Run(name, func(t *testing.T) {
 			m := newMemory()
 			b := sharing(t, m, Limits{})
 			c := testClaim(randomPeer(t), "ns", 2*time.Hour)
@@ -205,9 +208,9 @@ func TestUnregisterLeavesWhatIsNewer(t *testing.T) {
 			var once sync.Once
 			name := spaceEntryKey(c.entryKey)
 			m.failing(func(doing string) (err error) {
-				if doing == at {
+				if doing == when.doing {
 					once.Do(func() {
-						err = ErrSpaceAway
+						err = when.fails
 						later := time.Now().Add(clockApart + time.Minute) // another server's time, for which nobody waits
 						m.mu.Lock()
 						newer := SpaceChange{Key: name, Value: encodeClaim(c, later.Add(c.ttl)), Revision: m.last() + 1}
