@@ -4,15 +4,19 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/status"
 
 	"dibber/netkit/rendezvous"
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 )
 
 // Why a cluster does not let a client in. Errors that wrap one of these wrap
 // [rendezvous.ErrSpaceRefused], too.
 var (
-	// ErrTLS is a connection whose ends do not trust each other, or of which one speaks no TLS.
+	// ErrTLS is a connection whose ends do not trust each other. Where one speaks no TLS it hangs up,
+	// which is a cluster that is away.
 	ErrTLS = errors.New("no TLS connection")
 	// ErrLogin is a user or a password that is wrong, or missing.
 	ErrLogin = errors.New("login failed")
@@ -31,10 +35,18 @@ func failed(doing string, err error) error {
 	case is(err, rpctypes.ErrPermissionDenied):
 		return fmt.Errorf("%s: %w: %w: %w", doing, rendezvous.ErrSpaceRefused, ErrNoRight, err)
 	case untrusted(err):
-		return fmt.Errorf("%s: %w: %w: %w", doing, rendezvous.ErrSpaceRefused, ErrTLS, err)
+		return fmt.Errorf("%s: %w: %w: %w", doing, rendezvous.ErrSpaceRefused, ErrTLS, plain(err))
 	default:
-		return fmt.Errorf("%s: %w: %w", doing, rendezvous.ErrSpaceAway, err)
+		return fmt.Errorf("%s: %w: %w", doing, rendezvous.ErrSpaceAway, plain(err))
 	}
+}
+
+// plain is an error of gRPC without what it puts before what happened.
+func plain(err error) error {
+	if s, ok := status.FromError(err); ok {
+		return errors.New(strings.TrimPrefix(s.Message(), "latest balancer error: "))
+	}
+	return err
 }
 
 // is reports whether an error, of etcd's client or of gRPC, is one of these.
