@@ -27,10 +27,14 @@ type backupDoc struct {
 	Made     *time.Time `json:"made"`                // null: it was not
 	Files    *int       `json:"files"`
 	Bytes    *int64     `json:"bytes"` // of the files
+	// Elsewhere is what the node keeps that is not in the file, and where: a shared registry, stores outside of the state folder.
+	Elsewhere *[]string `json:"elsewhere"`
 }
 
 func (d *backupDoc) is(m backup.Manifest) {
 	d.Node, d.Made, d.Files, d.Bytes = &m.Node, &m.Made, new(len(m.Files)), new(m.Bytes())
+	elsewhere := append([]string{}, m.Elsewhere...)
+	d.Elsewhere = &elsewhere
 }
 
 func newCtlBackup(*env) spec {
@@ -38,8 +42,9 @@ func newCtlBackup(*env) spec {
 	return ctlAct(o, spec{
 		name: "backup", usage: "put all that the node keeps into a file, while it runs", args: "<FILE>", doc: backupDoc{}, timeout: time.Hour,
 		about: `The file is a tar archive of the state folder with the node's key, its registrations, records, logs and blocks, each database as
-it is at one moment, and is read again before it takes its name. Keep it as you keep the key. Stores elsewhere than in the state folder
-are not in it, nor is what the node notes of its own logs to not sign twice: after dibber restore, dibber replicate recover comes first.`,
+it is at one moment, and is read again before it takes its name. Keep it as you keep the key. What is kept elsewhere than in the state
+folder is not in it, which is shown: stores, and registrations in a registry that is shared (serve --registry), which is backed up where
+it is. Nor is what the node notes of its own logs to not sign twice: after dibber restore, dibber replicate recover comes first.`,
 		examples: []string{
 			"dibber ctl backup dibber.tar", "dibber ctl backup /mnt/backups/$(date +%F).tar --state-dir /var/lib/dibber", "dibber ctl backup dibber.tar --json",
 		},
@@ -102,6 +107,7 @@ func (o *ctlOptions) backup(ctx context.Context, out *output) (m backup.Manifest
 // keeps is what of the state folder this process has open.
 type keeps struct {
 	registry, records *store.DB // nil without
+	shared            string    // where registrations are shared; empty: nowhere
 	logs              *serve.Replicate
 	logsDir           string
 	blocks            *servedStore // nil without
@@ -120,13 +126,17 @@ func (k keeps) source(dir, node string) (src backup.Source, err error) {
 		}
 		rel, err := filepath.Rel(dir, at)
 		if err != nil || !filepath.IsLocal(rel) {
-			return nil // it lies elsewhere
+			src.Elsewhere = append(src.Elsewhere, at)
+			return nil
 		}
 		src.Open[filepath.ToSlash(filepath.Join(rel, "db"))] = copyTo
 		for _, s := range skip {
 			src.Skip = append(src.Skip, filepath.ToSlash(filepath.Join(rel, s)))
 		}
 		return nil
+	}
+	if k.shared != "" {
+		src.Elsewhere = append(src.Elsewhere, "registrations in "+k.shared)
 	}
 	if k.registry != nil {
 		src.Open["registry"] = k.registry.Checkpoint
@@ -218,6 +228,9 @@ func (d backupDoc) renderText(t *text) {
 	t.line("node    %s", *d.Node)
 	t.line("made    %s", d.Made.Local().Format(time.DateTime))
 	t.line("files   %d, %s", *d.Files, sizeText(uint64(*d.Bytes)))
+	for _, e := range *d.Elsewhere {
+		t.line("not in  %s", plainText(e))
+	}
 	if d.StateDir == nil {
 		t.line("file    %s", d.File)
 		return

@@ -35,6 +35,7 @@ type statusDoc struct {
 	Limits       *limitsDoc       `json:"limits"`
 	Use          *useDoc          `json:"use"`
 	Counters     *countersDoc     `json:"counters"`
+	Registry     *registryDoc     `json:"registry"` // shared with other rendezvous points; null: none is
 }
 
 // fill is how full a limit is.
@@ -184,6 +185,9 @@ func (d statusDoc) renderText(t *text) {
 		if u.fill != nil {
 			t.field("", "%s %s", *u.fill, u.what)
 		}
+	}
+	if d.Registry != nil {
+		t.field("registry", "%s", d.Registry)
 	}
 	if r := d.Counters.Relay; r != nil {
 		r.fields(t)

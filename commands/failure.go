@@ -78,7 +78,7 @@ func endOfContext(err error) bool {
 // netkitFailure gives the errors of the libraries their class.
 func netkitFailure(err error) failure {
 	for _, class := range []func(error) (failure, bool){
-		chainFailure, routeFailure, punchFailure, pipeFailure, discoverFailure, dialFailure, pingFailure, perfFailure, natcheckFailure, explainFailure, gossipFailure, blockFailure, replicateFailure, pandaFailure, syncFailure, joinFailure, hostFailure, controlFailure, roleFailure, backupFailure, stateFailure,
+		chainFailure, routeFailure, punchFailure, pipeFailure, discoverFailure, dialFailure, pingFailure, perfFailure, natcheckFailure, explainFailure, gossipFailure, blockFailure, replicateFailure, pandaFailure, syncFailure, joinFailure, hostFailure, registryFailure, controlFailure, roleFailure, backupFailure, stateFailure,
 	} {
 		if f, ok := class(err); ok {
 			return f

@@ -245,6 +245,7 @@ func (o *serveOptions) stores(ctx context.Context, out *output, n *host.Node, di
 	}
 	if space != nil {
 		open.add(space.Close)
+		k.shared = o.Registry.At
 	} else if o.Rendezvous {
 		if k.registry, err = store.Open(filepath.Join(dir, "registry"), store.Config{}); err != nil {
 			return roles, k, err

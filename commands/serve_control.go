@@ -290,6 +290,7 @@ func (op *operator) status() statusDoc {
 		StateDir: &op.dir, Admin: new(op.socket.Socket()), Roles: &roles, Pending: &pending, Draining: new(op.draining.Load()),
 		Reachability: stateWord(op.s.Reachability()), Addresses: &addresses, Limits: new(limitsOf(op.s.Limits())),
 	}
+	d.Registry = registryOf(op.s.Sharing())
 	d.Use = &useDoc{Connections: fill{op.s.Connections(), op.n.Limits().Conns}}
 	d.Counters = &countersDoc{Relay: relayTotalsOf(op.s.Relayed()), Rendezvous: rendezvousTotalsOf(op.s.Stats()), DHT: routedOf(op.s.Route())}
 	if stats, l := op.s.Relayed(), d.Limits.Relay; stats != nil && l != nil {

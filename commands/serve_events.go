@@ -24,6 +24,7 @@ func serveEvents() []event {
 	} {
 		list = append(list, event{"rendezvous." + string(kind), rendezvousLine{}})
 	}
+	list = append(list, event{"registry.lost", registryLine{}}, event{"registry.back", registryLine{}})
 	for _, kind := range []relay.EventKind{
 		relay.EventReservationOpened, relay.EventReservationRenewed, relay.EventReservationExpired, relay.EventReservationClosed,
 		relay.EventReservationRefused, relay.EventCircuitOpened, relay.EventCircuitClosed, relay.EventCircuitRefused, relay.EventOfferCarried, relay.EventRefused,
@@ -67,6 +68,8 @@ func tellServe(out *output, e serve.Event) {
 		tellRegistration(out, *e.Registration)
 	case e.Relayed != nil:
 		out.event("relay."+string(e.Relayed.Kind), relayedOf(*e.Relayed))
+	case e.Rendezvous != nil && (e.Rendezvous.Kind == rendezvous.EventAway || e.Rendezvous.Kind == rendezvous.EventBack):
+		tellRegistry(out, *e.Rendezvous)
 	case e.Rendezvous != nil:
 		out.event("rendezvous."+string(e.Rendezvous.Kind), rendezvousOf(*e.Rendezvous))
 	case e.Punch != nil:
@@ -228,7 +231,7 @@ func rendezvousOf(e rendezvous.Event) rendezvousLine {
 	case rendezvous.EventRefused:
 		word := e.Status.String()
 		l.Status, l.Error = &word, known(e.Text)
-	case rendezvous.EventUnregister, rendezvous.EventExpire, rendezvous.EventEvict: // who and where is all
+	default: // who and where is all
 	}
 	return l
 }

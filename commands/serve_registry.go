@@ -8,8 +8,10 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"time"
 
 	"dibber/netkit/etcd"
+	"dibber/netkit/rendezvous"
 
 	"github.com/urfave/cli/v2"
 )
@@ -106,6 +108,71 @@ func (o *registryOptions) open() (*etcd.Space, error) {
 		cfg.User, cfg.Password = o.User, strings.TrimRight(string(password), "\r\n")
 	}
 	return etcd.Open(cfg)
+}
+
+// registryFailure gives the errors of a shared registry their class. One that is away is no failure: serve waits for it.
+func registryFailure(err error) (failure, bool) {
+	f := failure{Exit: exitRefused, Phase: "registry"}
+	switch {
+	case errors.Is(err, etcd.ErrTLS):
+		f.Exit, f.Code, f.Hint = exitIdentity, "registry_tls", "--registry-ca has to be who signed etcd's certificate, --registry-cert and --registry-key one that etcd trusts"
+	case errors.Is(err, etcd.ErrLogin):
+		f.Code, f.Hint = "registry_login", "see --registry-user and --registry-password-file; etcdctl user list has the users"
+	case errors.Is(err, etcd.ErrNoRight):
+		f.Code, f.Hint = "registry_denied", "etcdctl role grant-permission ROLE readwrite PREFIX/ --prefix, with the prefix of --registry"
+	case errors.Is(err, rendezvous.ErrSpaceForeign):
+		f.Exit, f.Code, f.Hint = exitProtocol, "registry_foreign", "give the registry a prefix of its own in --registry"
+	default:
+		return failure{}, false
+	}
+	return f, true
+}
+
+// registryLine tells that the shared registry can be used, or why it cannot.
+type registryLine struct {
+	Error *string `json:"error"`
+}
+
+func (l registryLine) line() string {
+	if l.Error == nil {
+		return "registry back  REGISTER and DISCOVER are answered again"
+	}
+	return "registry lost  REGISTER and DISCOVER are answered with E_UNAVAILABLE: " + plainText(*l.Error)
+}
+
+// tellRegistry tells of a shared registry, and the service manager as well.
+func tellRegistry(out *output, e rendezvous.Event) {
+	if e.Kind == rendezvous.EventBack {
+		supervisor{out}.status("registry back")
+		out.recurring("registry", nil, "registry.back", registryLine{})
+		return
+	}
+	cause := oneLine(e.Text)
+	supervisor{out}.status("registry lost: " + cause)
+	out.recurring("registry", errors.New(cause), "registry.lost", registryLine{&cause})
+}
+
+// registryDoc is how a node stands with a registry that it shares.
+type registryDoc struct {
+	Up    bool      `json:"up"`
+	Since time.Time `json:"since"`
+	Error *string   `json:"error"` // why it cannot be used
+}
+
+// registryOf is nil for a node that shares none.
+func registryOf(s *rendezvous.Sharing) *registryDoc {
+	if s == nil {
+		return nil
+	}
+	return &registryDoc{Up: s.Away == nil, Since: s.Since, Error: errorText(s.Away)}
+}
+
+func (d registryDoc) String() string {
+	since := d.Since.Local().Format(time.DateTime)
+	if d.Error == nil {
+		return "shared, up since " + since
+	}
+	return "lost since " + since + ": " + plainText(*d.Error)
 }
 
 func (o *registryOptions) tls() (*tls.Config, error) {

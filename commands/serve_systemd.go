@@ -28,6 +28,9 @@ func (s supervisor) reloading() {
 	s.tell(daemon.SdNotifyReloading, strings.TrimSpace(daemon.SdNotifyMonotonicUsec()))
 }
 
+// status says in words how it is.
+func (s supervisor) status(text string) { s.tell("STATUS=" + text) }
+
 // stopping says that the end has begun.
 func (s supervisor) stopping() { s.tell(daemon.SdNotifyStopping) }
 

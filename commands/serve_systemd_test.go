@@ -12,19 +12,18 @@ import (
 	"time"
 )
 
-// TestServiceManager: whoever started serve is told when it is ready, reloads and ends, and again and again that it lives.
-func TestServiceManager(t *testing.T) {
-	dir := t.TempDir()
-	at := filepath.Join(dir, "notify")
+// manageService has what is told to a service manager come out of the channel.
+func manageService(t *testing.T) <-chan string {
+	t.Helper()
+	at := filepath.Join(t.TempDir(), "notify")
 	manager, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: at, Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("NOTIFY_SOCKET", at)
-	t.Setenv("WATCHDOG_USEC", "20000")
-	t.Setenv("WATCHDOG_PID", strconv.Itoa(os.Getpid()))
 	messages := make(chan string, 1<<16) // who tells must not wait, as it need not for systemd
 	var reads sync.WaitGroup
+	t.Cleanup(func() { _ = manager.Close(); reads.Wait() })
 	reads.Go(func() {
 		for message := make([]byte, 4096); ; {
 			n, err := manager.Read(message)
@@ -34,8 +33,14 @@ func TestServiceManager(t *testing.T) {
 			messages <- string(message[:n])
 		}
 	})
-	defer reads.Wait()
-	defer manager.Close()
+	return messages
+}
+
+// TestServiceManager: whoever started serve is told when it is ready, reloads and ends, and again and again that it lives.
+func TestServiceManager(t *testing.T) {
+	dir, messages := t.TempDir(), manageService(t)
+	t.Setenv("WATCHDOG_USEC", "20000")
+	t.Setenv("WATCHDOG_PID", strconv.Itoa(os.Getpid()))
 	told := func() string {
 		t.Helper()
 		select {

@@ -45,6 +45,8 @@ type Source struct {
 	Skip []string
 	// Node names whose folder it is, for those who read the manifest.
 	Node string
+	// Elsewhere says what belongs to the node and is not in the folder, for them.
+	Elsewhere []string
 }
 
 // File is one file of an archive.
@@ -60,6 +62,8 @@ type Manifest struct {
 	Node   string    `json:"node"`
 	Made   time.Time `json:"made"`
 	Files  []File    `json:"files"`
+	// Elsewhere is what the node keeps that is not in the archive.
+	Elsewhere []string `json:"elsewhere,omitempty"`
 }
 
 // Bytes is the size of all files.
@@ -73,7 +77,7 @@ func (m Manifest) Bytes() (n int64) {
 // Write puts the folder into w. Databases are as they were at one moment each, other files as they are when they are read. A store below the
 // folder that another process has open is a [store.LockedError].
 func Write(ctx context.Context, w io.Writer, src Source, now time.Time) (m Manifest, err error) {
-	m = Manifest{Format: format, Node: src.Node, Made: now.UTC()}
+	m = Manifest{Format: format, Node: src.Node, Made: now.UTC(), Elsewhere: src.Elsewhere}
 	tmp, err := os.MkdirTemp(src.Dir, copies)
 	if err != nil {
 		return m, fmt.Errorf("make room for copies: %w", err)

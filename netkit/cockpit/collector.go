@@ -28,7 +28,7 @@ func newCollector(s *Service) *collector {
 	c := &collector{
 		s:     s,
 		build: prometheus.NewDesc(nameBuild, "1, with the version of the program.", []string{"version"}, nil),
-		ready: prometheus.NewDesc(nameReady, "1 when the node has started and is not about to end.", nil, nil),
+		ready: prometheus.NewDesc(nameReady, "1 when the node has started, is not about to end, and can use the registry it shares.", nil, nil),
 		rtt:   prometheus.NewDesc(nameRTT, "Round-trip times of the connections that stand, as they measure themselves; of 256 at most.", nil, nil),
 	}
 	for _, f := range figures() {
@@ -48,11 +48,11 @@ func (c *collector) Describe(to chan<- *prometheus.Desc) {
 func (c *collector) Collect(to chan<- prometheus.Metric) {
 	to <- prometheus.MustNewConstMetric(c.build, gauge, 1, c.s.cfg.Version)
 	v := c.s.view.Load()
-	if v == nil || c.s.draining.Load() {
-		to <- prometheus.MustNewConstMetric(c.ready, gauge, 0)
-	} else {
-		to <- prometheus.MustNewConstMetric(c.ready, gauge, 1)
+	ready := 0.0
+	if c.s.notReady() == "" {
+		ready = 1
 	}
+	to <- prometheus.MustNewConstMetric(c.ready, gauge, ready)
 	if v == nil {
 		return
 	}

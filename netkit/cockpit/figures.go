@@ -134,6 +134,15 @@ func rendezvousFigures() []figure {
 				put(float64(r.limits.Rendezvous.Total))
 			}
 		}},
+		{"dibber_rendezvous_registry_up", "1 when the registry shared with other servers can be used.", gauge, nil, func(r *reading, put put) {
+			switch {
+			case r.s.Sharing() == nil:
+			case r.registryAway():
+				put(0)
+			default:
+				put(1)
+			}
+		}},
 		{"dibber_rendezvous_namespaces", "Namespaces with registrations.", gauge, nil, of(func(s *rendezvous.Stats) float64 { return float64(s.Namespaces) })},
 		{"dibber_rendezvous_peers", "Peers with registrations.", gauge, nil, of(func(s *rendezvous.Stats) float64 { return float64(s.Peers) })},
 		{"dibber_rendezvous_watchers", "Streams that watch.", gauge, nil, of(func(s *rendezvous.Stats) float64 { return float64(s.Watchers) })},

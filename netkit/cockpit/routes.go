@@ -77,16 +77,34 @@ func word(w http.ResponseWriter, status int, text string) {
 	_, _ = w.Write([]byte(text + "\n")) // who has gone needs no answer
 }
 
-// ready tells whether the node does its work: it has started, and is not about to end.
+// ready tells whether the node does its work.
 func (s *Service) ready(w http.ResponseWriter, _ *http.Request) {
-	switch {
-	case s.view.Load() == nil:
-		word(w, http.StatusServiceUnavailable, "starting")
-	case s.draining.Load():
-		word(w, http.StatusServiceUnavailable, "draining")
-	default:
-		word(w, http.StatusOK, "ready")
+	if not := s.notReady(); not != "" {
+		word(w, http.StatusServiceUnavailable, not)
+		return
 	}
+	word(w, http.StatusOK, "ready")
+}
+
+// notReady is why the node does not do its work, in a word; empty when it does.
+func (s *Service) notReady() string {
+	v := s.view.Load()
+	switch {
+	case v == nil:
+		return "starting"
+	case s.draining.Load():
+		return "draining"
+	case v.registryAway():
+		return "registry away"
+	default:
+		return ""
+	}
+}
+
+// registryAway reports whether the rendezvous point shares a registry, and cannot use it.
+func (v *view) registryAway() bool {
+	sharing := v.s.Sharing()
+	return sharing != nil && sharing.Away != nil
 }
 
 func (s *Service) metrics() http.HandlerFunc {

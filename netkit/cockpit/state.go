@@ -85,7 +85,8 @@ type RendezvousState struct {
 	Peers              int                `json:"peers"`
 	Namespaces         int                `json:"namespaces"`
 	Refused            map[string]uint64  `json:"refused"`
-	Crowds             []rendezvous.Crowd `json:"crowds"` // the fullest namespaces
+	Crowds             []rendezvous.Crowd `json:"crowds"`        // the fullest namespaces
+	RegistryAway       bool               `json:"registry_away"` // a registry that is shared, and cannot be used
 }
 
 // Peer is one that is connected.
@@ -171,7 +172,7 @@ func (v *view) state(now time.Time) State {
 	}
 	if s := v.s.Stats(); s != nil {
 		crowds, _ := v.s.Namespaces(shown) // the role is there
-		out.Rendezvous = &RendezvousState{s.Registrations, limits.Rendezvous.Total, s.Peers, s.Namespaces, s.Refusals, crowds}
+		out.Rendezvous = &RendezvousState{s.Registrations, limits.Rendezvous.Total, s.Peers, s.Namespaces, s.Refusals, crowds, v.registryAway()}
 	}
 	slices.SortStableFunc(conns, func(a, b serve.Peer) int { return a.Conns[0].Opened.Compare(b.Conns[0].Opened) })
 	for _, p := range conns[:min(shown, len(conns))] {

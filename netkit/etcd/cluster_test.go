@@ -2,10 +2,12 @@ package etcd_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"net"
 	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,25 +22,61 @@ type member struct {
 	log  bytes.Buffer
 }
 
-// newMember starts an etcd that ends with the test, which is skipped where there is none.
-func newMember(t testing.TB) *member {
+// needEtcd skips a test where there is none.
+func needEtcd(t testing.TB) {
 	t.Helper()
 	if _, err := exec.LookPath("etcd"); err != nil {
 		t.Skip("no etcd in PATH (Debian: etcd-server): the shared registry is not tested")
 	}
-	m := &member{at: freeAddr(t)}
-	peers := freeAddr(t)
-	m.args = []string{
-		"--data-dir", t.TempDir(), "--listen-client-urls", "http://" + m.at, "--advertise-client-urls", "http://" + m.at,
-		"--listen-peer-urls", "http://" + peers, "--initial-advertise-peer-urls", "http://" + peers, "--initial-cluster", "default=http://" + peers,
+}
+
+// newMember starts an etcd that ends with the test, which is skipped where there is none.
+func newMember(t testing.TB) *member {
+	t.Helper()
+	return startMember(t, etcd.Config{})
+}
+
+// startMember is newMember with arguments of its own. It is there once cfg can read.
+func startMember(t testing.TB, cfg etcd.Config, args ...string) *member {
+	t.Helper()
+	m := newMembers(t, 1, cfg, args...)[0]
+	m.await(t, cfg)
+	return m
+}
+
+// newMembers starts an etcd of n members, which speak to clients as cfg does.
+func newMembers(t testing.TB, n int, cfg etcd.Config, args ...string) (members []*member) {
+	t.Helper()
+	needEtcd(t)
+	scheme := "http://"
+	if cfg.TLS != nil {
+		scheme = "https://"
 	}
-	m.start(t)
-	t.Cleanup(func() { m.kill() })
-	s := m.space(t, etcd.Config{Attempt: 30 * time.Second})
-	if _, _, err := s.Get(t.Context(), "ready"); err != nil {
+	var peers []string
+	for i := range n {
+		peers = append(peers, fmt.Sprintf("m%d=http://%s", i, freeAddr(t)))
+	}
+	for _, peer := range peers {
+		name, at, _ := strings.Cut(peer, "=")
+		m := &member{at: freeAddr(t)}
+		m.args = append([]string{
+			"--name", name, "--data-dir", t.TempDir(), "--listen-client-urls", scheme + m.at, "--advertise-client-urls", scheme + m.at,
+			"--listen-peer-urls", at, "--initial-advertise-peer-urls", at, "--initial-cluster", strings.Join(peers, ","),
+		}, args...)
+		m.start(t)
+		t.Cleanup(func() { m.kill() })
+		members = append(members, m)
+	}
+	return members
+}
+
+// await waits until the member answers.
+func (m *member) await(t testing.TB, cfg etcd.Config) {
+	t.Helper()
+	cfg.Attempt = 30 * time.Second
+	if _, _, err := m.space(t, cfg).Get(t.Context(), "ready"); err != nil {
 		t.Fatalf("etcd does not come up: %v\n%s", err, m.log.String())
 	}
-	return m
 }
 
 func (m *member) start(t testing.TB) {
@@ -58,7 +96,9 @@ func (m *member) kill() {
 // space opens the member's keys.
 func (m *member) space(t testing.TB, cfg etcd.Config) *etcd.Space {
 	t.Helper()
-	cfg.Endpoints, cfg.Prefix = []string{m.at}, "/test"
+	if cfg.Prefix = cmp.Or(cfg.Prefix, "/test"); cfg.Endpoints == nil {
+		cfg.Endpoints = []string{m.at}
+	}
 	s, err := etcd.Open(cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -38,7 +38,7 @@ func point(t testing.TB, cfg rendezvous.ServerConfig) peer.AddrInfo {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.Close() })
-	return peer.AddrInfo{ID: h.ID(), Addrs: h.Addrs()}
+	return infoOf(h)
 }
 
 // registries are those that the tests run on: each returns the two servers clients go to, which
@@ -212,6 +212,7 @@ func TestCompactedCookieIsRefused(t *testing.T) {
 }
 
 func TestWithoutEtcdNothingIsClaimed(t *testing.T) {
+	t.Parallel()
 	m := newMember(t)
 	at := point(t, rendezvous.ServerConfig{Space: m.space(t, etcd.Config{Attempt: time.Second})})
 	asker, h := newHost(t), newHost(t)
@@ -219,18 +220,14 @@ func TestWithoutEtcdNothingIsClaimed(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.kill()
-	if err := register(t.Context(), h, at, "ns"); status(err) != rendezvous.StatusUnavailable {
-		t.Fatalf("register: %v", err)
-	}
-	_, err := rendezvous.Discover(t.Context(), asker, at, rendezvous.DiscoverRequest{Namespace: "ns"})
-	if status(err) != rendezvous.StatusUnavailable {
-		t.Fatalf("discover: %v", err)
-	}
+	claimsNothing(t, h, at, m.at)
 	m.start(t)
-	for err != nil && t.Context().Err() == nil {
-		if err = register(t.Context(), h, at, "ns"); err != nil && status(err) != rendezvous.StatusUnavailable {
+	until(t, "it is back", func() bool {
+		err := register(t.Context(), h, at, "ns")
+		if err != nil && status(err) != rendezvous.StatusUnavailable {
 			t.Fatal(err)
 		}
-	}
+		return err == nil
+	})
 	discover(t, asker, at, nil, 1)
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"sync"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -29,35 +30,48 @@ func (s *Space) leaseID(minute int64) client.LeaseID {
 	return client.LeaseID(binary.BigEndian.Uint64(sum[:]) >> 1) // ids are positive
 }
 
+// leases are those that are known to be granted. They are safe for concurrent use.
+type leases struct {
+	mu      sync.Mutex
+	granted map[int64]time.Time // by minute since 1970; when each ends
+}
+
+func (l *leases) has(minute int64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, granted := l.granted[minute]
+	return granted
+}
+
+func (l *leases) add(minute int64, ends time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.granted[minute] = ends
+	maps.DeleteFunc(l.granted, func(_ int64, ends time.Time) bool { return time.Since(ends) > 0 })
+}
+
+// forget has the leases of puts granted again.
+func (l *leases) forget(puts []rendezvous.SpacePut) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, p := range puts {
+		delete(l.granted, minuteOf(p.Expires))
+	}
+}
+
 // lease returns the lease of what expires at a time, and grants it if need be.
 func (s *Space) lease(ctx context.Context, expires time.Time) (client.LeaseID, error) {
 	minute := minuteOf(expires)
 	id := s.leaseID(minute)
-	s.mu.Lock()
-	_, granted := s.leases[minute]
-	s.mu.Unlock()
-	if granted {
+	if s.leases.has(minute) {
 		return id, nil
 	}
 	ends := time.Unix((minute+1)*60, 0).Add(leaseSlack)
-	seconds := max(int64(time.Until(ends)/time.Second), 1)
-	if err := s.grant(ctx, id, seconds); err != nil {
+	if err := s.grant(ctx, id, max(int64(time.Until(ends)/time.Second), 1)); err != nil {
 		return 0, err
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.leases[minute] = ends
-	maps.DeleteFunc(s.leases, func(_ int64, ends time.Time) bool { return time.Since(ends) > 0 })
+	s.leases.add(minute, ends)
 	return id, nil
-}
-
-// forget has the leases of puts granted again.
-func (s *Space) forget(puts []rendezvous.SpacePut) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, p := range puts {
-		delete(s.leases, minuteOf(p.Expires))
-	}
 }
 
 // grant grants a lease with an id of our own choice, for which the client's Grant has no argument.

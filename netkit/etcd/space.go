@@ -7,12 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	client "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
 
 	"dibber/netkit/rendezvous"
 )
@@ -36,36 +34,22 @@ type Config struct {
 type Space struct {
 	cfg    Config
 	client *client.Client
-
-	mu     sync.Mutex
-	leases map[int64]time.Time // granted, by minute since 1970; when each ends
+	leases leases
 }
 
-// Open makes a client of the cluster. It does not wait for it: a cluster that is away shows with
-// the first request.
+// Open makes a client of the cluster. It does not wait for it: a cluster that is away, or
+// does not let this client in, shows with the first request.
 func Open(cfg Config) (*Space, error) {
 	if len(cfg.Endpoints) == 0 {
 		return nil, errors.New("open etcd: no endpoint")
 	}
 	cfg.Prefix = strings.TrimSuffix(cmp.Or(cfg.Prefix, "/dibber"), "/") + "/"
 	cfg.Attempt = cmp.Or(cfg.Attempt, 2*time.Second)
-	endpoints := make([]string, len(cfg.Endpoints))
-	for i, at := range cfg.Endpoints {
-		endpoints[i] = "http://" + at
-		if cfg.TLS != nil {
-			endpoints[i] = "https://" + at
-		}
-	}
-	c, err := client.New(client.Config{
-		Endpoints: endpoints, TLS: cfg.TLS, Username: cfg.User, Password: cfg.Password, DialTimeout: 10 * time.Second,
-		// A member that died without a word is noticed. etcd turns away who asks more than every 5 s.
-		DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: 2 * time.Second,
-		Logger: zap.NewNop(), // what it would log comes back as errors
-	})
+	c, err := newClient(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("open etcd at %s: %w", strings.Join(cfg.Endpoints, ","), err)
 	}
-	return &Space{cfg: cfg, client: c, leases: make(map[int64]time.Time)}, nil
+	return &Space{cfg: cfg, client: c, leases: leases{granted: make(map[int64]time.Time)}}, nil
 }
 
 // Close ends the connections. What is registered stays.
@@ -76,68 +60,63 @@ func (s *Space) Close() error {
 	return nil
 }
 
-// attempt bounds a request, and has it refused by a member without a leader.
-func (s *Space) attempt(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(client.WithRequireLeader(ctx), s.cfg.Attempt)
-}
-
-// away is the error of a request the cluster did not answer.
-func away(doing string, err error) error {
-	return fmt.Errorf("%s: %w: %w", doing, rendezvous.ErrSpaceAway, err)
+// attempt makes a request within a time, and has it refused by a member without a leader.
+func (s *Space) attempt(ctx context.Context, most time.Duration, doing string, do func(ctx context.Context) error) error {
+	ctx, cancel := context.WithTimeout(client.WithRequireLeader(ctx), most)
+	defer cancel()
+	ctx, last := withCause(ctx)
+	err := do(ctx)
+	if err == nil {
+		return nil
+	}
+	if timeUp(err) {
+		err = cmp.Or(s.handshake(ctx), last.of(err))
+	}
+	return failed(doing, err)
 }
 
 // Get implements [rendezvous.Space].
-func (s *Space) Get(ctx context.Context, key string) ([]byte, uint64, error) {
-	ctx, cancel := s.attempt(ctx)
-	defer cancel()
-	got, err := s.client.Get(ctx, s.cfg.Prefix+key)
-	if err != nil {
-		return nil, 0, away("read etcd", err)
-	}
-	if len(got.Kvs) == 0 {
-		return nil, 0, nil
-	}
-	return got.Kvs[0].Value, uint64(got.Kvs[0].ModRevision), nil
+func (s *Space) Get(ctx context.Context, key string) (value []byte, revision uint64, err error) {
+	err = s.attempt(ctx, s.cfg.Attempt, "read etcd", func(ctx context.Context) error {
+		got, err := s.client.Get(ctx, s.cfg.Prefix+key)
+		if err == nil && len(got.Kvs) > 0 {
+			value, revision = got.Kvs[0].Value, uint64(got.Kvs[0].ModRevision)
+		}
+		return err
+	})
+	return value, revision, err
 }
 
 // Remembers implements [rendezvous.Space].
 func (s *Space) Remembers(ctx context.Context, revision uint64) error {
-	ctx, cancel := s.attempt(ctx)
-	defer cancel()
-	_, err := s.client.Get(ctx, s.cfg.Prefix, client.WithRev(int64(revision)), client.WithCountOnly())
-	switch {
-	case errors.Is(err, rpctypes.ErrCompacted), errors.Is(err, rpctypes.ErrFutureRev):
-		return fmt.Errorf("read etcd at revision %d: %w: %w", revision, rendezvous.ErrSpaceForgotten, err)
-	case err != nil:
-		return away("read etcd", err)
-	default:
-		return nil
-	}
+	return s.attempt(ctx, s.cfg.Attempt, fmt.Sprintf("read etcd at revision %d", revision), func(ctx context.Context) error {
+		_, err := s.client.Get(ctx, s.cfg.Prefix, client.WithRev(int64(revision)), client.WithCountOnly())
+		return err
+	})
 }
 
 // Commit implements [rendezvous.Space].
-func (s *Space) Commit(ctx context.Context, w rendezvous.SpaceWrite) (uint64, bool, error) {
-	ctx, cancel := s.attempt(ctx)
-	defer cancel()
-	for {
-		done, err := s.txn(ctx, w)
-		if errors.Is(err, rpctypes.ErrLeaseNotFound) {
-			// Expired or revoked while it was thought to be there: granted again, unless time is up.
-			s.forget(w.Puts)
-			continue
+func (s *Space) Commit(ctx context.Context, w rendezvous.SpaceWrite) (revision uint64, kept bool, err error) {
+	err = s.attempt(ctx, s.cfg.Attempt, "write etcd", func(ctx context.Context) error {
+		for {
+			done, err := s.txn(ctx, w)
+			if is(err, rpctypes.ErrLeaseNotFound) {
+				// Expired or revoked while it was thought to be there: granted again, unless time is up.
+				s.leases.forget(w.Puts)
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			if kept = done.Succeeded; kept {
+				revision = uint64(done.Header.Revision)
+			} else {
+				revision = s.broken(w, done)
+			}
+			return nil
 		}
-		if err != nil {
-			return 0, false, away("write etcd", err)
-		}
-		if done.Succeeded {
-			return uint64(done.Header.Revision), true, nil
-		}
-		var at uint64
-		if kvs := done.Responses[0].GetResponseRange().Kvs; len(kvs) > 0 {
-			at = uint64(kvs[0].ModRevision)
-		}
-		return at, false, nil
-	}
+	})
+	return revision, kept, err
 }
 
 func (s *Space) txn(ctx context.Context, w rendezvous.SpaceWrite) (*client.TxnResponse, error) {
@@ -156,27 +135,46 @@ func (s *Space) txn(ctx context.Context, w rendezvous.SpaceWrite) (*client.TxnRe
 	for _, key := range w.Deletes {
 		ops = append(ops, client.OpDelete(s.cfg.Prefix+key))
 	}
-	if w.Guard != "" {
-		key := s.cfg.Prefix + w.Guard
-		guard := client.Compare(client.ModRevision(key), "=", int64(w.GuardRevision))
-		return s.client.Txn(ctx).If(guard).Then(ops...).Else(client.OpGet(key)).Commit()
+	var guards []client.Cmp
+	var reads []client.Op
+	for name, revision := range w.Guards {
+		key := s.cfg.Prefix + name
+		guards = append(guards, client.Compare(client.ModRevision(key), "=", int64(revision)))
+		reads = append(reads, client.OpGet(key))
 	}
-	return s.client.Txn(ctx).Then(ops...).Commit()
+	return s.client.Txn(ctx).If(guards...).Then(ops...).Else(reads...).Commit()
+}
+
+// broken is the revision of a guard that did not hold, 0 for not there.
+func (s *Space) broken(w rendezvous.SpaceWrite, done *client.TxnResponse) uint64 {
+	there := make(map[string]uint64)
+	for _, r := range done.Responses {
+		for _, kv := range r.GetResponseRange().GetKvs() {
+			there[strings.TrimPrefix(string(kv.Key), s.cfg.Prefix)] = uint64(kv.ModRevision)
+		}
+	}
+	for name, revision := range w.Guards {
+		if there[name] != revision {
+			return there[name]
+		}
+	}
+	return 0
 }
 
 // All implements [rendezvous.Space].
-func (s *Space) All(ctx context.Context) ([]rendezvous.SpaceChange, uint64, error) {
-	ctx, cancel := context.WithTimeout(client.WithRequireLeader(ctx), 15*s.cfg.Attempt)
-	defer cancel()
-	got, err := s.client.Get(ctx, s.cfg.Prefix, client.WithPrefix(), client.WithSort(client.SortByModRevision, client.SortAscend))
-	if err != nil {
-		return nil, 0, away("read etcd", err)
-	}
-	all := make([]rendezvous.SpaceChange, len(got.Kvs))
-	for i, kv := range got.Kvs {
-		all[i] = s.change(kv.Key, kv.Value, kv.ModRevision)
-	}
-	return all, uint64(got.Header.Revision), nil
+func (s *Space) All(ctx context.Context) (all []rendezvous.SpaceChange, revision uint64, err error) {
+	err = s.attempt(ctx, 15*s.cfg.Attempt, "read etcd", func(ctx context.Context) error {
+		got, err := s.client.Get(ctx, s.cfg.Prefix, client.WithPrefix(), client.WithSort(client.SortByModRevision, client.SortAscend))
+		if err != nil {
+			return err
+		}
+		revision, all = uint64(got.Header.Revision), make([]rendezvous.SpaceChange, len(got.Kvs))
+		for i, kv := range got.Kvs {
+			all[i] = s.change(kv.Key, kv.Value, kv.ModRevision)
+		}
+		return nil
+	})
+	return all, revision, err
 }
 
 func (s *Space) change(key, value []byte, revision int64) rendezvous.SpaceChange {
@@ -187,13 +185,11 @@ func (s *Space) change(key, value []byte, revision int64) rendezvous.SpaceChange
 func (s *Space) Follow(ctx context.Context, after uint64, fn func(uint64, []rendezvous.SpaceChange)) error {
 	ctx, cancel := context.WithCancel(client.WithRequireLeader(ctx))
 	defer cancel()
+	doing := fmt.Sprintf("watch etcd from revision %d", after+1)
 	watch := s.client.Watch(ctx, s.cfg.Prefix, client.WithPrefix(), client.WithRev(int64(after)+1))
 	for got := range watch {
 		if err := got.Err(); err != nil {
-			if errors.Is(err, rpctypes.ErrCompacted) {
-				return fmt.Errorf("watch etcd from revision %d: %w: %w", after+1, rendezvous.ErrSpaceForgotten, err)
-			}
-			return away("watch etcd", err)
+			return failed(doing, err)
 		}
 		var one []rendezvous.SpaceChange
 		for i, e := range got.Events {
@@ -209,5 +205,5 @@ func (s *Space) Follow(ctx context.Context, after uint64, fn func(uint64, []rend
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	return away("watch etcd", errors.New("the watch ended"))
+	return failed(doing, errors.New("the watch ended"))
 }

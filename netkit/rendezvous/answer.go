@@ -41,7 +41,7 @@ func (s *Server) discover(ctx context.Context, req wire.Request, m *discoverMess
 	records := s.choose(ctx, req, ns, m)
 	now := s.reg.clock(time.Now())
 	found, last := s.reg.page(s.query(req.Peer, ns, after, s.pageLimit(m.limit), records, now))
-	reply := discoverResponse{cookie: s.key.mint(ns, last), status: new(StatusOK)}
+	reply := discoverResponse{cookie: s.key.Load().mint(ns, last), status: new(StatusOK)}
 	reply.more = ns == "" && len(found) == 0 && last > after
 	reply.encoded = appendEntries(nil, fieldDiscoverRegistrations, found, records, now)
 	s.counters.count(typeDiscover, StatusOK)
@@ -77,7 +77,7 @@ func (s *Server) checkDiscover(ctx context.Context, p peer.ID, ns string, cookie
 	if len(cookie) == 0 {
 		return 0, nil
 	}
-	after, ok := s.key.open(ns, cookie)
+	after, ok := s.key.Load().open(ns, cookie)
 	if !ok || after > s.reg.lastSeq() {
 		return 0, refusal(reasonCookie, "cookie is not of this server and namespace")
 	}

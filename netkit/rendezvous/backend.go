@@ -11,7 +11,7 @@ type backend interface {
 	// put stores a claim, and returns when it is durable, with what made room for it.
 	put(ctx context.Context, c claim) (kind EventKind, evicted []*change, why *StatusError)
 	// remove ends a registration and returns when that is durable; found is false when there is none.
-	remove(ctx context.Context, key entryKey) (found bool, err error)
+	remove(ctx context.Context, key entryKey) (found bool, why *StatusError)
 	// fresh returns once the registry holds everything that was acknowledged before the call, by
 	// whichever server, or refuses when that cannot be known.
 	fresh(ctx context.Context) *StatusError
@@ -40,13 +40,15 @@ func (b *embedded) put(_ context.Context, c claim) (EventKind, []*change, *Statu
 	return done.event(), done.evicted, nil
 }
 
-func (b *embedded) remove(_ context.Context, key entryKey) (bool, error) {
+func (b *embedded) remove(_ context.Context, key entryKey) (bool, *StatusError) {
 	gone := b.reg.remove(key)
 	if gone == nil {
 		return false, nil
 	}
 	if gone.commit != nil {
-		return true, gone.commit.wait()
+		if err := gone.commit.wait(); err != nil {
+			return true, notStored(err)
+		}
 	}
 	return true, nil
 }

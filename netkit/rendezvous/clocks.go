@@ -2,6 +2,7 @@ package rendezvous
 
 import (
 	"context"
+	"errors"
 	"strconv"
 	"sync"
 	"time"
@@ -52,14 +53,23 @@ func (c *clocks) check() *StatusError {
 	return nil
 }
 
-// beat tells the other servers this one's clock, until the context ends.
+// beat tells the other servers this one's clock, until the context ends, and notes whether it could.
 func (b *shared) beat(ctx context.Context) {
 	tick := time.NewTicker(clockEvery)
 	defer tick.Stop()
 	for {
 		now := time.Now()
 		put := SpacePut{Key: spaceServer + b.clocks.name, Value: strconv.AppendInt(nil, now.UnixMilli(), 10), Expires: now.Add(time.Minute)}
-		_, _, _ = b.space.Commit(ctx, SpaceWrite{Puts: []SpacePut{put}}) // one that fails is followed by another
+		_, _, err := b.space.Commit(ctx, SpaceWrite{Puts: []SpacePut{put}})
+		if ctx.Err() != nil {
+			return
+		}
+		b.health.note(func(h *health) {
+			h.wrote, h.clock = err, nil
+			if why := b.clocks.check(); why != nil {
+				h.clock = errors.New(why.Text)
+			}
+		})
 		select {
 		case <-ctx.Done():
 			return

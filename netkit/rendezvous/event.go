@@ -25,13 +25,17 @@ const (
 	EventDiscover EventKind = "discover"
 	// EventRefused is a request answered with another status than OK.
 	EventRefused EventKind = "refused"
+	// EventAway is a shared registry that cannot be used, and EventBack one that can again. They
+	// are about no peer; Text is the cause.
+	EventAway EventKind = "away"
+	EventBack EventKind = "back"
 )
 
 // Event is something that happened at a server.
 type Event struct {
 	// Kind says what happened.
 	Kind EventKind `json:"kind"`
-	// Peer is who asked, or whose registration expired.
+	// Peer is who asked, or whose registration expired; empty for none.
 	Peer peer.ID `json:"peer"`
 	// Namespace is the one concerned; empty for all, or when unknown.
 	Namespace string `json:"namespace"`

@@ -212,10 +212,14 @@ func (s *Server) unregister(ctx context.Context, p peer.ID, m *unregisterMessage
 		s.refuse(p, typeUnregister, "", refusal(reasonNamespace, "no namespace"))
 		return nil
 	}
-	s.counters.count(typeUnregister, StatusOK)
-	found, err := s.backend.remove(ctx, entryKey{ns: *m.ns, peer: p})
+	found, why := s.backend.remove(ctx, entryKey{ns: *m.ns, peer: p})
 	if found {
 		s.emit(Event{Kind: EventUnregister, Peer: p, Namespace: *m.ns})
 	}
-	return err
+	if why != nil {
+		s.refuse(p, typeUnregister, *m.ns, why)
+		return why
+	}
+	s.counters.count(typeUnregister, StatusOK)
+	return nil
 }

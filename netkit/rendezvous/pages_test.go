@@ -60,7 +60,7 @@ func TestAnswersStayBelowOneMiB(t *testing.T) {
 func TestForgottenCookieStartsOver(t *testing.T) {
 	point, owner, reader := newHost(t), newHost(t), newHost(t)
 	old := newServer(t, point, ServerConfig{})
-	cookie := old.key.mint("ns", 0)
+	cookie := old.key.Load().mint("ns", 0)
 	if err := old.Close(); err != nil {
 		t.Fatal(err)
 	}

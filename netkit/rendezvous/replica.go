@@ -53,25 +53,37 @@ type known struct {
 func (b *shared) apply(revision uint64, changes []SpaceChange) {
 	now := time.Now()
 	for _, c := range changes {
-		if key, ok := strings.CutPrefix(c.Key, spaceEntry); ok {
-			b.applyEntry(now, key, revision, c)
-		} else if name, ok := strings.CutPrefix(c.Key, spacePeer); ok {
-			b.applyPeer(name, c)
-		} else if name, ok := strings.CutPrefix(c.Key, spaceServer); ok && !c.Gone {
-			b.clocks.heard(name, c.Value, now)
-		}
+		b.take(now, c)
 	}
+	b.reach(revision)
+}
+
+// take takes in one change. Nobody may rely on it before its revision is reached: there may be more of it.
+func (b *shared) take(now time.Time, c SpaceChange) {
+	if c.Key == spaceHead {
+		b.head.Store(c.Revision)
+	} else if key, ok := strings.CutPrefix(c.Key, spaceEntry); ok {
+		b.applyEntry(now, key, c)
+	} else if name, ok := strings.CutPrefix(c.Key, spacePeer); ok {
+		b.applyPeer(name, c)
+	} else if name, ok := strings.CutPrefix(c.Key, spaceServer); ok && !c.Gone {
+		b.clocks.heard(name, c.Value, now)
+	}
+}
+
+// reach says that everything up to a revision was taken in.
+func (b *shared) reach(revision uint64) {
 	b.reg.reach(revision)
 	b.progress.reach(revision)
 }
 
-func (b *shared) applyEntry(now time.Time, key string, revision uint64, c SpaceChange) {
+func (b *shared) applyEntry(now time.Time, key string, c SpaceChange) {
 	k, err := readEntryKey(key)
 	if err != nil {
 		return
 	}
 	if c.Gone {
-		b.reg.gone(now, k, revision)
+		b.reg.gone(now, k, c.Revision)
 		return
 	}
 	e, err := decodeValue(c.Value, now)
@@ -79,9 +91,9 @@ func (b *shared) applyEntry(now time.Time, key string, revision uint64, c SpaceC
 		return
 	}
 	if e.left > 0 {
-		b.reg.came(now, e.claim, revision, b.reg.clock(now)+e.left)
+		b.reg.came(now, e.claim, c.Revision, b.reg.clock(now)+e.left)
 	} else {
-		b.reg.gone(now, k, revision)
+		b.reg.gone(now, k, c.Revision)
 	}
 }
 
@@ -102,13 +114,21 @@ func (b *shared) applyPeer(name string, c SpaceChange) {
 
 // load takes in what there is, and lets go of what there is no more.
 func (b *shared) load(ctx context.Context) (revision uint64, err error) {
+	// First, since it is answered at once: a space that is away is not waited for long.
+	if b.key.Load() == nil {
+		key, err := sharedKey(ctx, b.space)
+		if err != nil {
+			return 0, err
+		}
+		b.key.Store(&key)
+	}
 	all, revision, err := b.space.All(ctx)
 	if err != nil {
 		return 0, err
 	}
 	reached := b.reg.visible.Load()
 	if revision < reached {
-		return 0, fmt.Errorf("shared registry is at revision %d and was at %d: it is not the one it was", revision, reached)
+		return 0, notTheOne(revision, reached)
 	}
 	there := make(map[string]bool, len(all))
 	for _, c := range all {
@@ -129,30 +149,43 @@ func (b *shared) load(ctx context.Context) (revision uint64, err error) {
 	b.mu.Unlock()
 	for _, c := range all {
 		if c.Revision > reached {
-			b.apply(c.Revision, []SpaceChange{c})
+			b.take(now, c)
 		}
 	}
-	b.reg.reach(revision)
-	b.progress.reach(revision)
+	b.reach(revision)
+	select {
+	case <-b.opened:
+	default:
+		close(b.opened)
+	}
 	return revision, nil
 }
 
-// follow keeps the replica in step until the context ends.
-func (b *shared) follow(ctx context.Context, after uint64) {
+// notTheOne is the error of a space that was put back to what it was before. A server that knows more
+// than that would claim it.
+func notTheOne(revision, was uint64) error {
+	return fmt.Errorf("shared registry is at revision %d and was at %d: it is not the one it was; restart this server", revision, was)
+}
+
+// follow keeps the replica in step until the context ends. It begins with a load where there was none.
+func (b *shared) follow(ctx context.Context, after uint64, loaded bool) {
 	for ctx.Err() == nil {
-		_ = b.space.Follow(ctx, after, func(revision uint64, changes []SpaceChange) {
-			b.apply(revision, changes)
-			after = revision
-		})
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(followAgain):
+		if loaded {
+			_ = b.space.Follow(ctx, after, func(revision uint64, changes []SpaceChange) {
+				b.apply(revision, changes)
+				after = revision
+			})
 		}
+		b.pause(ctx)
 		// Whether there is a gap or not: what was missed is in what there is.
-		if revision, err := b.load(ctx); err == nil {
+		revision, err := b.load(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if loaded = err == nil; loaded {
 			after = revision
 		}
+		b.health.note(func(h *health) { h.read = err })
 	}
 }
 

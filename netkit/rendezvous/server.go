@@ -3,6 +3,7 @@ package rendezvous
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/host"
@@ -36,7 +37,8 @@ type ServerConfig struct {
 	// it together. Each shows what any of them acknowledged, takes the cookies of any, and refuses
 	// with E_UNAVAILABLE while it cannot know what the others did. What a peer may hold is counted
 	// over all of them; the rates of requests each counts by itself. Their clocks must not be more
-	// than a second apart; one that is behind refuses.
+	// than a second apart; one that is behind refuses. A space that is away may come later: see
+	// [Server.Sharing].
 	Space Space
 	// Allow decides who may use a namespace: an error refuses the REGISTER or
 	// DISCOVER with E_NOT_AUTHORIZED and its text. A DISCOVER of all
@@ -59,7 +61,7 @@ type ServerConfig struct {
 type Server struct {
 	host    host.Host
 	cfg     ServerConfig
-	key     cookieKey
+	key     atomic.Pointer[cookieKey]
 	service *wire.Service
 	watch   *watchService
 	reg     *registry
@@ -118,15 +120,14 @@ func (s *Server) serviceConfig() wire.ServiceConfig {
 // open loads the database and starts the journal.
 func (s *Server) open(now time.Time) error {
 	if s.cfg.Space != nil {
-		b, key, err := openShared(s.cfg.Space, s.reg, s.changed)
-		if err != nil {
-			return err
-		}
-		s.key, s.backend = key, b
-		return nil
+		s.reg.publish = s.changed
+		b, err := openShared(s.cfg.Space, s.reg, &s.key, s.sharing)
+		s.backend = b
+		return err
 	}
 	if s.cfg.DB == nil {
-		s.key, s.backend, s.reg.publish = newCookieKey(), &embedded{reg: s.reg}, s.changed
+		s.key.Store(new(newCookieKey()))
+		s.backend, s.reg.publish = &embedded{reg: s.reg}, s.changed
 		return nil
 	}
 	key, changes, err := load(s.cfg.DB, s.reg, now)
@@ -136,7 +137,8 @@ func (s *Server) open(now time.Time) error {
 	if err := s.cfg.DB.Write(changes); err != nil {
 		return fmt.Errorf("start registry: %w", err)
 	}
-	s.key, s.reg.publish = key, s.changed
+	s.key.Store(&key)
+	s.reg.publish = s.changed
 	s.backend = &embedded{reg: s.reg, journal: startJournal(s.cfg.DB, s.reg)}
 	return nil
 }

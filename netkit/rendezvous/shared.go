@@ -1,12 +1,14 @@
 package rendezvous
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -22,14 +24,25 @@ const sharedWait = 5 * time.Second
 //
 // It decides about a registration by its replica, and writes under the guard of the peer's key: if
 // any server has registered the peer since, nothing is written, and it decides again. So what a
-// peer may hold is exact, however many servers it asks at once.
+// peer may hold is exact, however many servers it asks at once. Which registration makes room in a
+// full registry is under a guard, too: no two come in the place of one.
 type shared struct {
 	reg   *registry
 	space Space
+	// key is that of cookies, set before opened is closed.
+	key *atomic.Pointer[cookieKey]
+	// opened is closed once the replica has been filled for the first time.
+	opened chan struct{}
 
+	// head is the revision of the last change that was taken in.
+	head     atomic.Uint64
 	progress progress
 	barrier  barrier
 	clocks   clocks
+	health   health
+	// evicting holds one who makes room, so that those who come to this server at once do not
+	// choose the same registration again and again.
+	evicting chan struct{}
 
 	mu    sync.Mutex
 	peers map[peer.ID]known
@@ -38,32 +51,30 @@ type shared struct {
 	running sync.WaitGroup
 }
 
-// openShared fills reg from a space, which it follows from then on, and returns the key of its cookies.
-func openShared(space Space, reg *registry, publish func(*change)) (*shared, cookieKey, error) {
+// openShared fills reg from a space, which it follows from then on, and sets the key of cookies. A
+// space that is away may come later: until then nothing can be done with the backend, which tells
+// why. One that refuses is an error.
+func openShared(space Space, reg *registry, key *atomic.Pointer[cookieKey], tell func(away error)) (*shared, error) {
 	reg.given = true
 	ctx, cancel := context.WithCancel(context.Background())
-	b := &shared{reg: reg, space: space, peers: make(map[peer.ID]known), cancel: cancel}
-	b.clocks.name = rand.Text()
+	b := &shared{reg: reg, space: space, key: key, opened: make(chan struct{}), evicting: make(chan struct{}, 1), peers: make(map[peer.ID]known), cancel: cancel}
+	b.clocks.name, b.health.tell = rand.Text(), tell
 	revision, err := b.load(ctx)
-	var key cookieKey
-	if err == nil {
-		key, err = sharedKey(ctx, space)
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrSpaceAway) {
 		cancel()
-		return nil, key, fmt.Errorf("open shared registry: %w", err)
+		return nil, fmt.Errorf("open shared registry: %w", err)
 	}
-	reg.publish = publish
-	b.running.Go(func() { b.follow(ctx, revision) })
+	b.health.note(func(h *health) { h.read = err })
+	b.running.Go(func() { b.follow(ctx, revision, err == nil) })
 	b.running.Go(func() { b.beat(ctx) })
-	return b, key, nil
+	return b, nil
 }
 
 // sharedKey is the key of cookies that all servers share; the first makes it.
 func sharedKey(ctx context.Context, space Space) (key cookieKey, err error) {
 	fresh := newCookieKey()
 	value := append(append([]byte{}, fresh.secret[:]...), fresh.epoch[:]...)
-	write := SpaceWrite{Guard: spaceCookie, Puts: []SpacePut{{Key: spaceCookie, Value: value}}}
+	write := SpaceWrite{Guards: map[string]uint64{spaceCookie: 0}, Puts: []SpacePut{{Key: spaceCookie, Value: value}}}
 	_, kept, err := space.Commit(ctx, write)
 	if err != nil {
 		return key, err
@@ -75,7 +86,7 @@ func sharedKey(ctx context.Context, space Space) (key cookieKey, err error) {
 		return key, err
 	}
 	if len(value) != cookieKeyBytes {
-		return key, fmt.Errorf("key of cookies: %w", errMalformed)
+		return key, fmt.Errorf("key of cookies: %w", ErrSpaceForeign)
 	}
 	copy(key.secret[:], value)
 	copy(key.epoch[:], value[cookieSecretBytes:])
@@ -87,8 +98,19 @@ func (b *shared) close() {
 	b.running.Wait()
 }
 
-// unavailable refuses what a space that is away cannot do.
-func unavailable(err error) *StatusError { return refusal(reasonAway, "%v", err) }
+// unavailable refuses what a space that is away cannot do. The cause is not told to peers: it names
+// members, which are none of theirs. Who runs the server has it by health.
+func unavailable() *StatusError { return refusal(reasonAway, "%v", ErrSpaceAway) }
+
+// ready refuses as long as the replica has not been filled.
+func (b *shared) ready(ctx context.Context) *StatusError {
+	select {
+	case <-b.opened:
+		return nil
+	case <-ctx.Done():
+		return unavailable()
+	}
+}
 
 func (b *shared) put(ctx context.Context, c claim) (EventKind, []*change, *StatusError) {
 	if why := b.reg.checkTTL(c.ttl); why != nil {
@@ -96,11 +118,11 @@ func (b *shared) put(ctx context.Context, c claim) (EventKind, []*change, *Statu
 	}
 	ctx, cancel := context.WithTimeout(ctx, sharedWait)
 	defer cancel()
-	if why := b.clocks.check(); why != nil {
+	if why := cmp.Or(b.ready(ctx), b.clocks.check()); why != nil {
 		return "", nil, why
 	}
+	evicts := false
 	asked := false // whether a refusal is by all that there is, and not by what this server knew already
-	var last error
 	for ctx.Err() == nil {
 		write, kind, why := b.weigh(c)
 		if why != nil && !asked {
@@ -113,12 +135,20 @@ func (b *shared) put(ctx context.Context, c claim) (EventKind, []*change, *Statu
 		if why != nil {
 			return "", nil, why
 		}
+		if len(write.Deletes) > 0 && !evicts {
+			select {
+			case b.evicting <- struct{}{}:
+				defer func() { <-b.evicting }()
+				evicts = true
+			case <-ctx.Done():
+			}
+			continue
+		}
 		revision, kept, err := b.space.Commit(ctx, write)
 		switch {
 		case err != nil:
 			// It may have been written: then the guard does not hold the next time, and it is
 			// decided again by what is there.
-			last = err
 			b.pause(ctx)
 		case kept:
 			// Durable, and so acknowledged even if the replica cannot follow just now.
@@ -128,7 +158,7 @@ func (b *shared) put(ctx context.Context, c claim) (EventKind, []*change, *Statu
 			b.catchUp(ctx, revision)
 		}
 	}
-	return "", nil, unavailable(errors.Join(last, ctx.Err()))
+	return "", nil, unavailable()
 }
 
 // pause waits a moment between two attempts.
@@ -139,7 +169,7 @@ func (b *shared) pause(ctx context.Context) {
 	}
 }
 
-// catchUp waits until the replica knows the peer's key as of a revision, 0 for gone.
+// catchUp waits until the replica knows a key as of a revision, 0 for gone.
 func (b *shared) catchUp(ctx context.Context, revision uint64) {
 	if revision > 0 {
 		_ = b.progress.await(ctx, revision)
@@ -165,13 +195,14 @@ func (b *shared) weigh(c claim) (SpaceWrite, EventKind, *StatusError) {
 	if was.until.After(until) {
 		until = was.until
 	}
-	w := SpaceWrite{Guard: spacePeerKey(c.peer), GuardRevision: was.revision, Puts: []SpacePut{
+	w := SpaceWrite{Guards: map[string]uint64{spacePeerKey(c.peer): was.revision}, Puts: []SpacePut{
 		{Key: spaceEntryKey(c.entryKey), Value: encodeClaim(c, expires), Expires: expires},
 		{Key: spacePeerKey(c.peer), Value: strconv.AppendInt(nil, until.UnixMilli(), 10), Expires: until},
 		{Key: spaceHead},
 	}}
 	if victim != nil {
-		w.Deletes = []string{spaceEntryKey(victim.key())}
+		name := spaceEntryKey(victim.key())
+		w.Guards[name], w.Deletes = victim.seq, []string{name}
 	}
 	return w, kind, nil
 }
@@ -190,35 +221,59 @@ func (r *registry) weigh(now time.Time, c claim) (kind EventKind, victim *entry,
 	return EventRegister, victim, why
 }
 
-func (b *shared) remove(ctx context.Context, key entryKey) (bool, error) {
+// remove ends what was registered when it was asked to, and nothing newer: an attempt that comes
+// late, since the space was away, finds what the peer has registered meanwhile, at another server
+// perhaps. That it leaves, if it is newer by more than clocks may be apart.
+func (b *shared) remove(ctx context.Context, key entryKey) (bool, *StatusError) {
 	ctx, cancel := context.WithTimeout(ctx, sharedWait)
 	defer cancel()
-	_, at, err := b.space.Get(ctx, spaceEntryKey(key))
-	if err != nil || at == 0 {
-		return false, err
+	asked, name, tried := time.Now(), spaceEntryKey(key), false
+	for ctx.Err() == nil {
+		value, at, err := b.space.Get(ctx, name)
+		if err != nil {
+			b.pause(ctx)
+			continue
+		}
+		if at == 0 {
+			return tried, nil // by an attempt that seemed to fail
+		}
+		if e, err := decodeValue(value, asked); err == nil && e.since.Sub(asked) > clockApart {
+			return false, nil
+		}
+		revision, kept, err := b.space.Commit(ctx, SpaceWrite{
+			Guards: map[string]uint64{name: at}, Deletes: []string{name}, Puts: []SpacePut{{Key: spaceHead}},
+		})
+		switch {
+		case err != nil:
+			tried = true
+			b.pause(ctx)
+		case kept:
+			_ = b.progress.await(ctx, revision)
+			return true, nil
+		}
 	}
-	revision, _, err := b.space.Commit(ctx, SpaceWrite{Deletes: []string{spaceEntryKey(key)}, Puts: []SpacePut{{Key: spaceHead}}})
-	if err != nil {
-		return false, err
-	}
-	_ = b.progress.await(ctx, revision)
-	return true, nil
+	return false, unavailable()
 }
 
 func (b *shared) fresh(ctx context.Context) *StatusError {
-	if why := b.clocks.check(); why != nil {
-		return why
-	}
 	ctx, cancel := context.WithTimeout(ctx, sharedWait)
 	defer cancel()
+	if why := b.ready(ctx); why != nil {
+		return why
+	}
+	seen := b.head.Load()
 	revision, err := b.barrier.head(ctx, b.space, &b.running)
+	if err == nil && revision < seen {
+		err = notTheOne(revision, seen)
+		b.health.note(func(h *health) { h.read = err })
+	}
 	if err == nil {
 		err = b.progress.await(ctx, revision)
 	}
 	if err != nil {
-		return unavailable(err)
+		return unavailable()
 	}
-	return nil
+	return b.clocks.check() // by what the others told up to then
 }
 
 func (b *shared) remembers(ctx context.Context, seq uint64) *StatusError {
@@ -231,7 +286,7 @@ func (b *shared) remembers(ctx context.Context, seq uint64) *StatusError {
 	case errors.Is(err, ErrSpaceForgotten):
 		return refusal(reasonForgotten, "cookie is older than what the registry remembers: begin again without")
 	case err != nil:
-		return unavailable(err)
+		return unavailable()
 	default:
 		return nil
 	}

@@ -11,16 +11,22 @@ var (
 	// ErrSpaceAway is a space that cannot be asked, or that did not answer in time. A write may
 	// have been made all the same.
 	ErrSpaceAway = errors.New("shared registry is away")
+	// ErrSpaceRefused is a space that was asked, and does not let this server in: it would say so
+	// again until somebody changes what it, or the server, was told.
+	ErrSpaceRefused = errors.New("shared registry refuses this server")
+	// ErrSpaceForeign is a space that holds something else than a registry.
+	ErrSpaceForeign = errors.New("what is there is no shared registry")
 	// ErrSpaceForgotten is a revision the space keeps no more.
 	ErrSpaceForgotten = errors.New("revision is forgotten")
 )
 
 // Space is keys and values that many servers share, in which every write has a revision above all
 // before it. Servers with one space are one rendezvous point: see [ServerConfig]. Keys are text
-// without a common prefix, which the space adds by itself.
+// without a common prefix, which the space adds by itself. Each method may fail with [ErrSpaceAway]
+// or [ErrSpaceRefused].
 type Space interface {
 	// Commit makes a write, all of it or nothing, and returns its revision. Kept is false, and
-	// nothing was written, when the guard does not hold; revision is then that of the guard's key.
+	// nothing was written, when a guard does not hold; revision is then that of its key.
 	Commit(ctx context.Context, w SpaceWrite) (revision uint64, kept bool, err error)
 	// Get returns a key's value and the revision it was written at, as of now: whatever was
 	// committed before the call is seen. A key that is not there has revision 0.
@@ -37,9 +43,8 @@ type Space interface {
 
 // SpaceWrite is what one [Space.Commit] does.
 type SpaceWrite struct {
-	// Guard is a key that must still be at GuardRevision, 0 for not there; empty guards nothing.
-	Guard         string
-	GuardRevision uint64
+	// Guards are keys that must still be at a revision, 0 for not there.
+	Guards map[string]uint64
 	// Puts are written and Deletes deleted, no key twice.
 	Puts    []SpacePut
 	Deletes []string

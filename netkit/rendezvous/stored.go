@@ -85,6 +85,8 @@ type storedEntry struct {
 	seq uint64
 	// left is how much of its ttl is left.
 	left time.Duration
+	// since is when it was made, by the wall clock of who made it.
+	since time.Time
 }
 
 // decodeEntry reads a stored entry. What is left of it is at most its TTL: the
@@ -140,7 +142,8 @@ func decodeValue(value []byte, now time.Time) (storedEntry, error) {
 	e.primary = Flavour(*primary & 1)
 	copy(e.from[:], from)
 	e.ttl = time.Duration(*ttl) * time.Second
-	e.left = min(time.UnixMilli(int64(*expires)).Sub(now), e.ttl)
+	ends := time.UnixMilli(int64(*expires))
+	e.left, e.since = min(ends.Sub(now), e.ttl), ends.Add(-e.ttl)
 	if packedRecord == nil {
 		e.packed, e.kinds = pack(e.peer, records), AddrPublic|AddrRelayed|AddrPrivate
 	} else {

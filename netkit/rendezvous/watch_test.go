@@ -268,7 +268,7 @@ func TestSlowWatcherResyncs(t *testing.T) {
 				}
 				expect(watchSnapshot, 10)
 			} else {
-				if after, ok := s.key.open("ns", m.cookie); !ok || after != 4 {
+				if after, ok := s.key.Load().open("ns", m.cookie); !ok || after != 4 {
 					t.Errorf("resync from %d, want 4", after)
 				}
 				expect(watchSnapshot, 7)

@@ -62,7 +62,7 @@ func (v *view) snapshot() error {
 		q.budget = watchPage
 		found, last := v.s.reg.page(q)
 		if len(found) > 0 {
-			m := watchMessage{kind: new(watchSnapshot), cookie: v.s.key.mint(v.ns, last)}
+			m := watchMessage{kind: new(watchSnapshot), cookie: v.s.key.Load().mint(v.ns, last)}
 			m.encoded = appendEntries(nil, fieldWatchRegistrations, found, records, now)
 			if err := v.send(m.encode()); err != nil {
 				return err
@@ -75,7 +75,7 @@ func (v *view) snapshot() error {
 		}
 	}
 	v.after = max(v.after, top)
-	return v.send((&watchMessage{kind: new(watchSynced), cookie: v.s.key.mint(v.ns, v.after)}).encode())
+	return v.send((&watchMessage{kind: new(watchSynced), cookie: v.s.key.Load().mint(v.ns, v.after)}).encode())
 }
 
 // resync begins again after a gap: where it began, or from the start if a
@@ -85,7 +85,7 @@ func (v *view) resync(lost *gap) error {
 	m := watchMessage{kind: new(watchResync)}
 	if v.after = 0; !lost.removal {
 		v.after = lost.from - 1
-		m.cookie = v.s.key.mint(v.ns, v.after)
+		m.cookie = v.s.key.Load().mint(v.ns, v.after)
 	}
 	if err := v.send(m.encode()); err != nil {
 		return err
@@ -98,7 +98,7 @@ func (v *view) show(queue []*news) error {
 		if v.shown(n) || v.s.allow(v.peer, n.e.space.ns) != nil {
 			continue
 		}
-		frame := n.frame(v.flavours, v.ns, v.s.key, v.s.reg.clock(time.Now()))
+		frame := n.frame(v.flavours, v.ns, *v.s.key.Load(), v.s.reg.clock(time.Now()))
 		if err := v.send(frame); err != nil {
 			return err
 		}

@@ -39,6 +39,14 @@ func (s *Server) Stats() *rendezvous.Stats {
 	return new(s.point.Stats())
 }
 
+// Sharing tells how the rendezvous role stands with a registry that it shares; nil without one.
+func (s *Server) Sharing() *rendezvous.Sharing {
+	if s.point == nil {
+		return nil
+	}
+	return s.point.Sharing()
+}
+
 // Sites are the addresses and ports of the vantage role; nil without it.
 func (s *Server) Sites() []vantage.Site {
 	if s.vantage == nil {

@@ -42,7 +42,8 @@ function take(text) {
   if (fields.event !== 'state') return;
   samples.push(data.sample);
   samples.splice(0, samples.length - history);
-  status(data.node.draining ? 'waiting' : 'live', data.node.draining ? 'draining' : 'live');
+  const waits = data.node.draining ? 'draining' : data.rendezvous?.registry_away ? 'registry away' : '';
+  status(waits ? 'waiting' : 'live', waits || 'live');
   at('sign').hidden = true;
   at('shown').hidden = false;
   if (!at('pause').checked) show(data);
