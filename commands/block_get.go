@@ -45,7 +45,7 @@ func newBlockGet(*env) spec {
 	return spec{
 		name: "get", usage: "get a block and all below it from peers", args: "<cid>",
 		about: `Blocks come from every --peer at once, or from those found by --rendezvous, --mdns or --dht, or else from the peers of a node that
-runs with serve --blocks and owns the store. Each is compared with its hash before it is kept. They are kept in the store, so that
+runs with serve --blocks and owns the store; that node is also what asks a --peer, but where -o writes a file at once. Each is compared with its hash before it is kept. They are kept in the store, so that
 what was interrupted goes on where it ended; with -o the file is put together under another name and then renamed.`,
 		examples: []string{
 			"dibber block get " + exampleCID + " -o notes.txt --peer /ip4/127.0.0.1/udp/4001/quic-v1/p2p/12D3KooWCw68m5CRcV8vD9iuR325oKwJHLYqTYH5mYwD6k2QV4nm",
@@ -58,6 +58,7 @@ what was interrupted goes on where it ended; with -o the file is put together un
 			ownHostFlag(&o.Host.OwnHost),
 			blockStoreFlag(&o.Store.Dir), adminFlag(&o.Host),
 		}, blockPeerFlags(&o.From, &o.Sources, &o.Host)),
+		lends:   o.peers().lends("one"),
 		options: &o, doc: blockGetDoc{},
 		events: append(reachEvents(), event{"path.changed", pathLine{}}, event{"message", blockMessage{}}, event{"progress", blocks.Progress{}}),
 		validate: func(args []string) (err error) {

@@ -60,7 +60,9 @@ block at once. The exit code is 9 if a block is with none of them, 124 if one mi
 		},
 		flags: slices.Concat([]cli.Flag{
 			&cli.DurationFlag{Name: "wait", Value: 10 * time.Second, Usage: "wait for answers for `DURATION`", Destination: &o.Wait},
+			ownHostFlag(&o.Host.OwnHost),
 		}, blockPeerFlags(&o.From, &o.Sources, &o.Host)),
+		lends:   o.peers().lends("wait"),
 		options: &o, doc: blockHaveDoc{},
 		events: append(reachEvents(), event{"path.changed", pathLine{}}, event{"message", blockMessage{}}, event{"answer", haveAnswer{}}),
 		validate: func(args []string) error {

@@ -123,7 +123,21 @@ type exchange struct {
 	peers []*blockPeer
 }
 
-// open starts the host and the exchange, and connects with the peers. The exchange is to be closed, also after an error.
+// lends says that the command can run on a node that serves blocks. What it looks up by other sources, and files that it writes, need
+// a host of its own.
+func (o *blockPeers) lends(own ...string) *lends {
+	l := o.Host.lends(append(own, "peer", "trace", "until-direct")...)
+	l.fits = func(l *lending) error {
+		if l.blocks == nil {
+			return errNoRole
+		}
+		return nil
+	}
+	return l
+}
+
+// open starts the host and the exchange, or takes those of the node that is lent, and connects with the peers. The exchange is to be
+// closed, also after an error.
 func (o *blockPeers) open(ctx context.Context, out *output, k *keeper, c cid.Cid) (x *exchange, err error) {
 	x = &exchange{o: o, out: out, trace: o.Trace}
 	targets, err := o.targets(out)
@@ -134,16 +148,9 @@ func (o *blockPeers) open(ctx context.Context, out *output, k *keeper, c cid.Cid
 	if err != nil {
 		return x, err
 	}
-	if x.n, err = o.Host.open(ctx, out, hostDefaults{}); err != nil {
+	if err := x.start(ctx, k); err != nil {
 		return x, err
 	}
-	x.stop.add(x.n.Close)
-	punched := o.Host.punching(x.n)
-	x.stop.add(func() error { punched(); return nil })
-	if x.s, err = blocks.New(x.n, k, blocks.Config{On: x.note}); err != nil {
-		return x, err
-	}
-	x.stop.add(x.s.Close)
 	if len(targets) == 0 {
 		if targets, err = o.found(ctx, out, x.n, c); err != nil {
 			return x, err
@@ -153,6 +160,23 @@ func (o *blockPeers) open(ctx context.Context, out *output, k *keeper, c cid.Cid
 		}
 	}
 	return x, x.connect(ctx, find, targets)
+}
+
+func (x *exchange) start(ctx context.Context, k *keeper) (err error) {
+	if x.n, err = x.o.Host.open(ctx, x.out, hostDefaults{}); err != nil {
+		return err
+	}
+	x.stop.add(x.o.Host.used(x.out, x.n))
+	if l := x.out.e.lent; l != nil {
+		x.s = l.blocks
+		stop := x.s.Watch(x.note)
+		x.stop.add(func() error { stop(); return nil })
+		return nil
+	}
+	if x.s, err = blocks.New(x.n, k, blocks.Config{On: x.note}); err == nil {
+		x.stop.add(x.s.Close)
+	}
+	return err
 }
 
 func (o *blockPeers) targets(out *output) ([]addr.Target, error) {
@@ -289,9 +313,13 @@ func (x *exchange) find(id peer.ID) *blockPeer {
 	return p
 }
 
-// note counts an entry of a message, and shows it.
+// note counts an entry of a message, and shows it. Of a node that is lent, only what was exchanged with the peers that were named counts.
 func (x *exchange) note(m blocks.Message) {
 	x.mu.Lock()
+	if x.out.e.lent != nil && !slices.ContainsFunc(x.peers, func(p *blockPeer) bool { return p.Peer == m.Peer }) {
+		x.mu.Unlock()
+		return
+	}
 	p := x.find(m.Peer)
 	line := blockMessage{Peer: m.Peer, Dir: "received", Kind: m.Kind, CID: m.CID.String()}
 	counts := &p.Received

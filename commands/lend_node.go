@@ -11,6 +11,7 @@ import (
 	"sync"
 	"syscall"
 
+	"dibber/netkit/blocks"
 	"dibber/netkit/control"
 	"dibber/netkit/gossip"
 	"dibber/netkit/host"
@@ -25,9 +26,10 @@ type lending struct {
 	// replica is the store of logs that is open here, in folder logs; nil if none is.
 	replica *replicate.Replica
 	logs    string
-	// route and gossip are the parts that the node has in a hash table and in gossip; nil without the role.
+	// route, gossip and blocks are the parts that the node has in a hash table, in gossip and in the exchange of blocks; nil without the role.
 	route  *route.Service
 	gossip *gossip.Service
+	blocks *blocks.Service
 }
 
 // errNotLent refuses a command that has to run on a host of its own.

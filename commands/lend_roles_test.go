@@ -4,18 +4,22 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"dibber/netkit/blocks"
 	"dibber/netkit/gossip"
 	"dibber/netkit/host"
 	"dibber/netkit/letter"
 	"dibber/netkit/pipe"
 	"dibber/netkit/route"
 
+	"github.com/ipfs/boxo/blockstore"
+	"github.com/ipfs/go-datastore"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
@@ -26,6 +30,7 @@ type far struct {
 	*host.Node
 	gossip     *gossip.Service
 	target     string
+	has        string // the CID of a file that it gives
 	handshakes atomic.Int64
 }
 
@@ -58,6 +63,17 @@ func newFar(t *testing.T) *far {
 		}
 	})
 	open.add(echo.Close)
+	files := blockstore.NewBlockstore(datastore.NewMapDatastore())
+	file, err := blocks.Add(t.Context(), files, strings.NewReader("what is in the file"), blocks.AddConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	given, err := blocks.New(n, files, blocks.Config{Serve: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	open.add(given.Close)
+	f.has = file.CID.String()
 	return f
 }
 
@@ -75,14 +91,14 @@ func (f *far) topic(t *testing.T, name string) (*gossip.Topic, *gossip.Subscript
 	return topic, sub
 }
 
-// TestRolesOfARunningNode: commands of the hash table, of gossip and of pipes run on the connections, and by the roles, of the node that
+// TestRolesOfARunningNode: commands of the hash table, of gossip, of blocks and of pipes run on the connections, and by the roles, of the node that
 // has the state folder; none of them costs a handshake, and none leaves anything behind.
 func TestRolesOfARunningNode(t *testing.T) {
 	t.Parallel()
 	const exampleKey = "bafkreifzjut3te7nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e"
 	f := newFar(t)
 	own := filepath.Join(t.TempDir(), "near")
-	near := start(t, "serve", "--dht", "--pubsub", "--state-dir", own, "--listen", "/ip4/127.0.0.1/udp/0/quic-v1")
+	near := start(t, "serve", "--dht", "--pubsub", "--blocks", "--state-dir", own, "--listen", "/ip4/127.0.0.1/udp/0/quic-v1")
 	id := near.ready().Peer
 	run := func(stdin string, want exitCode, args ...string) string {
 		t.Helper()
@@ -126,15 +142,23 @@ func TestRolesOfARunningNode(t *testing.T) {
 	if got := run(long, exitOK, "pipe", f.target); got != long {
 		t.Errorf("%d of %d bytes came back through a pipe", len(got), len(long))
 	}
+	contains(run("", exitOK, "block", "have", f.has, "--peer", f.target, "--json"), `"answer": "HAVE"`)
+	contains(run("", exitOK, "block", "get", f.has, "--peer", f.target, "--json"), f.ID().String())
 	if n := f.handshakes.Load(); n != 1 {
 		t.Errorf("all these commands cost %d handshakes", n)
 	}
 	// A host of its own for who wants one, for another network, and for what the node has no part in.
 	run("", exitOK, "dht", "table", "--bootstrap", f.target, "--walks", "0", "--own-host")
 	run("", exitOK, "pipe", f.target, "--own-host")
+	file := filepath.Join(t.TempDir(), "file")
+	run("", exitOK, "block", "get", f.has, "-o", file)
+	if got, err := os.ReadFile(file); err != nil || string(got) != "what is in the file" {
+		t.Errorf("the block that the node got: %q, %v", got, err)
+	}
+	run("", exitOK, "block", "have", f.has, "--peer", f.target, "--own-host")
 	run("", exitProtocol, "dht", "table", "--bootstrap", f.target, "--dht-prefix", "/other")
-	if n := f.handshakes.Load(); n != 4 {
-		t.Errorf("%d handshakes after three commands with hosts of their own", n)
+	if n := f.handshakes.Load(); n != 5 {
+		t.Errorf("%d handshakes after four commands with hosts of their own", n)
 	}
 	documentsFit(t, near.stop())
 }

@@ -41,7 +41,7 @@ type operator struct {
 // open makes the control socket.
 func (op *operator) open(ctx context.Context, socket string) error {
 	runtime, _ := op.out.e.lookup("XDG_RUNTIME_DIR")
-	s, err := control.New(ctx, control.Config{Dir: op.dir, Socket: socket, Runtime: runtime, Verbs: slices.Concat(op.verbs(), op.blockVerbs(), []control.Verb{(&lending{n: op.n, route: op.s.Route(), gossip: op.s.Gossip()}).verb()})})
+	s, err := control.New(ctx, control.Config{Dir: op.dir, Socket: socket, Runtime: runtime, Verbs: slices.Concat(op.verbs(), op.blockVerbs(), []control.Verb{(&lending{n: op.n, route: op.s.Route(), gossip: op.s.Gossip(), blocks: op.s.Blocks()}).verb()})})
 	op.socket = s
 	return err
 }

@@ -39,7 +39,7 @@ const service = "dibber.blocks"
 type exchange struct {
 	n      *host.Node
 	limits Limits
-	on     func(Message)
+	told   watchers
 	wants  *wire.Limiter[peer.ID]
 	served *rate.Limiter // nil: no limit
 
@@ -57,9 +57,12 @@ type exchange struct {
 }
 
 func newExchange(n *host.Node, limits Limits, on func(Message)) *exchange {
-	x := &exchange{n: n, limits: limits, on: on, wants: wire.NewLimiter[peer.ID](limits.Wants, limits.WantsBurst, limitedPeers)}
+	x := &exchange{n: n, limits: limits, wants: wire.NewLimiter[peer.ID](limits.Wants, limits.WantsBurst, limitedPeers)}
 	if limits.Rate > 0 {
 		x.served = rate.NewLimiter(rate.Limit(limits.Rate), max(limits.Rate/4, 1))
+	}
+	if on != nil {
+		x.told.add(on)
 	}
 	x.ctx, x.cancel = context.WithCancel(context.Background())
 	return x

@@ -1,6 +1,7 @@
 package blocks
 
 import (
+	"sync"
 	"sync/atomic"
 
 	"github.com/ipfs/boxo/bitswap/message"
@@ -39,6 +40,39 @@ type Counts struct {
 	WantsReceived                 atomic.Uint64
 }
 
+// watchers are those who are told of messages.
+type watchers struct {
+	mu  sync.Mutex
+	set map[*func(Message)]bool
+}
+
+// add adds one until stop is called. It may be told a moment longer.
+func (w *watchers) add(on func(Message)) (stop func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.set == nil {
+		w.set = make(map[*func(Message)]bool)
+	}
+	w.set[&on] = true
+	return func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		delete(w.set, &on)
+	}
+}
+
+func (w *watchers) all() (list []func(Message)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for on := range w.set {
+		list = append(list, *on)
+	}
+	return list
+}
+
+// Watch tells on of each entry of each message, as Config.On, until stop is called; it may be told a moment longer.
+func (s *Service) Watch(on func(Message)) (stop func()) { return s.x.told.add(on) }
+
 // tell counts a message and hands its entries on.
 func (x *exchange) tell(p peer.ID, sent bool, m message.BitSwapMessage) {
 	list := m.Blocks()
@@ -58,8 +92,14 @@ func (x *exchange) tell(p peer.ID, sent bool, m message.BitSwapMessage) {
 			}
 		}
 	}
-	if x.on == nil {
+	on := x.told.all()
+	if len(on) == 0 {
 		return
+	}
+	tell := func(m Message) {
+		for _, f := range on {
+			f(m)
+		}
 	}
 	one := Message{Peer: p, Sent: sent}
 	for _, e := range wants {
@@ -70,17 +110,17 @@ func (x *exchange) tell(p peer.ID, sent bool, m message.BitSwapMessage) {
 		case e.WantType == pb.Message_Wantlist_Have:
 			one.Kind = WantHave
 		}
-		x.on(one)
+		tell(one)
 	}
 	for _, e := range m.BlockPresences() {
 		one.CID, one.Kind = e.Cid, Have
 		if e.Type == pb.Message_DontHave {
 			one.Kind = DontHave
 		}
-		x.on(one)
+		tell(one)
 	}
 	for _, b := range list {
 		one.CID, one.Kind, one.Bytes = b.Cid(), Block, len(b.RawData())
-		x.on(one)
+		tell(one)
 	}
 }
