@@ -68,6 +68,9 @@ func Do(ctx context.Context, n *host.Node, p peer.ID, r *Replica, cfg SyncConfig
 		case errors.Is(err, errBetter):
 		case err != nil && ctx.Err() == nil && res.RootRemote == nil && Cut(err) && unheard < maxUnheard:
 			unheard++
+			if _, closed := errors.AsType[*network.ConnError](err); closed {
+				_ = conn.Close() // else it is dialled again, and counts again, until the host has noticed
+			}
 		case err == nil && again(&res, cfg.SessionConfig, moved):
 		case err == nil, ctx.Err() != nil, !Cut(err), !moved:
 			return total, err
